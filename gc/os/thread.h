@@ -1,0 +1,30 @@
+// thread — who runs here, and how many we are.
+//
+// The kernel's numbers, not the library's: threads that were never made by
+// pthread_create (timers, other runtimes) have them too.
+//
+// Invariants:
+//   T1  distinct  two threads that live at the same time have different ids,
+//                 and a thread's id does not change
+//   T2  count     thread_count is the number of tasks at some instant between
+//                 call and return, or 0 where the system does not tell
+//   T3  errno     errno is as the caller left it
+//
+// Any thread; async-signal-safe; calls no allocator.
+// Design, alternatives and measurements: docs/design/os/thread.md
+
+#ifndef OS_THREAD_H
+#define OS_THREAD_H
+
+#include "base/defs.h"
+
+// The kernel's id of the calling thread; never 0.
+uint32_t thread_id(void);
+
+// The kernel's id of this process; never 0.  A forked child has its own.
+uint32_t process_id(void);
+
+// The tasks (threads) of this process now; 0 when unknown.
+size_t thread_count(void);
+
+#endif

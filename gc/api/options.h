@@ -14,6 +14,7 @@
 //   O2  range     A field always holds a value its row accepts.
 //   O3  exact     A value is taken whole or not at all: a number that does not
 //                 fit, or with anything behind it, is refused, never rounded.
+//                 An empty value is no value: as if it were not set.
 //   O4  heard     Each LOAM_* variable that is unknown or wrong makes exactly
 //                 one warning, which names the nearest known name or the
 //                 accepted form; a right one makes none.
@@ -22,10 +23,10 @@
 //
 // Called by api/init, once, before any other thread of ours can exist; no lock.
 //
-// Design, alternatives and measurements: docs/design/api/options.md.
+// Design, alternatives and measurements: docs/design/api/options.md
 
-#ifndef LOAM_API_OPTIONS_H
-#define LOAM_API_OPTIONS_H
+#ifndef API_OPTIONS_H
+#define API_OPTIONS_H
 
 #include <stdbool.h>
 #include <stddef.h>
@@ -52,6 +53,7 @@ struct options {
     enum options_warn warn;  // which warnings are printed
     bool neighbours;         // a root word one past an object's end keeps it
     bool disable;            // automatic collection begins switched off
+    bool help;               // print options_each on standard error at start
 };
 
 // Is told what is wrong with one variable, in a sentence without a newline

@@ -19,15 +19,14 @@
 //                 `bytes` long, inaccessible, and unknown to anybody else
 //   M2  zero      a page is zero after commit and after drop, readable and
 //                 writable
-//   M3  whole     a refused call changed nothing: neither the contents nor the
-//                 access of any page (an uncommit or drop that is refused
-//                 leaves the access; contents are then lost or kept, per page)
+//   M3  whole     a refused call took nothing away: no page lost its access,
+//                 and none its contents but by a drop
 //   M4  returned  uncommitted pages count neither as resident memory nor
 //                 against the system's promise of memory (overcommit)
 //   M5  errno     errno is as the caller left it
 //
-// Any thread; the range is its caller's.  No state but the page size the
-// system told us.  Under a sanitizer hints may be ignored.
+// Any thread; the range is its caller's.  No state.  Under a sanitizer hints
+// may be ignored.
 // Design, alternatives and measurements: docs/design/os/memory.md
 
 #ifndef OS_MEMORY_H
@@ -47,7 +46,8 @@ MUST_USE void *memory_reserve(size_t bytes, size_t alignment, uintptr_t hint);
 // committed already it succeeds and keeps their contents.
 MUST_USE bool memory_commit(void *at, size_t bytes);
 
-// Takes pages back to reserved; contents are lost.  False when refused.
+// Takes pages back to reserved; contents, name and advice about huge pages are
+// lost.  False when refused.
 bool memory_uncommit(void *at, size_t bytes);
 
 // Gives the pages back to the system; they stay usable and read zero.  False
@@ -69,6 +69,10 @@ size_t memory_limit_bytes(void);
 // The memory that this process may use: the machine's, or less if a control
 // group says so.
 size_t memory_physical_bytes(void);
+
+// Whether the word at `word`, any aligned address, can be read now.  A system
+// call; the answer holds for the rest of its page.
+bool memory_is_readable(const void *word);
 
 // Names the pages in /proc/self/maps ("[anon:name]"), where the kernel can.
 void memory_name(void *at, size_t bytes, const char *name);

@@ -24,7 +24,9 @@ uint32_t thread_id(void);
 // The kernel's id of this process; never 0.  A forked child has its own.
 uint32_t process_id(void);
 
-// The tasks (threads) of this process now; 0 when unknown.
+// The tasks (threads) of this process now; 0 when unknown.  A thread that was
+// joined may be counted until the kernel has buried it, some microseconds; so
+// are threads the program never made (of a sanitizer, of an emulator).
 size_t thread_count(void);
 
 #endif

@@ -1,0 +1,40 @@
+#ifndef _GNU_SOURCE
+#define _GNU_SOURCE // syscall, ppoll
+#endif
+
+#include "os/output.h"
+
+#include <errno.h>
+#include <poll.h>
+#include <sys/syscall.h>
+#include <time.h>
+#include <unistd.h>
+
+// A standard error that never drains must not hold the world forever.
+#define OUTPUT_PATIENCE_NS 100000000L
+
+// Waits until standard error takes bytes again; false if it does not.
+static bool output_wait(void) {
+    struct pollfd on = {.fd = STDERR_FILENO, .events = POLLOUT};
+    struct timespec patience = {.tv_nsec = OUTPUT_PATIENCE_NS};
+    long ready = syscall(SYS_ppoll, &on, 1, &patience, NULL, 0);
+    return ready > 0 || (ready < 0 && errno == EINTR);
+}
+
+// The system is called without libc's wrappers: those of write and ppoll are
+// points where a thread may be cancelled, and we may hold somebody's lock.
+void output_write(const char *bytes, size_t count) {
+    int saved = errno;
+    while (count != 0) {
+        long done = syscall(SYS_write, STDERR_FILENO, bytes, count);
+        if (done > 0) {
+            bytes += done;
+            count -= (size_t)done;
+        } else if (done < 0 && errno == EINTR) {
+            continue; // O1
+        } else if (done == 0 || errno != EAGAIN || !output_wait()) {
+            break;
+        }
+    }
+    errno = saved; // O2
+}

@@ -3,4 +3,18 @@
 // Nothing but includes, in the order of gc/floors.  This is also the list of
 // sources from which the build takes its modules (gc/CMakeLists.txt).
 
+#include "base/bitmap.c"
+#include "base/check.c"
+#include "base/text.c"
+
+#include "os/clock.c"
+#include "os/environment.c"
+#include "os/error.c"
+#include "os/memory_linux.c"
+#include "os/output.c"
+#include "os/segments_linux.c"
+#include "os/stack_linux.c"
+#include "os/thread.c"
+#include "os/unwind.c"
+
 #include "api/options.c"

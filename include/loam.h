@@ -151,7 +151,7 @@ static inline void loam_keep(const void *p) {
 
 /* A pointer as a number that the collector does not recognise, and back.
  * A hidden pointer keeps nothing alive. */
-#define LOAM_HIDE(p) (~(uintptr_t)(p))
+#define LOAM_HIDE(p)        (~(uintptr_t)(p))
 #define LOAM_REVEAL(hidden) ((void *)(~(uintptr_t)(hidden)))
 
 /* --- Roots ------------------------------------------------------------- */
@@ -203,28 +203,28 @@ LOAM_API bool loam_set_limit(size_t bytes);
 
 /* Figures of the collector.  Every field is defined and never negative. */
 struct loam_stats {
-    uint64_t collections;         /* completed */
-    uint64_t collections_failed;  /* begun and given up */
-    uint64_t allocated_bytes;     /* handed out since the start, in cells */
-    uint64_t freed_bytes;         /* by loam_free and loam_realloc */
-    uint64_t collected_bytes;     /* found dead by collections */
-    uint64_t live_bytes;          /* in objects after the last collection */
-    uint64_t live_objects;        /* after the last collection */
-    uint64_t used_bytes;          /* in objects now: allocated, not yet dead */
-    uint64_t block_bytes;         /* in blocks and runs that hold objects */
-    uint64_t heap_bytes;          /* committed for objects */
-    uint64_t heap_bytes_max;      /* the largest heap_bytes so far */
-    uint64_t metadata_bytes;      /* committed beside the heap: side tables */
-    uint64_t limit_bytes;         /* loam_set_limit, 0 if none */
-    uint64_t next_bytes;          /* block_bytes at which the next one begins */
-    uint64_t root_bytes;          /* scanned as roots by the last collection */
-    uint64_t scanned_bytes;       /* read in objects by the last collection */
-    uint64_t neighbour_objects;   /* kept by a pointer one past another's end */
-    uint64_t overflows;           /* times the mark stack was full, in all */
-    uint64_t pause_ns;            /* the last collection */
-    uint64_t pause_ns_max;        /* the longest so far */
-    uint64_t pause_ns_total;      /* all so far */
-    uint64_t mark_ns_total;       /* of these, marking */
+    uint64_t collections;        /* completed */
+    uint64_t collections_failed; /* begun and given up */
+    uint64_t allocated_bytes;    /* handed out since the start, in cells */
+    uint64_t freed_bytes;        /* by loam_free and loam_realloc */
+    uint64_t collected_bytes;    /* found dead by collections */
+    uint64_t live_bytes;         /* in objects after the last collection */
+    uint64_t live_objects;       /* after the last collection */
+    uint64_t used_bytes;         /* in objects now: allocated, not yet dead */
+    uint64_t block_bytes;        /* in blocks and runs that hold objects */
+    uint64_t heap_bytes;         /* committed for objects */
+    uint64_t heap_bytes_max;     /* the largest heap_bytes so far */
+    uint64_t metadata_bytes;     /* committed beside the heap: side tables */
+    uint64_t limit_bytes;        /* loam_set_limit, 0 if none */
+    uint64_t next_bytes;         /* block_bytes at which the next one begins */
+    uint64_t root_bytes;         /* scanned as roots by the last collection */
+    uint64_t scanned_bytes;      /* read in objects by the last collection */
+    uint64_t neighbour_objects;  /* kept by a pointer one past another's end */
+    uint64_t overflows;          /* times the mark stack was full, in all */
+    uint64_t pause_ns;           /* the last collection */
+    uint64_t pause_ns_max;       /* the longest so far */
+    uint64_t pause_ns_total;     /* all so far */
+    uint64_t mark_ns_total;      /* of these, marking */
 };
 
 /* Fills in `*stats`.  `stats_bytes` is sizeof *stats: a program built with an

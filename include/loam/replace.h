@@ -58,14 +58,14 @@ static inline void loam_replace_free(void *p) {
 }
 
 /* Names, not calls: a pointer to malloc that is stored must be Loam's too. */
-#define malloc loam_alloc
-#define calloc loam_calloc
-#define realloc loam_realloc
-#define reallocarray loam_replace_reallocarray
-#define free loam_replace_free
-#define strdup loam_strdup
-#define strndup loam_strndup
-#define aligned_alloc loam_alloc_aligned
+#define malloc             loam_alloc
+#define calloc             loam_calloc
+#define realloc            loam_realloc
+#define reallocarray       loam_replace_reallocarray
+#define free               loam_replace_free
+#define strdup             loam_strdup
+#define strndup            loam_strndup
+#define aligned_alloc      loam_alloc_aligned
 #define malloc_usable_size loam_replace_usable_size
 
 #endif

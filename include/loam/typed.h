@@ -34,8 +34,8 @@ loam_layout(size_t bytes, const size_t *offsets, size_t count) LOAM_MUST_USE;
 /* One zeroed element, or an array of `count` of them.  Small numbers of a
  * layout's objects may be scanned conservatively; this is always sound. */
 LOAM_API void *loam_alloc_typed(const struct loam_layout *layout) LOAM_MUST_USE;
-LOAM_API void *loam_calloc_typed(const struct loam_layout *layout, size_t count)
-    LOAM_MUST_USE;
+LOAM_API void *loam_calloc_typed(const struct loam_layout *layout,
+                                 size_t count) LOAM_MUST_USE;
 
 /* Usual spelling:
  *     static const size_t offsets[] = {offsetof(struct node, left),

@@ -1,0 +1,231 @@
+#include "heap/block.h"
+
+#include <string.h>
+
+#include "base/bits.h"
+
+#define PAGE_BYTES_OF_RUN ((size_t)4096)
+
+size_t block_words(uint32_t block) {
+    unsigned cls = ENTRY_CLASS(block_entry(block));
+    return cls == CLASS_RUN_HEAD ? 1 : sizeclass_table[cls].words;
+}
+
+size_t block_cells(uint32_t block) {
+    unsigned cls = ENTRY_CLASS(block_entry(block));
+    return cls == CLASS_RUN_HEAD ? 1 : sizeclass_table[cls].cells;
+}
+
+size_t block_span(uint32_t block) {
+    unsigned cls = ENTRY_CLASS(block_entry(block));
+    if (cls == CLASS_RUN_HEAD) {
+        return bits_div_ceil(block_cell_bytes(block), BLOCK_BYTES);
+    }
+    return sizeclass_table[cls].blocks;
+}
+
+size_t block_cell_bytes(uint32_t block) {
+    unsigned cls = ENTRY_CLASS(block_entry(block));
+    if (cls == CLASS_RUN_HEAD) {
+        return block_get(block)->run_pages * PAGE_BYTES_OF_RUN;
+    }
+    return sizeclass_table[cls].bytes;
+}
+
+// Kinds whose words the marker cannot treat like any other's.
+static unsigned block_look_closer(unsigned kind) {
+    return kind == KIND_DESCRIBED || kind == KIND_BASE_ONLY ? ENTRY_LOOK_CLOSER
+                                                            : 0;
+}
+
+// A reader that has no lock sees entries appear in this order.
+static void block_set_entry(uint32_t block, unsigned entry) {
+    __atomic_store_n(&range.entries[block], (uint16_t)entry, __ATOMIC_RELEASE);
+}
+
+void block_format(uint32_t block, unsigned cls, unsigned kind) {
+    unsigned closer = block_look_closer(kind);
+    for (unsigned i = sizeclass_table[cls].blocks; i-- > 0;) {
+        block_set_entry(block + i, ENTRY(cls, kind, i) | closer);
+    }
+}
+
+void block_format_run(uint32_t block, size_t count, size_t pages,
+                      unsigned kind) {
+    block_get(block)->run_pages = (uint32_t)pages;
+    for (size_t i = count; i-- > 1;) {
+        range.distances[block + i] = (uint32_t)i;
+        block_set_entry(block + (uint32_t)i,
+                        ENTRY(CLASS_RUN_TAIL, kind, 0) | ENTRY_LOOK_CLOSER);
+    }
+    block_set_entry(block, ENTRY(CLASS_RUN_HEAD, kind, 0) | ENTRY_LOOK_CLOSER);
+}
+
+void block_clear(uint32_t block) {
+    size_t count = block_span(block);
+    for (size_t i = 0; i < count; i++) {
+        block_set_entry(block + (uint32_t)i, CLASS_FREE);
+    }
+    memset(block_get(block), 0, sizeof(struct block));
+}
+
+// The next set bit of the allocation words inverted or not, from `from` on.
+static uint32_t block_next(uint32_t block, uint32_t from, uint32_t end,
+                           uint64_t invert) {
+    if (from >= end) {
+        return end;
+    }
+    size_t word = from / 64;
+    uint64_t bits = block_pair(block, word)[1] ^ invert;
+    bits &= ~bits_mask_below(from % 64);
+    while (bits == 0) {
+        word++;
+        if (word * 64 >= end) {
+            return end;
+        }
+        bits = block_pair(block, word)[1] ^ invert;
+    }
+    uint32_t at = (uint32_t)(word * 64) + (uint32_t)bits_lowest(bits);
+    return at < end ? at : end;
+}
+
+bool block_find_hole(uint32_t block, uint32_t from, uint32_t cells_max,
+                     struct hole *hole) {
+    uint32_t cells = (uint32_t)block_cells(block);
+    hole->from = block_next(block, from, cells, ~(uint64_t)0);
+    if (hole->from == cells) {
+        return false;
+    }
+    uint32_t end = cells;
+    if (cells - hole->from > cells_max) {
+        end = hole->from + cells_max;
+    }
+    hole->end = block_next(block, hole->from, end, 0);
+    return true;
+}
+
+// The bits of `hole` that lie in allocation word `word`.
+static uint64_t block_hole_mask(struct hole hole, size_t word) {
+    size_t low = word * 64;
+    size_t from = hole.from > low ? hole.from - low : 0;
+    size_t end = hole.end - low < 64 ? hole.end - low : 64;
+    return bits_mask_below(end) & ~bits_mask_below(from);
+}
+
+void block_set_hole(uint32_t block, struct hole hole) {
+    for (size_t word = hole.from / 64; word * 64 < hole.end; word++) {
+        uint64_t mask = block_hole_mask(hole, word);
+        uint64_t *alloc = &block_pair(block, word)[1];
+        ASSERT((*alloc & mask) == 0);
+        *alloc |= mask;
+    }
+    block_get(block)->live += hole.end - hole.from;
+}
+
+void block_clear_hole(uint32_t block, struct hole hole) {
+    for (size_t word = hole.from / 64; word * 64 < hole.end; word++) {
+        uint64_t mask = block_hole_mask(hole, word);
+        uint64_t *alloc = &block_pair(block, word)[1];
+        ASSERT((*alloc & mask) == mask);
+        *alloc &= ~mask;
+    }
+    block_get(block)->live -= hole.end - hole.from;
+}
+
+bool block_free_remotely(uint32_t block, uint32_t cell) {
+    ASSERT(range.freed_in_use);
+    uint64_t bit = (uint64_t)1 << (cell % 64);
+    if (!block_is_allocated(block, cell)) {
+        return false;
+    }
+    // The summary first: a drain that misses the bit leaves both for the next.
+    __atomic_store_n(&block_get(block)->freed_any, 1, __ATOMIC_SEQ_CST);
+    uint64_t *freed = &range.freed[block * FREED_WORDS_PER_BLOCK + cell / 64];
+    return (__atomic_fetch_or(freed, bit, __ATOMIC_SEQ_CST) & bit) == 0;
+}
+
+uint32_t block_drain_freed(uint32_t block) {
+    struct block *b = block_get(block);
+    if (__atomic_exchange_n(&b->freed_any, 0, __ATOMIC_SEQ_CST) == 0) {
+        return 0;
+    }
+    uint32_t count = 0;
+    size_t words = block_words(block);
+    for (size_t word = 0; word < words; word++) {
+        uint64_t *from = &range.freed[block * FREED_WORDS_PER_BLOCK + word];
+        uint64_t freed = __atomic_exchange_n(from, 0, __ATOMIC_SEQ_CST);
+        uint64_t *alloc = &block_pair(block, word)[1];
+        ASSERT((freed & ~*alloc) == 0); // B8
+        *alloc &= ~freed;
+        count += (uint32_t)bits_count(freed);
+    }
+    if (count != 0) {
+        b->flags &= (uint8_t)~BLOCK_ZERO;
+        b->live -= count;
+    }
+    return count;
+}
+
+void block_clear_marks(uint32_t block) {
+    bool pinned = kind_is_pinned(ENTRY_KIND(block_entry(block)));
+    uint64_t *pair = block_pair(block, 0);
+    uint64_t *end = pair + 2 * block_words(block);
+    for (; pair < end; pair += 2) {
+        pair[0] = pinned ? pair[1] : 0;
+    }
+}
+
+uint32_t block_flip(uint32_t block) {
+    struct block *b = block_get(block);
+    if (kind_is_pinned(ENTRY_KIND(block_entry(block)))) {
+        return 0;
+    }
+    size_t live = 0;
+    uint64_t *pair = block_pair(block, 0);
+    uint64_t *end = pair + 2 * block_words(block);
+    for (; pair < end; pair += 2) {
+        ASSERT((pair[0] & ~pair[1]) == 0); // B4
+        pair[1] &= pair[0];
+        live += (size_t)bits_count(pair[1]);
+    }
+    uint32_t dead = b->live - (uint32_t)live;
+    b->live = (uint32_t)live;
+    if (dead != 0) {
+        b->flags &= (uint8_t)~BLOCK_ZERO;
+    }
+    return dead;
+}
+
+static bool block_check_entries(uint32_t block) {
+    unsigned entry = block_entry(block);
+    unsigned cls = ENTRY_CLASS(entry);
+    size_t span = block_span(block);
+    for (size_t i = 1; i < span; i++) {
+        unsigned other = block_entry(block + (uint32_t)i);
+        if (ENTRY_KIND(other) != ENTRY_KIND(entry)) {
+            return false;
+        }
+        if (cls == CLASS_RUN_HEAD
+                ? (ENTRY_CLASS(other) != CLASS_RUN_TAIL ||
+                   range.distances[block + i] != i)
+                : (ENTRY_CLASS(other) != cls || ENTRY_INDEX(other) != i)) {
+            return false;
+        }
+    }
+    return ENTRY_INDEX(entry) == 0;
+}
+
+bool block_check(uint32_t block) {
+    size_t cells = block_cells(block);
+    size_t live = 0;
+    for (size_t word = 0; word < BITS_WORDS_PER_BLOCK / 2; word++) {
+        size_t inside = cells > word * 64 ? cells - word * 64 : 0;
+        uint64_t beyond = ~bits_mask_below(inside < 64 ? inside : 64);
+        const uint64_t *pair = block_pair(block, word);
+        if (((pair[0] | pair[1]) & beyond) != 0) { // B5
+            return false;
+        }
+        live += (size_t)bits_count(pair[1]);
+    }
+    return live == block_get(block)->live && block_check_entries(block); // B6
+}

@@ -1,0 +1,178 @@
+// block — equal cells in a row, and the two bits that say what they are.
+//
+// A block (or a span of up to 16 blocks that act as one, or a run that holds
+// one large object) is cut into cells of its class.  Of each cell two bits are
+// kept, interleaved word by word so that one cache line answers both:
+//
+//     bits of block b   | mark 0 | alloc 0 | mark 1 | alloc 1 | ...
+//     cell i            bit i % 64 of pair i / 64
+//
+// There is no sweep and no free list through the cells.  Allocation takes holes
+// of the allocation words (heap/cache.h); a collection replaces them by the
+// mark words, which is the flip.
+//
+// A cache (one mutator's, for one class and kind) bumps through a hole: at
+// refill it sets the allocation bits of the whole hole, and hands out its cells
+// in order.  The part not yet handed out is the cache's *tail*.
+//
+// Invariants: the bit protocol
+//   B1  object    a set allocation bit means an object, except in a tail
+//   B2  tail      the bits of a tail are set, while no stop has taken them;
+//                 only its owner, or the conductor in a stop, reads or moves it
+//   B3  stopped   from the start of marking to the end of the flip no tail's
+//                 bits are set, so that no free cell can be marked or kept
+//   B4  marked    a mark bit is set only during a cycle, and only on a cell
+//                 whose allocation bit is set; marks of the last complete cycle
+//                 stay until the next one clears them
+//   B5  beyond    bits past the last cell of the class are clear
+//   B6  count     live is the number of allocation bits set, tails included
+//   B7  owner     only the owner writes allocation words and live, but for the
+//                 conductor in a stop; everybody else sets bits in freed
+//   B8  freed     a bit in freed names a cell whose allocation bit is set, and
+//                 freed_any is set whenever a bit may be; the flip begins with
+//                 alloc &= ~freed, freed = 0
+//   B9  current   a block that a cache bumps in is in no list, and no flip
+//                 releases or reclassifies it
+//   B10 zero      while BLOCK_ZERO is set, cells without allocation bit are
+//                 all zero
+//   B11 flip      collected: alloc &= mark; pinned: unchanged.  live follows.
+//                 The flip changes no other block state.
+//
+// The struct of a span is that of its first block; the others' are unused.
+// Design, alternatives and measurements: docs/design/heap/block.md
+
+#ifndef HEAP_BLOCK_H
+#define HEAP_BLOCK_H
+
+#include "base/check.h"
+#include "base/defs.h"
+#include "heap/range.h"
+#include "heap/sizeclass.h"
+
+// What the cells of a block are to the collector.
+enum kind {
+    KIND_LEAF,        // holds no pointers, not zeroed
+    KIND_SCANNED,     // any word may be a pointer
+    KIND_DESCRIBED,   // words named by a layout may be
+    KIND_BASE_ONLY,   // scanned; kept by pointers into the first 4 KiB only
+    KIND_PINNED,      // scanned, never collected, a root
+    KIND_PINNED_LEAF, // never collected, not scanned
+    KIND_COUNT
+};
+
+#define BASE_ONLY_BYTES ((size_t)4096)
+
+static inline bool kind_is_pinned(unsigned kind) {
+    return kind == KIND_PINNED || kind == KIND_PINNED_LEAF;
+}
+
+static inline bool kind_is_leaf(unsigned kind) {
+    return kind == KIND_LEAF || kind == KIND_PINNED_LEAF;
+}
+
+enum {
+    BLOCK_ZERO = 1,    // B10
+    BLOCK_CURRENT = 2, // a cache bumps in it (B9)
+};
+
+struct block {
+    uint32_t next, prev; // neighbours in its list, or BLOCK_NONE; list's owner
+    uint32_t owner;      // mutator id, 0 if none; compare-and-swap
+    uint32_t live;       // cells with their bit set (B6); owner
+    uint32_t run_pages;  // of a run's head: 4 KiB pages of the object; constant
+    uint16_t layout;     // id, for described cells; constant while in use
+    uint16_t cursor;     // next cell to search for a hole; owner
+    uint8_t list;        // enum shelf_list it is in; list's owner
+    uint8_t flags;       // BLOCK_*; owner
+    uint8_t rescan;      // marked cells to be scanned again; marker
+    uint8_t freed_any;   // B8; atomic
+    uint32_t idle;       // reserved for the age of an ownerless block; unused
+};
+
+_Static_assert(sizeof(struct block) == 32, "two to a cache line");
+
+// A hole: cells [from, end) without allocation bits.
+struct hole {
+    uint32_t from, end; // cell indexes
+};
+
+static inline struct block *block_get(uint32_t block) {
+    return &range.blocks[block];
+}
+
+static inline uint16_t block_entry(uint32_t block) {
+    return range.entries[block];
+}
+
+static inline const struct sizeclass *block_class(uint32_t block) {
+    return &sizeclass_table[ENTRY_CLASS(block_entry(block))];
+}
+
+// The mark word of cells 64 * word and up; the allocation word is next to it.
+static inline uint64_t *block_pair(uint32_t block, size_t word) {
+    return &range.bits[block * BITS_WORDS_PER_BLOCK + 2 * word];
+}
+
+static inline bool block_is_allocated(uint32_t block, uint32_t cell) {
+    return (block_pair(block, cell / 64)[1] >> (cell % 64)) & 1;
+}
+
+static inline bool block_is_marked(uint32_t block, uint32_t cell) {
+    return (block_pair(block, cell / 64)[0] >> (cell % 64)) & 1;
+}
+
+static inline uintptr_t block_cell_address(uint32_t block, uint32_t cell) {
+    return range_block_address(block) +
+           (uintptr_t)cell * block_class(block)->bytes;
+}
+
+// The bitmap words of a block in use: 1 for a run.
+size_t block_words(uint32_t block);
+
+// The cells of a block or span in use: 1 for a run.
+size_t block_cells(uint32_t block);
+
+// The blocks of the span or run whose head is `block`.
+size_t block_span(uint32_t block);
+
+// The bytes of cell in `block`; of the object, for a run.
+size_t block_cell_bytes(uint32_t block);
+
+// Entries of a span of `cls` and `kind`, heads last so that a span is seen
+// whole or not at all.  The blocks were taken from the region, bits clear.
+void block_format(uint32_t block, unsigned cls, unsigned kind);
+
+// The same for a run of `count` blocks whose object has `pages` pages.
+void block_format_run(uint32_t block, size_t count, size_t pages,
+                      unsigned kind);
+
+// Entries and struct back to free, heads first; bits must be clear.
+void block_clear(uint32_t block);
+
+// The first hole at or after `from`, of at most `cells_max` cells; false if
+// there is none.
+bool block_find_hole(uint32_t block, uint32_t from, uint32_t cells_max,
+                     struct hole *hole);
+
+// Sets, or clears, the allocation bits of a hole, and keeps live.
+void block_set_hole(uint32_t block, struct hole hole);
+void block_clear_hole(uint32_t block, struct hole hole);
+
+// For a thread that is not the owner: asks that the cell be freed.  False when
+// it was asked before, or the cell is not allocated.  Needs range_use_freed.
+bool block_free_remotely(uint32_t block, uint32_t cell);
+
+// alloc &= ~freed, freed = 0 (B8), live kept; returns the cells freed.  Owner,
+// or conductor in a stop.
+uint32_t block_drain_freed(uint32_t block);
+
+// Clears the marks of all cells; sets them to the allocation bits if pinned.
+void block_clear_marks(uint32_t block);
+
+// The flip (B11); returns the cells that were found dead.
+uint32_t block_flip(uint32_t block);
+
+// B5, B6 and the entries of the span; for VERIFY.
+bool block_check(uint32_t block);
+
+#endif

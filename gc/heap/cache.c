@@ -1,0 +1,199 @@
+#include "heap/cache.h"
+
+#include <string.h>
+
+#include "base/check.h"
+
+void cache_init(struct cache *cache, struct order order, uint32_t owner,
+                bool single) {
+    cache->order = order;
+    cache->owner = owner;
+    cache->bytes = sizeclass_table[order.cls].bytes;
+    uint32_t slice = (uint32_t)(CACHE_SLICE_BYTES / cache->bytes);
+    cache->slice_cells = single || LOAM_TINY || slice == 0 ? 1 : slice;
+}
+
+static struct hole cache_tail_hole(const struct cache *cache) {
+    uintptr_t start = range_block_address(cache->block);
+    return (struct hole){(uint32_t)((cache->bump - start) / cache->bytes),
+                         (uint32_t)((cache->limit - start) / cache->bytes)};
+}
+
+// Sets the bits of a hole, and makes it the tail.
+static void cache_open_hole(struct cache *cache, struct heap *heap,
+                            uint32_t block, struct hole hole) {
+    uintptr_t start = range_block_address(block);
+    block_set_hole(block, hole);
+    cache->bump = start + (uintptr_t)hole.from * cache->bytes;
+    cache->limit = start + (uintptr_t)hole.end * cache->bytes;
+    size_t bytes = cache->limit - cache->bump;
+    heap->allocated_bytes += bytes;
+    heap->used_bytes += bytes;
+    if (!kind_is_leaf(cache->order.kind) &&
+        !(block_get(block)->flags & BLOCK_ZERO)) {
+        memset((void *)cache->bump, 0, bytes); // C3
+    }
+}
+
+// Ends the use of the current block.  Room that was freed behind the cursor is
+// remembered by the own list; most blocks are full by now and in no list.
+static void cache_leave(struct cache *cache) {
+    struct block *b = block_get(cache->block);
+    b->flags &= (uint8_t)~BLOCK_CURRENT;
+    if (b->live < block_cells(cache->block)) {
+        shelf_append(&cache->mine, cache->block, SHELF_MINE);
+    }
+    cache->block = BLOCK_NONE;
+    cache->bump = cache->limit = 0;
+}
+
+static bool cache_next_hole(struct cache *cache, struct heap *heap) {
+    struct block *b = block_get(cache->block);
+    struct hole hole;
+    if (!block_find_hole(cache->block, b->cursor, cache->slice_cells, &hole)) {
+        return false;
+    }
+    b->cursor = (uint16_t)hole.end;
+    cache_open_hole(cache, heap, cache->block, hole);
+    return true;
+}
+
+// A freed cell becomes a tail of one cell.  Its block must be current for that
+// (C1), so the tail of another block would have to be left: it is used up here.
+static bool cache_reuse(struct cache *cache, struct heap *heap) {
+    if (cache->free_count == 0) {
+        return false;
+    }
+    uintptr_t at = cache->free[--cache->free_count];
+    struct place place;
+    bool found = blockmap_find(at, &place);
+    CHECK(found && place.start == at);
+    if (place.block != cache->block) {
+        if (cache->block != BLOCK_NONE) {
+            cache_leave(cache);
+        }
+        if (block_get(place.block)->list == SHELF_MINE) {
+            shelf_remove(&cache->mine, place.block);
+        }
+        cache_adopt(cache, place.block);
+    }
+    cache_open_hole(cache, heap, place.block,
+                    (struct hole){place.cell, place.cell + 1});
+    return true;
+}
+
+bool cache_refill(struct cache *cache, struct heap *heap) {
+    ASSERT(cache->bump == cache->limit);
+    if (cache_reuse(cache, heap)) {
+        return true;
+    }
+    for (;;) {
+        if (cache->block != BLOCK_NONE) {
+            if (cache_next_hole(cache, heap)) {
+                return true;
+            }
+            cache_leave(cache);
+        }
+        uint32_t block = cache->mine.head;
+        if (block == BLOCK_NONE) {
+            return false;
+        }
+        shelf_remove(&cache->mine, block);
+        block_get(block)->cursor = 0;
+        cache_adopt(cache, block);
+    }
+}
+
+void cache_adopt(struct cache *cache, uint32_t block) {
+    ASSERT(block_get(block)->owner == cache->owner); // C5
+    ASSERT(block_get(block)->list == SHELF_NONE);
+    cache->block = block;
+    block_get(block)->flags |= BLOCK_CURRENT;
+    cache->bump = cache->limit = 0;
+}
+
+// Forgets the freed cells that lie in `block`.
+static void cache_forget(struct cache *cache, uint32_t block) {
+    size_t bytes = block_span(block) * BLOCK_BYTES;
+    uintptr_t start = range_block_address(block);
+    uint32_t kept = 0;
+    for (uint32_t i = 0; i < cache->free_count; i++) {
+        if (cache->free[i] - start >= bytes) {
+            cache->free[kept++] = cache->free[i];
+        }
+    }
+    cache->free_count = kept;
+}
+
+void cache_free(struct cache *cache, struct heap *heap,
+                const struct place *place) {
+    struct block *b = block_get(place->block);
+    ASSERT(b->owner == cache->owner);
+    heap_free_cell(heap, place);
+    if (place->block == cache->block) {
+        if (cache->free_count < CACHE_FREE_CELLS) {
+            cache->free[cache->free_count++] = place->start;
+        }
+        return;
+    }
+    if (b->live == 0) {
+        cache_forget(cache, place->block);
+        if (b->list == SHELF_MINE) {
+            shelf_remove(&cache->mine, place->block);
+        }
+        heap_release_block(heap, place->block);
+        return;
+    }
+    if (b->list == SHELF_NONE) {
+        shelf_append(&cache->mine, place->block, SHELF_MINE);
+    }
+    if (cache->free_count < CACHE_FREE_CELLS) {
+        cache->free[cache->free_count++] = place->start;
+    }
+}
+
+void cache_tail_out(struct cache *cache) {
+    if (cache->bump != cache->limit) {
+        block_clear_hole(cache->block, cache_tail_hole(cache)); // B3
+    }
+    cache->free_count = 0;
+    cache->mine = (struct shelf_ends){BLOCK_NONE, BLOCK_NONE};
+}
+
+void cache_tail_in(struct cache *cache) {
+    if (cache->bump != cache->limit) {
+        block_set_hole(cache->block, cache_tail_hole(cache)); // B2
+    }
+}
+
+bool cache_check(const struct cache *cache) {
+    if (cache->block == BLOCK_NONE) {
+        return cache->bump == cache->limit;
+    }
+    const struct block *b = block_get(cache->block);
+    if (b->owner != cache->owner || !(b->flags & BLOCK_CURRENT)) { // C5
+        return false;
+    }
+    if (cache->bump == cache->limit) {
+        return true;
+    }
+    struct hole hole = cache_tail_hole(cache);
+    uintptr_t start = range_block_address(cache->block);
+    if (start + (uintptr_t)hole.from * cache->bytes != cache->bump ||
+        start + (uintptr_t)hole.end * cache->bytes != cache->limit ||
+        hole.end > block_cells(cache->block)) { // C1
+        return false;
+    }
+    for (uint32_t cell = hole.from; cell < hole.end; cell++) {
+        if (!block_is_allocated(cache->block, cell)) { // C2
+            return false;
+        }
+    }
+    for (uint32_t i = 0; i < cache->free_count; i++) {
+        struct place place;
+        if (blockmap_object(cache->free[i], &place) != NULL) { // C4
+            return false;
+        }
+    }
+    return true;
+}

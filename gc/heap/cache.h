@@ -1,0 +1,100 @@
+// cache — the cells that one mutator is about to hand out.
+//
+// Each mutator has a cache for every class and kind it uses.  The cache bumps
+// through a hole of its current block: the next cell is `bump`, and when it
+// meets `limit` the next hole is looked for.  No lock, no atomic, no list: this
+// is why a collection leaves its garbage as holes and not as lists of cells.
+//
+//     current block   [live][.hole handed out.|..tail..][live][ hole ][live]
+//                                             bump     limit
+//
+// A hole is taken in slices of a few KiB that are zeroed just before use, so
+// that the zeroing and the first use of a cell meet in the L1 cache.
+//
+// Cells freed by hand go on a small stack and are handed out again first: what
+// was just freed is what the processor still has at hand.
+//
+// Invariants
+//   C1  tail     [bump, limit) is a whole number of cells of the current block
+//   C2  taken    their allocation bits are set, and those of no other cell that
+//                was not handed out (but for other caches' tails)
+//   C3  zeroed   cells of a scanned kind are zero when they are handed out
+//   C4  stack    a cell on the stack has its bit clear and lies in a block of
+//                this mutator; no hole is taken while the stack holds a cell
+//   C5  current  the current block has this mutator as owner and BLOCK_CURRENT
+//   C6  mine     blocks in the cache's own list are its mutator's, have room,
+//                and are neither current nor on a shelf
+//
+// Used by its mutator only; the conductor may move its tail in a stop.
+// Design, alternatives and measurements: docs/design/heap/cache.md
+
+#ifndef HEAP_CACHE_H
+#define HEAP_CACHE_H
+
+#include "base/defs.h"
+#include "heap/heap.h"
+
+#define CACHE_SLICE_BYTES (8 * KiB)
+#define CACHE_FREE_CELLS  ((uint32_t)(LOAM_TINY ? 2 : 16))
+
+struct cache {
+    uintptr_t bump;         // next cell to hand out; mutator
+    uintptr_t limit;        // end of the tail; mutator
+    uint32_t bytes;         // of a cell; constant once in use
+    uint32_t block;         // current block or BLOCK_NONE; mutator
+    uint32_t free_count;    // cells on the stack; mutator
+    uint32_t owner;         // the mutator's id; constant once in use
+    struct order order;     // class, kind, layout; constant once in use
+    struct shelf_ends mine; // see C6; mutator
+    uint32_t slice_cells;   // most cells to take at once; mutator
+    uintptr_t free[CACHE_FREE_CELLS]; // the stack; mutator
+};
+
+// The next cell, or NULL when the tail is used up.
+static inline void *cache_take(struct cache *cache) {
+    uintptr_t cell = cache->bump;
+    if (UNLIKELY(cell == cache->limit)) {
+        return NULL;
+    }
+    cache->bump = cell + cache->bytes;
+    return (void *)cell;
+}
+
+// Readies a cache that was all zero for its first order.  `single`: never take
+// more than one cell, so that every allocation passes the ladder.
+void cache_init(struct cache *cache, struct order order, uint32_t owner,
+                bool single);
+
+// Makes a tail out of what the cache has: a freed cell, the next hole of the
+// current block, or a block of its own list.  False if there is nothing; then
+// the cache has no current block.
+bool cache_refill(struct cache *cache, struct heap *heap);
+
+// Makes `block`, which has room and belongs to the mutator, current.
+void cache_adopt(struct cache *cache, uint32_t block);
+
+// Frees a cell by hand whose block belongs to this cache's mutator, for reuse
+// by this cache.
+void cache_free(struct cache *cache, struct heap *heap,
+                const struct place *place);
+
+// Whether an address lies in the tail: not an object, though its bit is set.
+static inline bool cache_has_tail(const struct cache *cache, uintptr_t word) {
+    return word - cache->bump < cache->limit - cache->bump;
+}
+
+// In a stop: takes the tail's bits out before marking, and sets them again
+// after the flip.  The first also forgets freed cells and the own list, whose
+// blocks the flip will shelve.
+void cache_tail_out(struct cache *cache);
+void cache_tail_in(struct cache *cache);
+
+// Bytes of the tail.
+static inline size_t cache_tail_bytes(const struct cache *cache) {
+    return cache->limit - cache->bump;
+}
+
+// C1, C2, C4, C5; for VERIFY.
+bool cache_check(const struct cache *cache);
+
+#endif

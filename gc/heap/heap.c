@@ -1,0 +1,218 @@
+#include "heap/heap.h"
+
+#include <string.h>
+
+#include "base/bits.h"
+#include "base/check.h"
+#include "heap/meta.h"
+
+#define HEAP_PAGE_BYTES ((size_t)4096) // the unit in which runs are counted
+
+void heap_init(struct heap *heap) {
+    memset(heap, 0, sizeof *heap);
+    region_init(&heap->region);
+}
+
+static uint64_t heap_described_key(struct order order) {
+    return (uint64_t)order.layout << 8 | order.cls;
+}
+
+struct shelf *heap_find_shelf(struct heap *heap, struct order order) {
+    if (order.kind == KIND_DESCRIBED) {
+        return table_find(&heap->described, heap_described_key(order));
+    }
+    return &heap->shelves[order.kind][order.cls];
+}
+
+bool heap_add_described(struct heap *heap, struct order order) {
+    ASSERT(order.kind == KIND_DESCRIBED && order.layout != 0);
+    uint64_t key = heap_described_key(order);
+    if (table_find(&heap->described, key) != NULL) {
+        return true;
+    }
+    struct shelf *shelf = meta_make(sizeof *shelf);
+    if (shelf == NULL) {
+        return false;
+    }
+    if (!table_put(&heap->described, key, shelf)) {
+        meta_free(shelf, sizeof *shelf);
+        return false;
+    }
+    return true;
+}
+
+static struct order heap_order_of(uint32_t block) {
+    unsigned entry = block_entry(block);
+    return (struct order){ENTRY_KIND(entry), ENTRY_CLASS(entry),
+                          block_get(block)->layout};
+}
+
+uint32_t heap_take_block(struct heap *heap, struct order order, bool tight,
+                         uint32_t owner) {
+    struct shelf *shelf = heap_find_shelf(heap, order);
+    uint32_t block = tight ? shelf_take(shelf, SHELF_EMPTIEST, SHELF_TIGHT)
+                           : shelf_take(shelf, SHELF_EMPTIEST, SHELF_QUARTER);
+    if (block != BLOCK_NONE) {
+        block_get(block)->owner = owner;
+        block_get(block)->cursor = 0;
+    }
+    return block;
+}
+
+uint32_t heap_make_block(struct heap *heap, struct order order,
+                         uint32_t owner) {
+    bool zero;
+    size_t count = sizeclass_table[order.cls].blocks;
+    uint32_t block = region_take(&heap->region, count, 1, &zero);
+    if (block == BLOCK_NONE) {
+        return BLOCK_NONE;
+    }
+    struct block *b = block_get(block);
+    b->layout = (uint16_t)order.layout;
+    b->owner = owner;
+    b->flags = zero ? BLOCK_ZERO : 0; // B10
+    block_format(block, order.cls, order.kind);
+    return block;
+}
+
+static void heap_count_made(struct heap *heap, size_t bytes) {
+    heap->allocated_bytes += bytes;
+    heap->used_bytes += bytes;
+}
+
+struct object *heap_make_run(struct heap *heap, unsigned kind, size_t bytes,
+                             size_t alignment, bool *zero) {
+    size_t pages = bits_div_ceil(bytes, HEAP_PAGE_BYTES);
+    size_t count = bits_div_ceil(bytes, BLOCK_BYTES);
+    if (pages > UINT32_MAX || count > UINT32_MAX) {
+        return NULL;
+    }
+    size_t align = bits_div_ceil(alignment, BLOCK_BYTES);
+    if (align > 1 && align > range.bytes / BLOCK_BYTES) {
+        return NULL;
+    }
+    uint32_t block = region_take(&heap->region, count, align, zero);
+    if (block == BLOCK_NONE) {
+        return NULL;
+    }
+    block_format_run(block, count, pages, kind);
+    block_set_hole(block, (struct hole){0, 1});
+    heap_count_made(heap, pages * HEAP_PAGE_BYTES);
+    return (struct object *)range_block_address(block);
+}
+
+void heap_describe_run(struct object *object, unsigned layout) {
+    uint32_t block = range_block_of((uintptr_t)object);
+    block_get(block)->layout = (uint16_t)layout;
+}
+
+void heap_release_block(struct heap *heap, uint32_t block) {
+    ASSERT(block_get(block)->live == 0);
+    ASSERT(block_get(block)->list == SHELF_NONE);
+    size_t span = block_span(block);
+    size_t words = block_words(block);
+    for (size_t word = 0; word < words; word++) {
+        uint64_t *pair = block_pair(block, word);
+        ASSERT(pair[1] == 0);
+        pair[0] = 0;
+    }
+    block_clear(block);
+    region_give(&heap->region, block, span);
+}
+
+void heap_free_run(struct heap *heap, uint32_t block) {
+    size_t bytes = block_cell_bytes(block);
+    block_clear_hole(block, (struct hole){0, 1});
+    heap_release_block(heap, block);
+    heap->freed_bytes += bytes;
+    heap->used_bytes -= bytes;
+}
+
+void heap_free_cell(struct heap *heap, const struct place *place) {
+    // The mark goes with the cell, or a new object in it would be born marked.
+    block_pair(place->block, place->cell / 64)[0] &=
+        ~((uint64_t)1 << (place->cell % 64));
+    block_clear_hole(place->block, (struct hole){place->cell, place->cell + 1});
+    block_get(place->block)->flags &= (uint8_t)~BLOCK_ZERO;
+    heap->freed_bytes += place->bytes;
+    heap->used_bytes -= place->bytes;
+}
+
+void heap_shelve(struct heap *heap, uint32_t block) {
+    struct shelf *shelf = heap_find_shelf(heap, heap_order_of(block));
+    shelf_put(shelf, block);
+}
+
+void heap_each_block(heap_visit *visit, void *data) {
+    uint32_t end = (uint32_t)range_block_count();
+    uint32_t block = 1;
+    while (block < end) {
+        if (ENTRY_CLASS(block_entry(block)) == CLASS_FREE) {
+            block++;
+            continue;
+        }
+        // The visit may release the block.
+        uint32_t span = (uint32_t)block_span(block);
+        visit(block, data);
+        block += span;
+    }
+}
+
+static void heap_prepare_block(uint32_t block, void *data) {
+    struct heap *heap = data;
+    size_t freed = block_drain_freed(block) * block_cell_bytes(block);
+    heap->freed_bytes += freed;
+    heap->used_bytes -= freed;
+    block_clear_marks(block);
+    block_get(block)->rescan = 0;
+}
+
+void heap_prepare(struct heap *heap) {
+    heap_each_block(heap_prepare_block, heap);
+}
+
+struct heap_flip {
+    struct heap *heap;
+    struct census *census;
+};
+
+static void heap_flip_block(uint32_t block, void *data) {
+    struct heap_flip *flip = data;
+    struct census *census = flip->census;
+    struct block *b = block_get(block);
+    size_t bytes = block_cell_bytes(block);
+    uint32_t dead = block_flip(block);
+    census->dead_objects += dead;
+    census->dead_bytes += dead * bytes;
+    census->live_objects += b->live;
+    census->live_bytes += b->live * bytes;
+    if (b->flags & BLOCK_CURRENT) { // B9
+        census->block_bytes += block_span(block) * BLOCK_BYTES;
+        return;
+    }
+    b->owner = 0;
+    b->list = SHELF_NONE;
+    b->next = b->prev = BLOCK_NONE;
+    if (b->live == 0) {
+        heap_release_block(flip->heap, block); // E4
+        return;
+    }
+    census->block_bytes += block_span(block) * BLOCK_BYTES;
+    if (b->live < block_cells(block)) {
+        heap_shelve(flip->heap, block); // E3
+    }
+}
+
+void heap_flip(struct heap *heap, struct census *census) {
+    memset(census, 0, sizeof *census);
+    memset(heap->shelves, 0, sizeof heap->shelves);
+    for (size_t i = 0; i < heap->described.capacity; i++) {
+        if (heap->described.slots[i].key != 0) {
+            memset(heap->described.slots[i].value, 0, sizeof(struct shelf));
+        }
+    }
+    struct heap_flip flip = {heap, census};
+    heap_each_block(heap_flip_block, &flip);
+    heap->collected_bytes += census->dead_bytes;
+    heap->used_bytes -= census->dead_bytes;
+}

@@ -1,0 +1,119 @@
+// heap — blocks and runs, and what is in them, as one thing.
+//
+// A heap owns a region of the range, the shelves on which its blocks with room
+// stand, and the counts.  It does what it is told and decides nothing: whether
+// a fresh block may be had, when to collect and what to do when memory is short
+// is decided above (collect/).
+//
+//     heap_take_block   from a shelf, with room in it
+//     heap_make_block   fresh from the region
+//     heap_make_run     a large object
+//     heap_prepare      a cycle begins: freed cells out, marks clear
+//     heap_flip         a cycle ends: what is not marked is free
+//
+// Described blocks have a shelf of their own for each layout and class, found
+// in a table, since a block's cells must share one layout.
+//
+// Invariants, between calls and outside a cycle
+//   E1  sum       used_bytes is the bytes of all cells and runs whose
+//                 allocation bit is set
+//   E2  balance   allocated_bytes == used_bytes + freed_bytes + collected_bytes
+//   E3  shelved   after a flip every ownerless block with a free cell is on its
+//                 shelf, none is empty, and a full one is on none
+//   E4  released  a block with no cell in use that is not current is given back
+//                 by the flip
+//
+// Guarded by the heap lock, which the one mutator of this version needs not
+// take; heap_prepare and heap_flip: the conductor, in a stop.
+// Design, alternatives and measurements: docs/design/heap/heap.md
+
+#ifndef HEAP_HEAP_H
+#define HEAP_HEAP_H
+
+#include "base/defs.h"
+#include "heap/blockmap.h"
+#include "heap/region.h"
+#include "heap/shelf.h"
+#include "heap/table.h"
+
+struct heap {
+    struct region region;
+    struct shelf shelves[KIND_COUNT][CLASS_LAST + 1];
+    struct table described;   // layout and class → struct shelf
+    uint64_t allocated_bytes; // in cells and runs, tails included, for ever
+    uint64_t freed_bytes;     // by hand
+    uint64_t collected_bytes; // by flips
+    size_t used_bytes;        // E1
+};
+
+// What a flip found.
+struct census {
+    size_t live_bytes, live_objects;
+    size_t dead_bytes, dead_objects;
+    size_t block_bytes; // in blocks and runs that hold something
+};
+
+// What one call is to get: the words that choose a shelf.
+struct order {
+    unsigned kind;   // enum kind
+    unsigned cls;    // size class
+    unsigned layout; // id, for KIND_DESCRIBED; else 0
+};
+
+void heap_init(struct heap *heap);
+
+// The shelf for an order; NULL only for a described one that heap_add_described
+// has not made.
+struct shelf *heap_find_shelf(struct heap *heap, struct order order);
+
+// Makes the shelf for a described order; false when memory is short.
+MUST_USE bool heap_add_described(struct heap *heap, struct order order);
+
+// A block with room for the order, taken off its shelf and given to `owner`:
+// one of those at least a quarter free, or a tight one.  BLOCK_NONE if none.
+uint32_t heap_take_block(struct heap *heap, struct order order, bool tight,
+                         uint32_t owner);
+
+// A fresh block for `order`, given to `owner`; BLOCK_NONE when the region has
+// none to give.
+uint32_t heap_make_block(struct heap *heap, struct order order, uint32_t owner);
+
+// A run for an object of `bytes` bytes, at a multiple of `alignment`: its
+// address, in use, or NULL.  *zero: whether it is known to be zero.
+struct object *heap_make_run(struct heap *heap, unsigned kind, size_t bytes,
+                             size_t alignment, bool *zero);
+
+// Sets the layout of a run of KIND_DESCRIBED before its address is known to
+// anybody else.
+void heap_describe_run(struct object *object, unsigned layout);
+
+// Frees a run by hand.
+void heap_free_run(struct heap *heap, uint32_t block);
+
+// Frees a cell of a block by hand, without reuse of the cell in mind: clears
+// its bit and counts.  The block is the caller's, or ownerless.
+void heap_free_cell(struct heap *heap, const struct place *place);
+
+// Gives an empty block, that is in no list and no cache, back to the region.
+void heap_release_block(struct heap *heap, uint32_t block);
+
+// Puts an ownerless block with room on its shelf.
+void heap_shelve(struct heap *heap, uint32_t block);
+
+// Drains freed tables and clears all marks (pinned cells: marked).  Tails have
+// been taken out.
+void heap_prepare(struct heap *heap);
+
+// The flip over every block; tails are still out.
+void heap_flip(struct heap *heap, struct census *census);
+
+// Calls visit for the head of each span and run in use, in address order.
+typedef void heap_visit(uint32_t block, void *data);
+void heap_each_block(heap_visit *visit, void *data);
+
+// Bytes in blocks and runs that hold objects.
+static inline size_t heap_block_bytes(const struct heap *heap) {
+    return heap->region.used_blocks * BLOCK_BYTES;
+}
+
+#endif

@@ -1,0 +1,84 @@
+#include "heap/layout.h"
+
+#include <string.h>
+
+#include "base/bitmap.h"
+#include "base/check.h"
+#include "heap/meta.h"
+#include "heap/table.h"
+
+static struct {
+    struct table by_hash;  // hash → first layout
+    struct layout **by_id; // LAYOUT_COUNT_MAX + 1 of them
+    size_t count;
+} layouts;
+
+static uint64_t layout_hash(const struct layout *layout) {
+    uint64_t hash = layout->element_bytes * 0x9E3779B97F4A7C15u;
+    size_t words = bitmap_words(layout->element_words);
+    for (size_t i = 0; i < words; i++) {
+        hash = (hash ^ layout->pointer_bits[i]) * 0xD6E8FEB86659FD93u;
+        hash ^= hash >> 32;
+    }
+    return hash | 1;
+}
+
+static bool layout_equal(const struct layout *a, const struct layout *b) {
+    return a->element_bytes == b->element_bytes &&
+           memcmp(a->pointer_bits, b->pointer_bits,
+                  bitmap_words(a->element_words) * sizeof(uint64_t)) == 0;
+}
+
+// Registers a new layout; false when memory is short.
+static bool layout_register(struct layout *layout, uint64_t hash) {
+    if (layouts.by_id == NULL) {
+        layouts.by_id =
+            meta_make((LAYOUT_COUNT_MAX + 1) * sizeof *layouts.by_id);
+        if (layouts.by_id == NULL) {
+            return false;
+        }
+    }
+    if (layouts.count == LAYOUT_COUNT_MAX ||
+        !table_put(&layouts.by_hash, hash, layout)) {
+        return false;
+    }
+    layout->id = (uint32_t)++layouts.count;
+    layouts.by_id[layout->id] = layout;
+    return true;
+}
+
+struct layout *layout_make(size_t bytes, const size_t *offsets, size_t count) {
+    size_t words = bytes / WORD_BYTES;
+    size_t made_bytes =
+        sizeof(struct layout) + bitmap_words(words) * sizeof(uint64_t);
+    struct layout *made = meta_make(made_bytes);
+    if (made == NULL) {
+        return NULL;
+    }
+    made->element_bytes = bytes;
+    made->element_words = words;
+    for (size_t i = 0; i < count; i++) {
+        ASSERT(offsets[i] / WORD_BYTES < words); // D3
+        bitmap_set(made->pointer_bits, offsets[i] / WORD_BYTES);
+    }
+    made->pointer_count = bitmap_count(made->pointer_bits, 0, words);
+    uint64_t hash = layout_hash(made);
+    struct layout *first = table_find(&layouts.by_hash, hash);
+    for (struct layout *at = first; at != NULL; at = at->next) {
+        if (layout_equal(at, made)) { // D1
+            meta_free(made, made_bytes);
+            return at;
+        }
+    }
+    made->next = first;
+    if (!layout_register(made, hash)) {
+        meta_free(made, made_bytes);
+        return NULL;
+    }
+    return made;
+}
+
+const struct layout *layout_get(unsigned id) {
+    ASSERT(id >= 1 && id <= layouts.count);
+    return layouts.by_id[id];
+}

@@ -1,0 +1,194 @@
+#include "heap/range.h"
+
+#include "base/check.h"
+#include "heap/block.h"
+#include "os/memory.h"
+#include "os/thread.h"
+
+#define RANGE_BYTES_MAX ((size_t)1 << 44)
+#define RANGE_GUARD     (64 * KiB) // untouchable pages round every table
+
+struct range range;
+
+enum {
+    TABLE_ENTRIES,
+    TABLE_BITS,
+    TABLE_BLOCKS,
+    TABLE_DISTANCES,
+    TABLE_TAKEN,
+    TABLE_DIRTY,
+    TABLE_CHUNKS,
+    TABLE_FREED,
+    TABLE_COUNT
+};
+
+// Bytes that a chunk of 32 blocks needs in each table.
+static const size_t range_table_share[TABLE_COUNT] = {
+    [TABLE_ENTRIES] = CHUNK_BLOCKS * sizeof(uint16_t),
+    [TABLE_BITS] = CHUNK_BLOCKS * BITS_WORDS_PER_BLOCK * 8,
+    [TABLE_BLOCKS] = CHUNK_BLOCKS * sizeof(struct block),
+    [TABLE_DISTANCES] = CHUNK_BLOCKS * sizeof(uint32_t),
+    [TABLE_TAKEN] = CHUNK_BLOCKS / 8,
+    [TABLE_DIRTY] = CHUNK_BLOCKS / 8,
+    [TABLE_CHUNKS] = 1,
+    [TABLE_FREED] = CHUNK_BLOCKS * FREED_WORDS_PER_BLOCK * 8,
+};
+
+// Where each table lies, and how much of it is committed.
+static struct {
+    char *at[TABLE_COUNT];
+    size_t committed_bytes[TABLE_COUNT];
+    bool huge;
+} range_tables;
+
+// Bytes reserved for table `t` when the range has `chunks` chunks.
+static size_t range_table_bytes(int t, size_t chunks) {
+    return bits_round_up(chunks * range_table_share[t], CHUNK_BYTES);
+}
+
+static size_t range_tables_bytes(size_t chunks) {
+    size_t sum = RANGE_GUARD;
+    for (int t = 0; t < TABLE_COUNT; t++) {
+        sum += range_table_bytes(t, chunks) + RANGE_GUARD;
+    }
+    return sum;
+}
+
+// An address whose words are unlikely to be data, another in each process:
+// 0x11'0000'0000'00 and up to 4 TiB more.
+static uintptr_t range_hint(void) {
+    uintptr_t salt = (uintptr_t)&salt >> 12 ^ (uintptr_t)process_id() << 3;
+    salt *= (uintptr_t)0x9E3779B97F4A7C15u;
+    return ((uintptr_t)0x11 << 40) + (salt >> 54) * 4 * GiB;
+}
+
+static bool range_reserve(size_t bytes) {
+    size_t chunks = bytes / CHUNK_BYTES;
+    char *tables = memory_reserve(range_tables_bytes(chunks), CHUNK_BYTES, 0);
+    if (tables == NULL) {
+        return false;
+    }
+    void *base = memory_reserve(bytes, CHUNK_BYTES, range_hint());
+    if (base == NULL) {
+        memory_release(tables, range_tables_bytes(chunks));
+        return false;
+    }
+    memory_name(base, bytes, "loam heap");
+    memory_name(tables, range_tables_bytes(chunks), "loam tables");
+    for (int t = 0; t < TABLE_COUNT; t++) {
+        tables += RANGE_GUARD;
+        range_tables.at[t] = tables;
+        tables += range_table_bytes(t, chunks);
+    }
+    range.base = (uintptr_t)base;
+    range.bytes = bytes;
+    range.entries = (uint16_t *)(void *)range_tables.at[TABLE_ENTRIES];
+    range.bits = (uint64_t *)(void *)range_tables.at[TABLE_BITS];
+    range.blocks = (struct block *)(void *)range_tables.at[TABLE_BLOCKS];
+    range.distances = (uint32_t *)(void *)range_tables.at[TABLE_DISTANCES];
+    range.taken = (uint64_t *)(void *)range_tables.at[TABLE_TAKEN];
+    range.dirty = (uint64_t *)(void *)range_tables.at[TABLE_DIRTY];
+    range.chunks = (uint8_t *)range_tables.at[TABLE_CHUNKS];
+    range.freed = (uint64_t *)(void *)range_tables.at[TABLE_FREED];
+    return true;
+}
+
+bool range_init(size_t bytes) {
+    ASSERT(range.base == 0);
+    if (bytes == 0) {
+        // Sixteen times what the machine has: room for holes, and cheap.
+        bytes = memory_physical_bytes();
+        bytes = bytes < GiB ? GiB : bytes;
+        bytes = bytes > RANGE_BYTES_MAX / 16 ? RANGE_BYTES_MAX : bytes * 16;
+    }
+    if (bytes > RANGE_BYTES_MAX) {
+        bytes = RANGE_BYTES_MAX;
+    }
+    // Under a limit on address space the program needs some for itself.
+    size_t left = memory_limit_bytes();
+    if (left != SIZE_MAX && bytes > left / 2) {
+        bytes = left / 2;
+    }
+    bytes = bits_round_down(bytes, CHUNK_BYTES);
+    while (bytes >= RANGE_BYTES_MIN) {
+        if (range_reserve(bytes)) {
+            return true;
+        }
+        bytes = bits_round_down(bytes / 2, CHUNK_BYTES);
+    }
+    return false;
+}
+
+// How far table `t` must be committed for `chunks` chunks.
+static size_t range_table_target(int t, size_t chunks) {
+    return bits_round_up(chunks * range_table_share[t], memory_page_bytes());
+}
+
+static bool range_table_commit(int t, size_t chunks) {
+    size_t done = range_tables.committed_bytes[t];
+    size_t target = range_table_target(t, chunks);
+    if (target <= done) {
+        return true;
+    }
+    if (!memory_commit(range_tables.at[t] + done, target - done)) {
+        return false;
+    }
+    range_tables.committed_bytes[t] = target;
+    range.table_bytes += target - done;
+    return true;
+}
+
+size_t range_extend_bytes(size_t chunks) {
+    size_t now = range.frontier_bytes / CHUNK_BYTES;
+    size_t sum = chunks * CHUNK_BYTES;
+    for (int t = 0; t < TABLE_COUNT; t++) {
+        if (t != TABLE_FREED || range.freed_in_use) {
+            size_t target = range_table_target(t, now + chunks);
+            size_t done = range_tables.committed_bytes[t];
+            sum += target > done ? target - done : 0;
+        }
+    }
+    return sum;
+}
+
+// A table that was committed before a later step was refused stays so: it is
+// zero, and used when the frontier does move.
+bool range_extend(size_t chunks) {
+    size_t now = range.frontier_bytes / CHUNK_BYTES;
+    if (chunks > range.bytes / CHUNK_BYTES - now) {
+        return false;
+    }
+    for (int t = 0; t < TABLE_COUNT; t++) {
+        if ((t != TABLE_FREED || range.freed_in_use) &&
+            !range_table_commit(t, now + chunks)) {
+            return false;
+        }
+    }
+    char *frontier = (char *)range.base + range.frontier_bytes;
+    if (!memory_commit(frontier, chunks * CHUNK_BYTES)) {
+        return false;
+    }
+    range.frontier_bytes += chunks * CHUNK_BYTES;
+    return true;
+}
+
+bool range_use_freed(void) {
+    if (!range.freed_in_use &&
+        !range_table_commit(TABLE_FREED, range.frontier_bytes / CHUNK_BYTES)) {
+        return false;
+    }
+    range.freed_in_use = true;
+    return true;
+}
+
+void range_use_huge(void) {
+    if (range_tables.huge) {
+        return;
+    }
+    range_tables.huge = true;
+    // On the whole reservation: later commits split no mapping this way, and
+    // pages that are not committed cannot be touched anyhow.
+    memory_huge((void *)range.base, range.bytes, true);
+    memory_huge(range_tables.at[TABLE_BITS],
+                range_table_bytes(TABLE_BITS, range.bytes / CHUNK_BYTES), true);
+}

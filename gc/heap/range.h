@@ -1,0 +1,130 @@
+// range — the reserved addresses, and the tables beside them.
+//
+// All heaps of the process live in one reserved stretch of address space, so
+// that "may this word be a pointer?" is one subtraction and one comparison.
+// What the collector knows about the stretch lies beside it, in side tables
+// indexed by block number, never in the blocks: headers at block starts would
+// meet in the same few cache sets, and a program that writes out of bounds
+// would write into them.
+//
+//     base                    frontier                               end
+//      | block 0 | block 1 | ... |   reserved, not committed ......... |
+//
+//     table      a block's share   holds
+//     entries    2 bytes           class, kind, index in span, look closer
+//     bits       1 KiB             for each 64 cells: mark word, allocation
+//     word blocks     32 bytes          struct block (heap/block.h) distances
+//     4 bytes           in a run: blocks back to its head taken      1 bit the
+//     block belongs to a span or a run dirty      1 bit             its memory
+//     may hold something but zero freed      512 bytes         cells freed by
+//     other threads; committed only
+//                                  after range_use_freed
+//
+// The range begins where words are unlikely to be anything but pointers: bits
+// 40 to 47 of an address there are a control character, above them two zero
+// bytes, so neither text nor numbers in use look like it.  Block 0 is never
+// given out: 0 means "no block" in every list.
+//
+// Committing moves the frontier by whole chunks of 2 MiB, tables first.  The
+// bits of a block whose entry is free are all clear, and so are its struct and
+// freed words: whoever takes a block finds them zero.
+//
+// Invariants
+//   R1  aligned    base is a multiple of CHUNK_BYTES, and so is the frontier
+//   R2  covered    every table covers every block below the frontier
+//   R3  one way    the frontier never falls; memory below it stays accessible
+//   R4  all or not a refused commit leaves the frontier and all contents as
+//                  they were
+//
+// Process-wide state, set up once by range_init; the frontier is changed under
+// the heap lock only.
+// Design, alternatives and measurements: docs/design/heap/range.md
+
+#ifndef HEAP_RANGE_H
+#define HEAP_RANGE_H
+
+#include "base/defs.h"
+#include "heap/sizeclass.h"
+
+#define CHUNK_BYTES  (2 * MiB)
+#define CHUNK_BLOCKS (CHUNK_BYTES / BLOCK_BYTES)
+
+// An entry: what one 16-bit load says about a block.
+//
+//     bit  15            14 .. 11        10 .. 7   6 .. 0
+//          look closer   index in span   kind      class
+#define ENTRY_CLASS(entry)  ((unsigned)(entry)&127u)
+#define ENTRY_KIND(entry)   (((unsigned)(entry) >> 7) & 15u)
+#define ENTRY_INDEX(entry)  (((unsigned)(entry) >> 11) & 15u)
+#define ENTRY_LOOK_CLOSER   0x8000u
+#define ENTRY(cls, kind, i) ((cls) | (kind) << 7 | (i) << 11)
+
+enum { BLOCK_NONE = 0 };
+
+enum {
+    CHUNK_IDLE = 1,   // was wholly free when the last cycle ended
+    CHUNK_DROPPED = 2 // its pages were given back
+};
+
+#define BITS_WORDS_PER_BLOCK  ((size_t)128) // 64 pairs of mark and allocation
+#define FREED_WORDS_PER_BLOCK ((size_t)64)
+
+struct block;
+
+struct range {
+    uintptr_t base;          // of block 0; constant after range_init
+    size_t frontier_bytes;   // committed from base on; heap lock
+    size_t bytes;            // reserved; constant after range_init
+    uint16_t *entries;       // the tables, by block number
+    uint64_t *bits;          //
+    struct block *blocks;    //
+    uint32_t *distances;     //
+    uint64_t *taken, *dirty; // bitmaps; heap lock
+    uint8_t *chunks;         // CHUNK_*; heap lock
+    uint64_t *freed;         // committed if freed_in_use
+    bool freed_in_use;       // heap lock
+    size_t table_bytes;      // committed in tables; heap lock
+};
+
+extern struct range range;
+
+// Reserves `bytes` of address space, or as much as the system and the limit on
+// this process allow, halving; 0 means as much as a machine of this size can
+// use.  False when not even RANGE_BYTES_MIN can be had.
+#define RANGE_BYTES_MIN (8 * MiB)
+MUST_USE bool range_init(size_t bytes);
+
+// Moves the frontier up by `chunks`; false when the range is exhausted or the
+// system refuses.
+MUST_USE bool range_extend(size_t chunks);
+
+// What range_extend(chunks) would commit, tables and all.
+size_t range_extend_bytes(size_t chunks);
+
+// Commits the freed table, for blocks yet to come too.
+MUST_USE bool range_use_freed(void);
+
+// Huge pages for what is committed now and later.
+void range_use_huge(void);
+
+// Blocks below the frontier.
+static inline size_t range_block_count(void) {
+    return range.frontier_bytes >> BLOCK_SHIFT;
+}
+
+// The address of a block.
+static inline uintptr_t range_block_address(uint32_t block) {
+    return range.base + ((uintptr_t)block << BLOCK_SHIFT);
+}
+
+// Whether a word is an address below the frontier.
+static inline bool range_has(uintptr_t word) {
+    return word - range.base < range.frontier_bytes;
+}
+
+// The block that holds an address of the range.
+static inline uint32_t range_block_of(uintptr_t word) {
+    return (uint32_t)((word - range.base) >> BLOCK_SHIFT);
+}
+
+#endif

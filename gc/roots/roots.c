@@ -1,0 +1,49 @@
+#include "roots/roots.h"
+
+#include "base/bits.h"
+#include "os/segments.h"
+
+// What a visit of one extent needs to know.
+struct roots_call {
+    const struct roots *roots;
+    roots_visit *visit;
+    void *data;
+    enum root_kind kind;
+};
+
+static void roots_words(struct extent extent, void *data) {
+    const struct roots_call *call = data;
+    uintptr_t start = bits_round_up(extent.start, WORD_BYTES);
+    uintptr_t end = bits_round_down(extent.end, WORD_BYTES);
+    if (start < end) {
+        call->visit((const uintptr_t *)start, (const uintptr_t *)end,
+                    call->kind, call->data);
+    }
+}
+
+static void roots_segment(const void *start, const void *end, void *data) {
+    const struct roots_call *call = data;
+    struct extent extent = {(uintptr_t)start, (uintptr_t)end};
+    ranges_each_outside(&call->roots->excluded, extent, roots_words, data);
+}
+
+void roots_each(const struct roots *roots, const struct mutator *mutator,
+                const void *hot_end, roots_visit *visit, void *data) {
+    struct roots_call call = {roots, visit, data, ROOT_STACK};
+    struct extent stack = {(uintptr_t)hot_end, (uintptr_t)mutator->cold_end};
+    roots_words(stack, &call);
+    call.kind = ROOT_STATIC;
+    segments_each_tls(roots_segment, &call);
+    segments_each(roots_segment, &call);
+    call.kind = ROOT_ADDED;
+    for (size_t i = 0; i < roots->added.count; i++) {
+        ranges_each_outside(&roots->excluded, roots->added.extents[i],
+                            roots_words, &call);
+    }
+}
+
+void roots_visit_pushed(const struct roots *roots, struct extent extent,
+                        roots_visit *visit, void *data) {
+    struct roots_call call = {roots, visit, data, ROOT_ADDED};
+    ranges_each_outside(&roots->excluded, extent, roots_words, &call);
+}

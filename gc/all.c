@@ -17,4 +17,20 @@
 #include "os/thread.c"
 #include "os/unwind.c"
 
+#include "heap/block.c"
+#include "heap/blockmap.c"
+#include "heap/cache.c"
+#include "heap/heap.c"
+#include "heap/layout.c"
+#include "heap/meta.c"
+#include "heap/range.c"
+#include "heap/region.c"
+#include "heap/shelf.c"
+#include "heap/sizeclass.c"
+#include "heap/table.c"
+
+#include "roots/mutator.c"
+#include "roots/ranges.c"
+#include "roots/roots.c"
+
 #include "api/options.c"

@@ -47,6 +47,7 @@ struct cache {
     struct order order;     // class, kind, layout; constant once in use
     struct shelf_ends mine; // see C6; mutator
     uint32_t slice_cells;   // most cells to take at once; mutator
+    struct cache *next;     // another cache in use of the same set
     uintptr_t free[CACHE_FREE_CELLS]; // the stack; mutator
 };
 

@@ -1,0 +1,49 @@
+// mark — what it costs to find a live heap alive.
+//
+// Builds a graph of --size MiB in one of three layouts (--variant) and runs
+// --rounds full collections by hand, after one that is not counted.  The time
+// of this benchmark is the median of what the collector says it spent marking;
+// collect_ns is the whole call as the program sees it, all phases included.
+
+#include "layout.h"
+
+enum { MARK_ROUNDS_MAX = 64 };
+
+static int mark_compare(const void *a, const void *b) {
+    double x = *(const double *)a, y = *(const double *)b;
+    return (x > y) - (x < y);
+}
+
+static double mark_median(double *values, size_t count) {
+    qsort(values, count, sizeof *values, mark_compare);
+    return values[count / 2];
+}
+
+int main(int argc, char **argv) {
+    struct measure *run = measure_open(argc, argv);
+    size_t rounds = run->rounds != 0 ? run->rounds : 5;
+    rounds = rounds < MARK_ROUNDS_MAX ? rounds : MARK_ROUNDS_MAX;
+    size_t bytes = (run->size != 0 ? run->size : 64) << 20;
+    uint64_t count = bytes / 41;
+    double mark_ns[MARK_ROUNDS_MAX], collect_ns[MARK_ROUNDS_MAX];
+
+    struct cell *root = layout_build(count, layout_order(run));
+    shim_collect();
+    measure_start(run);
+    for (size_t round = 0; round < rounds; round++) {
+        uint64_t marked_ns = shim_figures().mark_ns;
+        uint64_t start_ns = measure_now_ns();
+        shim_collect();
+        collect_ns[round] = (double)(measure_now_ns() - start_ns);
+        mark_ns[round] = (double)(shim_figures().mark_ns - marked_ns);
+    }
+    measure_note(run, "objects", (double)count);
+    measure_note(run, "mark_ns_object",
+                 mark_median(mark_ns, rounds) / (double)count);
+    measure_note(run, "collect_ns_object",
+                 mark_median(collect_ns, rounds) / (double)count);
+    uint64_t sum = 0;
+    uint64_t found = layout_count(root, &sum);
+    measure_stop(run, sum + found);
+    return 0;
+}

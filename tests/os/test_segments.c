@@ -1,0 +1,253 @@
+// One variable of every kind, in the program, in a library linked to it and in
+// one loaded later: each must lie in a range.
+
+#include "os/segments.h"
+
+#include <dlfcn.h>
+#include <errno.h>
+#include <pthread.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include <cmocka.h>
+
+// Of segments_linked.c.
+uintptr_t *segments_linked_data(void);
+uintptr_t *segments_linked_bss(void);
+uintptr_t *segments_linked_tls(void);
+
+static uintptr_t data_variable = 1;
+static uintptr_t bss_variable;
+static uintptr_t big_bss[1 << 16];
+uintptr_t exported_variable = 2;
+static _Thread_local uintptr_t tls_zero;
+static _Thread_local uintptr_t tls_initialised = 3;
+
+// Read-only once its address is filled in.
+static uintptr_t *const relro_variable = &data_variable;
+
+// --- Whether an address lies in a range ------------------------------------
+
+struct question {
+    const void *address;
+    size_t answers; // ranges that hold it
+    size_t ranges;  // ranges in all
+};
+
+static void ask(const void *start, const void *end, void *data) {
+    struct question *question = data;
+    uintptr_t at = (uintptr_t)question->address;
+    assert_int_equal((uintptr_t)start % WORD_BYTES, 0); // G3
+    assert_int_equal((uintptr_t)end % WORD_BYTES, 0);   // G3
+    assert_true((uintptr_t)start < (uintptr_t)end);
+    question->ranges++;
+    question->answers +=
+        at >= (uintptr_t)start && at + WORD_BYTES <= (uintptr_t)end;
+}
+
+static void check_static(const void *address) {
+    struct question question = {address, 0, 0};
+    segments_each(ask, &question);
+    assert_int_equal(question.answers, 1); // G1: and none twice
+}
+
+static void check_tls(const void *address) {
+    struct question question = {address, 0, 0};
+    segments_each_tls(ask, &question);
+    assert_true(question.answers >= 1); // G2
+}
+
+// --- Loading ---------------------------------------------------------------
+
+typedef uintptr_t *finder(void);
+
+static void *library;
+
+static finder *find_function(const char *name) {
+    void *found = dlsym(library, name);
+    assert_non_null(found);
+    finder *function;
+    memcpy(&function, &found, sizeof function);
+    return function;
+}
+
+static int load_library(void **state) {
+    (void)state;
+    library = dlopen(SEGMENTS_LOADED, RTLD_NOW | RTLD_LOCAL);
+    return library == NULL ? -1 : 0;
+}
+
+// --- The tests -------------------------------------------------------------
+
+// G1
+static void test_static_variables(void **state) {
+    (void)state;
+    static uintptr_t local;
+    check_static(&data_variable);
+    check_static(&bss_variable);
+    check_static(&big_bss[0]);
+    check_static(&big_bss[(1 << 16) - 1]);
+    check_static(&exported_variable);
+    check_static(&local);
+    const void *relro = (const void *)&relro_variable;
+#if defined(__PIC__) || defined(__PIE__)
+    check_static(relro);
+#else
+    (void)relro; // needs no relocation, hence never was writable
+#endif
+    check_static(&environ);
+    check_static(&stdout);
+    check_static(segments_linked_data());
+    check_static(segments_linked_bss());
+    check_static(find_function("segments_loaded_data")());
+    check_static(find_function("segments_loaded_bss")());
+}
+
+// G1: what is no variable is in no range.
+static void test_others_stay_out(void **state) {
+    (void)state;
+    uintptr_t on_stack = 0;
+    void *in_heap = malloc(16);
+    const void *others[] = {&on_stack, in_heap, (const void *)"a literal",
+                            NULL};
+    for (size_t index = 0; index < 4; index++) {
+        struct question question = {others[index], 0, 0};
+        segments_each(ask, &question);
+        assert_int_equal(question.answers, 0);
+        assert_true(question.ranges >= 3);
+    }
+    free(in_heap);
+}
+
+// G2
+static void check_thread(void) {
+    tls_zero = 0;
+    check_tls(&tls_zero);
+    check_tls(&tls_initialised);
+    check_tls(segments_linked_tls());
+    check_tls(find_function("segments_loaded_tls")());
+    check_tls(&errno);
+}
+
+static void test_tls_of_main(void **state) {
+    (void)state;
+    check_thread();
+}
+
+// The words of a range that equal the one sought, which is kept as its
+// complement.
+struct words {
+    uintptr_t hidden;
+    size_t found;
+};
+
+NO_SANITIZE static void look(const void *start, const void *end, void *data) {
+    struct words *words = data;
+    for (const volatile uintptr_t *word = start; word < (const uintptr_t *)end;
+         word++) {
+        words->found += ~*word == words->hidden;
+    }
+}
+
+#define KEYS 24u // of the 32 that lie in the control block
+
+static pthread_key_t keys[KEYS];
+
+// G2
+static void check_keys(void) {
+    for (size_t index = 0; index < KEYS; index++) {
+        uintptr_t hidden = 0x123400000000u + (index << 12);
+        if (keys[index] >= 32) {
+            continue; // somebody has taken many
+        }
+        struct words words = {hidden, 0};
+        assert_int_equal(
+            pthread_setspecific(keys[index], (const void *)~hidden), 0);
+        segments_each_tls(look, &words);
+        segments_each(look, &words); // some libraries keep main's there
+        assert_true(words.found >= 1);
+        assert_int_equal(pthread_setspecific(keys[index], NULL), 0);
+        words.found = 0;
+        segments_each_tls(look, &words);
+        assert_int_equal(words.found, 0);
+    }
+}
+
+static void test_keys_of_main(void **state) {
+    (void)state;
+    for (size_t index = 0; index < KEYS; index++) {
+        assert_int_equal(pthread_key_create(&keys[index], NULL), 0);
+    }
+    assert_true(keys[0] < 32); // or nothing is tested
+    check_keys();
+}
+
+static void *thread_body(void *data) {
+    struct question question = {data, 0, 0};
+    segments_each_tls(ask, &question);
+    assert_int_equal(question.answers, 0); // main's variable is not ours
+    check_thread();
+    check_keys();
+    return NULL;
+}
+
+static void test_another_thread(void **state) {
+    (void)state;
+    pthread_attr_t attributes;
+    assert_int_equal(pthread_attr_init(&attributes), 0);
+    for (size_t turn = 0; turn < 8; turn++) {
+        pthread_t thread;
+        assert_int_equal(
+            pthread_attr_setstacksize(&attributes, (256 + 16 * turn) * KiB), 0);
+        assert_int_equal(
+            pthread_create(&thread, &attributes, thread_body, &tls_zero), 0);
+        assert_int_equal(pthread_join(thread, NULL), 0);
+    }
+    assert_int_equal(pthread_attr_destroy(&attributes), 0);
+}
+
+// G3: every word can be read.
+NO_SANITIZE static void sum(const void *start, const void *end, void *data) {
+    uintptr_t *total = data;
+    for (const volatile uintptr_t *word = start; word < (const uintptr_t *)end;
+         word++) {
+        *total += *word;
+    }
+}
+
+static void test_read_everything(void **state) {
+    (void)state;
+    uintptr_t total = 0;
+    errno = 79;
+    segments_each(sum, &total);
+    segments_each_tls(sum, &total);
+    assert_int_equal(errno, 79);
+}
+
+static void test_unload(void **state) {
+    (void)state;
+    const void *gone = find_function("segments_loaded_data")();
+    struct question question = {gone, 0, 0};
+    assert_int_equal(dlclose(library), 0);
+    segments_each(ask, &question);
+    if (dlopen(SEGMENTS_LOADED, RTLD_NOW | RTLD_NOLOAD) == NULL) {
+        assert_int_equal(question.answers, 0); // it was really unloaded
+    }
+}
+
+int main(void) {
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_static_variables),
+        cmocka_unit_test(test_others_stay_out),
+        cmocka_unit_test(test_tls_of_main),
+        cmocka_unit_test(test_keys_of_main),
+        cmocka_unit_test(test_another_thread),
+        cmocka_unit_test(test_read_everything),
+        cmocka_unit_test(test_unload),
+    };
+    return cmocka_run_group_tests(tests, load_library, NULL);
+}

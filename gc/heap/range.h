@@ -12,13 +12,13 @@
 //
 //     table      a block's share   holds
 //     entries    2 bytes           class, kind, index in span, look closer
-//     bits       1 KiB             for each 64 cells: mark word, allocation
-//     word blocks     32 bytes          struct block (heap/block.h) distances
-//     4 bytes           in a run: blocks back to its head taken      1 bit the
-//     block belongs to a span or a run dirty      1 bit             its memory
-//     may hold something but zero freed      512 bytes         cells freed by
-//     other threads; committed only
-//                                  after range_use_freed
+//     bits       1 KiB             for 64 cells: mark word, allocation word
+//     blocks     32 bytes          struct block (heap/block.h)
+//     distances  4 bytes           in a run: blocks back to its head
+//     taken      1 bit             the block belongs to a span or a run
+//     dirty      1 bit             its memory may hold something but zero
+//     freed      512 bytes         cells freed by other threads; committed
+//                                  only after range_use_freed
 //
 // The range begins where words are unlikely to be anything but pointers: bits
 // 40 to 47 of an address there are a control character, above them two zero
@@ -33,7 +33,7 @@
 //   R1  aligned    base is a multiple of CHUNK_BYTES, and so is the frontier
 //   R2  covered    every table covers every block below the frontier
 //   R3  one way    the frontier never falls; memory below it stays accessible
-//   R4  all or not a refused commit leaves the frontier and all contents as
+//   R4  whole      a refused commit leaves the frontier and all contents as
 //                  they were
 //
 // Process-wide state, set up once by range_init; the frontier is changed under

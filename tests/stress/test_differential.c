@@ -12,7 +12,7 @@
 #include <cmocka.h>
 #include <stdio.h>
 
-#include "support/mutator.h"
+#include "support/churn.h"
 #include "support/scrub.h"
 
 #define SLOTS 48
@@ -29,15 +29,15 @@ struct outcome {
 NOT_INLINED static struct outcome run(const struct subject *s, uint64_t seed,
                                       size_t steps) {
     struct oracle o;
-    struct mutator m;
+    struct churn m;
     void *stack_slots[SLOTS / 2];
     oracle_init(&o, s, 3000, SLOTS, seed);
     oracle_add_slots(&o, global_slots, SLOTS / 2);
     oracle_add_slots(&o, stack_slots, SLOTS / 2);
-    mutator_init(&m, &o, seed);
+    churn_init(&m, &o, seed);
     m.bytes_max = 100000;
     m.total_max = 24 << 20;
-    mutator_run(&m, steps);
+    churn_run(&m, steps);
     oracle_fini(&o);
     struct outcome outcome = {m.graph, o.chance_max, m.refused,
                               s->collections()};

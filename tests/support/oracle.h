@@ -70,7 +70,7 @@ struct oracle_node {
 struct oracle {
     const struct subject *subject;
     uint64_t seed;             // printed with a violation
-    uint64_t step;             // of the mutator, printed too
+    uint64_t step;             // of the program, printed too
     uint64_t next_id;          //
     struct oracle_node *nodes; // `capacity` of them
     size_t capacity;           //

@@ -1,6 +1,6 @@
 // subject — the collector under test, as a table of functions.
 //
-// The oracle and the mutators drive a collector through this table, so that
+// The oracle and random programs drive a collector through this table, so that
 // the same random program runs on Loam and on the small collector.
 
 #ifndef SUPPORT_SUBJECT_H

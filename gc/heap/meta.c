@@ -6,7 +6,8 @@
 #include "base/check.h"
 #include "os/memory.h"
 
-#define META_LISTS 16
+#define META_PIECE_BYTES_MAX (META_MAP_BYTES / 2)
+#define META_LISTS           16 // by log2: the last holds pieces of the most
 
 // A piece that waits: its first word leads to the next.
 struct meta_piece {
@@ -37,9 +38,15 @@ static size_t meta_round(size_t bytes) {
     return (size_t)1 << bits_log2_ceil(bytes < 16 ? 16 : bytes);
 }
 
+_Static_assert(META_PIECE_BYTES_MAX == (size_t)1 << (META_LISTS - 1),
+               "every piece has a list");
+
 void *meta_make(size_t bytes) {
     ASSERT(bytes > 0);
-    if (bytes >= META_MAP_BYTES) {
+    if (bytes > SIZE_MAX - memory_page_bytes()) {
+        return NULL; // M3: the rounding below would overflow
+    }
+    if (bytes > META_PIECE_BYTES_MAX) {
         return meta_map(bits_round_up(bytes, memory_page_bytes()));
     }
     size_t size = meta_round(bytes);
@@ -68,7 +75,7 @@ void meta_free(void *piece, size_t bytes) {
     if (piece == NULL) {
         return;
     }
-    if (bytes >= META_MAP_BYTES) {
+    if (bytes > META_PIECE_BYTES_MAX) {
         size_t size = bits_round_up(bytes, memory_page_bytes());
         memory_release(piece, size);
         meta.mapped_bytes -= size;

@@ -6,7 +6,7 @@
 // object that stands in them keeps nothing alive.
 //
 // A piece is rounded up to a power of two; freed pieces wait on a list by size
-// for the next request of that size.  Pieces of META_MAP_BYTES and more are
+// for the next request of that size.  Pieces above half of META_MAP_BYTES are
 // mappings of their own and go back to the system.
 //
 // Invariants

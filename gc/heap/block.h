@@ -162,8 +162,19 @@ void block_clear_hole(uint32_t block, struct hole hole);
 // it was asked before, or the cell is not allocated.  Needs range_use_freed.
 bool block_free_remotely(uint32_t block, uint32_t cell);
 
-// alloc &= ~freed, freed = 0 (B8), live kept; returns the cells freed.  Owner,
-// or conductor in a stop.
+// Whether block_free_remotely has been asked for the cell and it was not
+// drained yet: then it is no longer the program's to free.
+static inline bool block_is_freed(uint32_t block, uint32_t cell) {
+    if (__atomic_load_n(&block_get(block)->freed_any, __ATOMIC_ACQUIRE) == 0) {
+        return false;
+    }
+    const uint64_t *freed =
+        &range.freed[block * FREED_WORDS_PER_BLOCK + cell / 64];
+    return (__atomic_load_n(freed, __ATOMIC_RELAXED) >> (cell % 64)) & 1;
+}
+
+// alloc &= ~freed, freed = 0 (B8), live kept, marks cleared with the cells;
+// returns the cells freed.  Owner, or conductor in a stop.
 uint32_t block_drain_freed(uint32_t block);
 
 // Clears the marks of all cells; sets them to the allocation bits if pinned.

@@ -87,11 +87,12 @@ struct object *heap_make_run(struct heap *heap, unsigned kind, size_t bytes,
 // anybody else.
 void heap_describe_run(struct object *object, unsigned layout);
 
-// Frees a run by hand.
+// Frees a run by hand, that is not asked to be freed already (block_is_freed).
 void heap_free_run(struct heap *heap, uint32_t block);
 
 // Frees a cell of a block by hand, without reuse of the cell in mind: clears
-// its bit and counts.  The block is the caller's, or ownerless.
+// its bit and counts.  The block is the caller's, or ownerless; the cell is an
+// object, and not asked to be freed already (block_is_freed).
 void heap_free_cell(struct heap *heap, const struct place *place);
 
 // Gives an empty block, that is in no list and no cache, back to the region.

@@ -13,10 +13,11 @@ static size_t region_blocks(void) {
     return range_block_count();
 }
 
-// Whether `bytes` more may be committed (N5).
+// Whether `bytes` more may be committed (N5).  Nothing always may: a limit that
+// was set below what is in use forbids growth, not the use of what is free.
 static bool region_may_commit(const struct region *region, size_t bytes) {
     size_t now = region->committed_bytes + range.table_bytes;
-    return region->limit_bytes == 0 ||
+    return bytes == 0 || region->limit_bytes == 0 ||
            (now <= region->limit_bytes && bytes <= region->limit_bytes - now);
 }
 
@@ -27,17 +28,23 @@ static void region_count_commit(struct region *region, size_t bytes) {
     }
 }
 
-// The lowest `count` free blocks below `end`, or `end`.
-static size_t region_find(const struct region *region, size_t count,
-                          size_t alignment, size_t end) {
-    size_t from = region->low;
-    for (;;) {
-        if (from >= end) {
+// The lowest block from `at` on whose address is a multiple of `alignment`
+// blocks; of the range's own start no more is known than that a chunk fits.
+static size_t region_align(size_t at, size_t alignment) {
+    size_t base = range.base / BLOCK_BYTES;
+    return bits_round_up(base + at, alignment) - base;
+}
+
+// The lowest `count` free blocks in [from, end), or `end`.
+static size_t region_find(size_t from, size_t count, size_t alignment,
+                          size_t end) {
+    while (from < end) {
+        size_t at = bitmap_find_clear_run(range.taken, from, end, count);
+        if (at == end) {
             return end;
         }
-        size_t at = bitmap_find_clear_run(range.taken, from, end, count);
-        size_t aligned = bits_round_up(at, alignment);
-        if (at == end || aligned == at) {
+        size_t aligned = region_align(at, alignment);
+        if (aligned == at) {
             return at;
         }
         if (aligned + count <= end &&
@@ -47,47 +54,60 @@ static size_t region_find(const struct region *region, size_t count,
         }
         from = at + 1;
     }
+    return end;
 }
 
-// Moves the frontier until `count` aligned blocks lie free at its end.
-static bool region_grow(struct region *region, size_t count, size_t alignment) {
+// How many chunks that blocks [from, end) touch are dropped.
+static size_t region_dropped(size_t from, size_t end) {
+    size_t dropped = 0;
+    for (size_t chunk = from / CHUNK_BLOCKS; chunk * CHUNK_BLOCKS < end;
+         chunk++) {
+        dropped += (range.chunks[chunk] & CHUNK_DROPPED) != 0;
+    }
+    return dropped;
+}
+
+// Moves the frontier until `count` aligned blocks lie free at its end: the
+// first of them, or BLOCK_NONE.
+static size_t region_grow(struct region *region, size_t count,
+                          size_t alignment) {
     size_t end = region_blocks();
-    size_t start = end;
+    size_t most = range.bytes / BLOCK_BYTES;
+    size_t start = end == 0 ? 1 : end;
     while (start > 1 && !bitmap_get(range.taken, start - 1)) {
         start--;
     }
-    start = bits_round_up(start < 1 ? 1 : start, alignment);
-    if (count > range.bytes / BLOCK_BYTES ||
-        start > range.bytes / BLOCK_BYTES - count) {
-        return false;
+    start = region_align(start, alignment);
+    if (count > most || start > most - count || start + count <= end) {
+        return BLOCK_NONE;
     }
     size_t chunks = bits_div_ceil(start + count - end, CHUNK_BLOCKS);
-    if (!region_may_commit(region, range_extend_bytes(chunks)) ||
+    // What the blocks below the frontier will need counts now: once it has
+    // moved it is too late to refuse (N6).
+    size_t dropped_bytes = region_dropped(start, end) * CHUNK_BYTES;
+    if (!region_may_commit(region,
+                           range_extend_bytes(chunks) + dropped_bytes) ||
         !range_extend(chunks)) {
-        return false;
+        return BLOCK_NONE;
     }
     if (end == 0) {
         bitmap_set(range.taken, BLOCK_NONE);
     }
     region_count_commit(region, chunks * CHUNK_BYTES);
-    return true;
+    return start;
 }
 
 // Brings the dropped chunks of the run back into the count.
 static bool region_undrop(struct region *region, size_t block, size_t count) {
-    size_t first = block / CHUNK_BLOCKS;
-    size_t last = (block + count - 1) / CHUNK_BLOCKS;
-    size_t dropped = 0;
-    for (size_t chunk = first; chunk <= last; chunk++) {
-        dropped += (range.chunks[chunk] & CHUNK_DROPPED) != 0;
-    }
-    if (!region_may_commit(region, dropped * CHUNK_BYTES)) {
+    size_t bytes = region_dropped(block, block + count) * CHUNK_BYTES;
+    if (!region_may_commit(region, bytes)) {
         return false;
     }
-    for (size_t chunk = first; chunk <= last; chunk++) {
+    size_t last = (block + count - 1) / CHUNK_BLOCKS;
+    for (size_t chunk = block / CHUNK_BLOCKS; chunk <= last; chunk++) {
         range.chunks[chunk] = 0;
     }
-    region_count_commit(region, dropped * CHUNK_BYTES);
+    region_count_commit(region, bytes);
     return true;
 }
 
@@ -95,17 +115,18 @@ uint32_t region_take(struct region *region, size_t count, size_t alignment,
                      bool *zero) {
     ASSERT(count >= 1 && bits_is_power(alignment));
     size_t end = region_blocks();
-    size_t at = region_find(region, count, alignment, end);
+    size_t at = region_find(region->low, count, alignment, end);
+    while (at != end && !region_undrop(region, at, count)) {
+        // At the limit.  Whatever starts in this chunk touches the same
+        // dropped ones, but beyond it there may be blocks that none dropped.
+        size_t from = (at / CHUNK_BLOCKS + 1) * CHUNK_BLOCKS;
+        at = region_find(from, count, alignment, end);
+    }
     if (at == end) {
-        if (!region_grow(region, count, alignment)) {
+        at = region_grow(region, count, alignment);
+        if (at == BLOCK_NONE || !region_undrop(region, at, count)) {
             return BLOCK_NONE;
         }
-        end = region_blocks();
-        at = region_find(region, count, alignment, end);
-        ASSERT(at < end);
-    }
-    if (!region_undrop(region, at, count)) {
-        return BLOCK_NONE;
     }
     *zero = bitmap_find_set(range.dirty, at, at + count) == at + count;
     bitmap_set_range(range.taken, at, count);
@@ -127,7 +148,7 @@ void region_give(struct region *region, uint32_t block, size_t count) {
     }
 }
 
-// Whether no block of the chunk is taken; block 0 does not count.
+// Whether no block of the chunk is taken.  Of chunk 0 one always is: block 0.
 static bool region_chunk_is_free(size_t chunk) {
     size_t end = (chunk + 1) * CHUNK_BLOCKS;
     return bitmap_find_set(range.taken, chunk * CHUNK_BLOCKS, end) == end;

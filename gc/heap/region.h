@@ -44,9 +44,9 @@ struct region {
 // The whole range as one region, nothing committed.
 void region_init(struct region *region);
 
-// `count` >= 1 free blocks in a row whose first number is a multiple of
-// `alignment` (a power of two); BLOCK_NONE if there are none and the region may
-// not or cannot grow.  *zero: whether their memory is known to be zero.
+// `count` >= 1 free blocks in a row whose address is a multiple of `alignment`
+// blocks (a power of two); BLOCK_NONE if there are none and the region may not
+// or cannot grow.  *zero: whether their memory is known to be zero.
 MUST_USE uint32_t region_take(struct region *region, size_t count,
                               size_t alignment, bool *zero);
 

@@ -33,13 +33,4 @@
 #include "roots/ranges.c"
 #include "roots/roots.c"
 
-#include "trace/audit.c"
-#include "trace/mark.c"
-#include "trace/worklist.c"
-
-#include "collect/collect.c"
-#include "collect/pacer.c"
-#include "collect/refill.c"
-#include "collect/verify.c"
-
 #include "api/options.c"

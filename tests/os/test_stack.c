@@ -32,8 +32,10 @@ void stack_test_blind(stack_body *body, void *data);
 #define REGISTERS(X)                                                           \
     X(x19)                                                                     \
     X(x20)                                                                     \
-    X(x21) X(x22) X(x23) X(x24) X(x25) X(x26) X(x27) X(x28) X(x29) X(d8) X(d9) \
-        X(d10) X(d11) X(d12) X(d13) X(d14) X(d15)
+    X(x21)                                                                     \
+    X(x22)                                                                     \
+    X(x23) X(x24) X(x25) X(x26) X(x27) X(x28) X(x29) X(d8) X(d9) X(d10) X(d11) \
+        X(d12) X(d13) X(d14) X(d15)
 #endif
 #define DECLARE(name)                                                          \
     void stack_test_##name(uint64_t hidden, stack_caller *call,                \

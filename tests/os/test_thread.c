@@ -1,0 +1,125 @@
+// Ids and counts, while threads come and go.
+
+#include "os/thread.h"
+
+#include <errno.h>
+#include <pthread.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <sys/wait.h>
+#include <time.h>
+#include <unistd.h>
+
+#include <cmocka.h>
+
+#define THREADS 40u
+
+static pthread_barrier_t all_here, may_go;
+
+struct seen {
+    uint32_t first, again;
+};
+
+static void *wait_together(void *data) {
+    struct seen *seen = data;
+    seen->first = thread_id();
+    (void)pthread_barrier_wait(&all_here);
+    seen->again = thread_id();
+    (void)pthread_barrier_wait(&may_go);
+    return NULL;
+}
+
+// A joined thread may still be on its way out: waits until the count is back.
+static bool count_returns_to(size_t want) {
+    struct timespec nap = {.tv_nsec = 1000000};
+    for (size_t turn = 0; turn < 5000 && thread_count() != want; turn++) {
+        (void)nanosleep(&nap, NULL);
+    }
+    return thread_count() == want;
+}
+
+static void *do_nothing(void *data) {
+    return data;
+}
+
+// The tasks of this process when it has one thread: some sanitizers and
+// emulators have theirs, from the first thread that is made.
+static size_t count_alone(void) {
+    pthread_t thread;
+    assert_int_equal(pthread_create(&thread, NULL, do_nothing, NULL), 0);
+    assert_int_equal(pthread_join(thread, NULL), 0);
+    struct timespec nap = {.tv_nsec = 20000000};
+    size_t least = thread_count();
+    for (size_t turn = 0; turn < 10; turn++) {
+        (void)nanosleep(&nap, NULL);
+        size_t now = thread_count();
+        least = now < least ? now : least;
+    }
+    return least;
+}
+
+// T1, T2
+static void test_threads(void **state) {
+    (void)state;
+    pthread_t threads[THREADS];
+    struct seen seen[THREADS + 1];
+    size_t before = count_alone();
+    assert_true(before >= 1);
+    assert_int_equal(pthread_barrier_init(&all_here, NULL, THREADS + 1), 0);
+    assert_int_equal(pthread_barrier_init(&may_go, NULL, THREADS + 1), 0);
+    for (size_t index = 0; index < THREADS; index++) {
+        assert_int_equal(
+            pthread_create(&threads[index], NULL, wait_together, &seen[index]),
+            0);
+    }
+    (void)pthread_barrier_wait(&all_here);
+    assert_int_equal(thread_count(), before + THREADS); // T2
+    (void)pthread_barrier_wait(&may_go);
+    for (size_t index = 0; index < THREADS; index++) {
+        assert_int_equal(pthread_join(threads[index], NULL), 0);
+    }
+    assert_true(count_returns_to(before)); // T2
+    seen[THREADS].first = seen[THREADS].again = thread_id();
+    for (size_t index = 0; index <= THREADS; index++) {
+        assert_int_not_equal(seen[index].first, 0);
+        assert_int_equal(seen[index].first, seen[index].again); // T1
+        for (size_t other = 0; other < index; other++) {
+            assert_int_not_equal(seen[index].first, seen[other].first); // T1
+        }
+    }
+}
+
+static void test_process(void **state) {
+    (void)state;
+    assert_int_equal(process_id(), (uint32_t)getpid());
+    assert_int_equal(thread_id(), process_id()); // cmocka runs in main
+    pid_t child = fork();
+    if (child == 0) {
+        bool own = process_id() != (uint32_t)getppid() &&
+                   process_id() == (uint32_t)getpid() &&
+                   thread_id() == process_id() && thread_count() >= 1;
+        _exit(own ? 0 : 1);
+    }
+    int status = 1;
+    assert_int_equal(waitpid(child, &status, 0), child);
+    assert_int_equal(status, 0);
+}
+
+// T3
+static void test_errno(void **state) {
+    (void)state;
+    errno = 82;
+    (void)thread_count();
+    (void)thread_id();
+    (void)process_id();
+    assert_int_equal(errno, 82);
+}
+
+int main(void) {
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_threads),
+        cmocka_unit_test(test_process),
+        cmocka_unit_test(test_errno),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}

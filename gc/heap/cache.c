@@ -10,7 +10,9 @@ void cache_init(struct cache *cache, struct order order, uint32_t owner,
     cache->owner = owner;
     cache->bytes = sizeclass_table[order.cls].bytes;
     uint32_t slice = (uint32_t)(CACHE_SLICE_BYTES / cache->bytes);
-    cache->slice_cells = single || LOAM_TINY || slice == 0 ? 1 : slice;
+    // Two in the tiny build: the least that leaves a tail behind.
+    slice = LOAM_TINY && slice > 2 ? 2 : slice;
+    cache->slice_cells = single || slice == 0 ? 1 : slice;
 }
 
 static struct hole cache_tail_hole(const struct cache *cache) {
@@ -153,27 +155,25 @@ void cache_free(struct cache *cache, struct heap *heap,
 }
 
 void cache_tail_out(struct cache *cache) {
+    ASSERT(cache->held == 0);
     if (cache->bump != cache->limit) {
         block_clear_hole(cache->block, cache_tail_hole(cache)); // B3
+        cache->held = cache->bump;
+        cache->bump = cache->limit;
     }
     cache->free_count = 0;
     cache->mine = (struct shelf_ends){BLOCK_NONE, BLOCK_NONE};
 }
 
 void cache_tail_in(struct cache *cache) {
-    if (cache->bump != cache->limit) {
+    if (cache->held != 0) {
+        cache->bump = cache->held;
+        cache->held = 0;
         block_set_hole(cache->block, cache_tail_hole(cache)); // B2
     }
 }
 
-bool cache_check(const struct cache *cache) {
-    if (cache->block == BLOCK_NONE) {
-        return cache->bump == cache->limit;
-    }
-    const struct block *b = block_get(cache->block);
-    if (b->owner != cache->owner || !(b->flags & BLOCK_CURRENT)) { // C5
-        return false;
-    }
+static bool cache_check_tail(const struct cache *cache) {
     if (cache->bump == cache->limit) {
         return true;
     }
@@ -181,7 +181,7 @@ bool cache_check(const struct cache *cache) {
     uintptr_t start = range_block_address(cache->block);
     if (start + (uintptr_t)hole.from * cache->bytes != cache->bump ||
         start + (uintptr_t)hole.end * cache->bytes != cache->limit ||
-        hole.end > block_cells(cache->block)) { // C1
+        hole.from >= hole.end || hole.end > block_cells(cache->block)) { // C1
         return false;
     }
     for (uint32_t cell = hole.from; cell < hole.end; cell++) {
@@ -189,11 +189,46 @@ bool cache_check(const struct cache *cache) {
             return false;
         }
     }
+    return true;
+}
+
+static bool cache_check_stack(const struct cache *cache) {
     for (uint32_t i = 0; i < cache->free_count; i++) {
         struct place place;
-        if (blockmap_object(cache->free[i], &place) != NULL) { // C4
+        if (!blockmap_find(cache->free[i], &place) ||
+            place.start != cache->free[i] || place.bytes != cache->bytes ||
+            block_is_allocated(place.block, place.cell) ||
+            block_get(place.block)->owner != cache->owner) { // C4
             return false;
         }
     }
-    return true;
+    return cache->free_count <= CACHE_FREE_CELLS;
+}
+
+static bool cache_check_mine(const struct cache *cache) {
+    uint32_t before = BLOCK_NONE;
+    uint32_t at = cache->mine.head;
+    while (at != BLOCK_NONE) {
+        const struct block *b = block_get(at);
+        if (b->list != SHELF_MINE || b->prev != before ||
+            b->owner != cache->owner || (b->flags & BLOCK_CURRENT) ||
+            b->live >= block_cells(at)) { // C6
+            return false;
+        }
+        before = at;
+        at = b->next;
+    }
+    return cache->mine.tail == before;
+}
+
+bool cache_check(const struct cache *cache) {
+    if (!cache_check_stack(cache) || !cache_check_mine(cache)) {
+        return false;
+    }
+    if (cache->block == BLOCK_NONE) {
+        return cache->bump == cache->limit;
+    }
+    const struct block *b = block_get(cache->block);
+    return b->owner == cache->owner && (b->flags & BLOCK_CURRENT) && // C5
+           b->list == SHELF_NONE && cache_check_tail(cache);
 }

@@ -40,6 +40,7 @@
 struct cache {
     uintptr_t bump;         // next cell to hand out; mutator
     uintptr_t limit;        // end of the tail; mutator
+    uintptr_t held;         // bump while the tail is out, else 0; conductor
     uint32_t bytes;         // of a cell; constant once in use
     uint32_t block;         // current block or BLOCK_NONE; mutator
     uint32_t free_count;    // cells on the stack; mutator
@@ -85,8 +86,10 @@ static inline bool cache_has_tail(const struct cache *cache, uintptr_t word) {
 }
 
 // In a stop: takes the tail's bits out before marking, and sets them again
-// after the flip.  The first also forgets freed cells and the own list, whose
-// blocks the flip will shelve.
+// after the flip.  In between the cache has no tail: a callback of the program
+// that allocates meets the slow path, not a cell without its bit.  The first
+// also forgets freed cells and the own list, whose blocks the flip will shelve:
+// from here on the flip must come.
 void cache_tail_out(struct cache *cache);
 void cache_tail_in(struct cache *cache);
 
@@ -95,7 +98,7 @@ static inline size_t cache_tail_bytes(const struct cache *cache) {
     return cache->limit - cache->bump;
 }
 
-// C1, C2, C4, C5; for VERIFY.
+// C1, C2, C4, C5, C6; for VERIFY.
 bool cache_check(const struct cache *cache);
 
 #endif

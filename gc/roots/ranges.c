@@ -81,9 +81,6 @@ bool ranges_add(struct ranges *ranges, struct extent extent) {
 
 bool ranges_remove(struct ranges *ranges, struct extent extent, bool *removed) {
     *removed = false;
-    if (!ranges_grow(ranges)) {
-        return false;
-    }
     size_t first = ranges_find(ranges, extent.start + 1);
     size_t last = first;
     while (last < ranges->count && ranges->extents[last].start < extent.end) {
@@ -92,7 +89,6 @@ bool ranges_remove(struct ranges *ranges, struct extent extent, bool *removed) {
     if (first == last) {
         return true;
     }
-    *removed = true;
     struct extent left = {ranges->extents[first].start, extent.start};
     struct extent right = {extent.end, ranges->extents[last - 1].end};
     struct extent kept[2];
@@ -103,6 +99,10 @@ bool ranges_remove(struct ranges *ranges, struct extent extent, bool *removed) {
     if (right.start < right.end) {
         kept[count++] = right;
     }
+    if (count > last - first && !ranges_grow(ranges)) {
+        return false; // A4: only a piece taken from the middle needs room
+    }
+    *removed = true;
     ranges_splice(ranges, first, last - first, kept, count);
     return true;
 }

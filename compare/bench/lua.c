@@ -6,7 +6,8 @@
 // collectors they do nothing.  Lua counts its memory itself, so it collects at
 // the same moments in all rows.
 //
-// --variant strings, tables, trees or closures; --size how often.
+// --variant strings, tables, trees or closures; --size how often.  What the last
+// half of the rounds made stays alive.
 
 #include "hooks.h"
 
@@ -15,7 +16,7 @@
 #include <lualib.h>
 
 static const char lua_strings[] =
-    "local n, sum = ..., 0\n"
+    "local n, sum, kept = ..., 0, {}\n"
     "for round = 1, n do\n"
     "  local parts = {}\n"
     "  for i = 1, 400 do parts[#parts + 1] = 'w' .. i * round % 997 end\n"
@@ -23,6 +24,7 @@ static const char lua_strings[] =
     "  text = text:gsub('w(%d+)', function(d) return 'v' .. d + 1 end)\n"
     "  for word in text:gmatch('%S+') do sum = sum + #word end\n"
     "  sum = sum + #text:upper():rep(3) + (text:find('v9') or 0)\n"
+    "  kept[round % (n // 2 + 1)] = {text, parts}\n"
     "end\n"
     "return sum\n";
 
@@ -39,7 +41,7 @@ static const char lua_tables[] =
     "    return a.id < b.id\n"
     "  end)\n"
     "  for i, item in ipairs(list) do\n"
-    "    index[item.key] = item\n"
+    "    index[round % (n // 2 + 1) * 300 + i] = item\n"
     "    sum = (sum * 3 + item.id * i) % 1000000007\n"
     "  end\n"
     "end\n"
@@ -54,12 +56,12 @@ static const char lua_trees[] =
     "local function count(t)\n"
     "  return t[1] and 1 + count(t[1]) + count(t[2]) or 1\n"
     "end\n"
-    "local keep = make(14)\n"
+    "local keep = make(n > 1000 and 16 or 14)\n"
     "for round = 1, n do sum = sum + count(make(9)) end\n"
     "return sum + count(keep)\n";
 
 static const char lua_closures[] =
-    "local n, sum = ..., 0\n"
+    "local n, sum, kept = ..., 0, {}\n"
     "local function compose(f, g) return function(x) return f(g(x)) end end\n"
     "for round = 1, n do\n"
     "  local f = function(x) return x end\n"
@@ -71,6 +73,7 @@ static const char lua_closures[] =
     "    for i = 1, 10 do a = coroutine.yield(f(a + i)) end\n"
     "  end)\n"
     "  for i = 1, 10 do sum = (sum + co(i)) % 1000000007 end\n"
+    "  kept[round % (n // 2 + 1)] = f\n"
     "end\n"
     "return sum\n";
 

@@ -1,0 +1,27 @@
+"""The page: one HTML file with everything in it, made from the raw figures."""
+
+import json
+import os
+
+HERE = os.path.dirname(os.path.abspath(__file__))
+D3 = "/usr/share/nodejs/d3/dist/d3.min.js"
+
+
+def _read(path):
+    with open(path, encoding="utf-8") as file:
+        return file.read()
+
+
+def write(report, path):
+    if not os.path.exists(D3):
+        raise SystemExit("compare/report: d3 is missing; apt-get install "
+                         "node-d3")
+    parts = {"/*STYLE*/": _read(os.path.join(HERE, "page.css")),
+             "/*D3*/": _read(D3).replace("</script", "<\\/script"),
+             "/*DATA*/": json.dumps(report).replace("</", "<\\/"),
+             "/*SCRIPT*/": _read(os.path.join(HERE, "page.js"))}
+    text = _read(os.path.join(HERE, "page.html"))
+    for mark, part in parts.items():
+        text = text.replace(mark, part, 1)
+    with open(path, "w", encoding="utf-8") as file:
+        file.write(text)

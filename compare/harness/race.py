@@ -1,0 +1,331 @@
+#!/usr/bin/env python3
+"""Builds the benchmarks, runs them interleaved, judges, prints, saves.
+
+Every round runs each configuration (a collector at a setting) once, in a new
+random order, so that whatever else the machine does hits all alike.  The round
+before the first is a warm-up: its figures are used to plan, then discarded.
+"""
+
+import argparse
+import json
+import os
+import random
+import shlex
+import subprocess
+import sys
+import time
+
+sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
+
+import judge                                            # noqa: E402
+import machine                                          # noqa: E402
+import page                                             # noqa: E402
+import reach                                            # noqa: E402
+import table                                            # noqa: E402
+from suite import BENCHES, COLLECTING, COLLECTORS, SCALES   # noqa: E402
+
+# What may change a collector's behaviour is not inherited.
+STRIPPED = ("LOAM_", "GC_", "MALLOC_", "MIMALLOC_", "JE_", "GLIBC_TUNABLES",
+            "LD_PRELOAD")
+
+
+def parse_arguments(words):
+    parser = argparse.ArgumentParser(
+        prog="compare/run",
+        description="Loam beside Boehm's collector and malloc. Without "
+                    "options: the quick suite, about a minute.")
+    scale = parser.add_mutually_exclusive_group()
+    scale.add_argument("--full", action="store_true",
+                       help="the suite that claims are made from, "
+                            "at most 25 minutes")
+    scale.add_argument("--smoke", action="store_true",
+                       help="everything once, tiny: do they run and agree?")
+    parser.add_argument("--only", metavar="A,B",
+                        help="these benchmarks only; a prefix will do")
+    parser.add_argument("--collectors", metavar="A,B",
+                        help="these only: " + " ".join(COLLECTORS))
+    parser.add_argument("--runs", type=int, metavar="N",
+                        help="so many rounds, whatever it takes")
+    parser.add_argument("--seed", type=int, default=1, metavar="N",
+                        help="of the order of runs")
+    parser.add_argument("--clock", choices=["cpu", "wall"], default="cpu",
+                        help="the time that is compared; cpu is that of the "
+                             "whole process, all threads, user and kernel")
+    parser.add_argument("--out", metavar="DIR",
+                        help="where results go (compare/results)")
+    parser.add_argument("--build", metavar="DIR",
+                        help="where to build (build/compare)")
+    parser.add_argument("--programs", metavar="DIR",
+                        help="build nothing: the programs are in DIR")
+    parser.add_argument("--root", help=argparse.SUPPRESS,
+                        default=os.path.dirname(os.path.dirname(
+                            os.path.dirname(os.path.abspath(__file__)))))
+    return parser.parse_args(words)
+
+
+def say(text="", end="\n"):
+    print(text, end=end, flush=True)
+
+
+def build(root, folder):
+    say(f"Building in {folder} ...")
+    steps = [["cmake", "-G", "Ninja", "-S", root, "-B", folder,
+              "-DCMAKE_BUILD_TYPE=Release", "-DBUILD_SHARED_LIBS=ON",
+              "-DLOAM_TESTS=OFF", "-DLOAM_COMPARE=ON"],
+             ["cmake", "--build", folder, "-j", str(os.cpu_count() or 1)]]
+    for step in steps:
+        done = subprocess.run(step, capture_output=True, text=True)
+        if done.returncode != 0:
+            say(done.stdout[-4000:] + done.stderr[-4000:])
+            sys.exit("compare/run: the build failed: " + shlex.join(step))
+    return os.path.join(folder, "compare")
+
+
+class Racer:
+    """Runs programs; knows where they are and how long they may take."""
+
+    def __init__(self, folder, scale_name):
+        self.folder = folder
+        self.scale_name = scale_name
+        self.scale = SCALES[scale_name]
+        self.environment = {
+            name: value for name, value in os.environ.items()
+            if not name.startswith(STRIPPED)}
+
+    def has(self, bench, collector):
+        return os.path.exists(
+            os.path.join(self.folder, f"{bench.program}.{collector}"))
+
+    def run(self, bench, collector, limit=0, prefault=0):
+        """(figures, None), or (None, what went wrong)."""
+        command = [os.path.join(self.folder, f"{bench.program}.{collector}"),
+                   *bench.arguments(self.scale_name)]
+        if limit:
+            command += ["--limit", str(limit)]
+        if prefault:
+            command += ["--prefault", str(prefault)]
+        try:
+            done = subprocess.run(command, capture_output=True, text=True,
+                                  timeout=self.scale.timeout_s,
+                                  env=self.environment)
+        except subprocess.TimeoutExpired:
+            return None, "timed out"
+        if done.returncode != 0 and limit and "memory" in done.stderr.lower():
+            return None, "out of memory"   # libgc gives up at the start
+        if done.returncode != 0:
+            reason = done.stderr.strip().splitlines()[-1:] or [""]
+            return None, f"failed ({done.returncode}) {reason[0][:120]}".strip()
+        try:
+            figures = json.loads(done.stdout)
+        except ValueError:
+            return None, "printed no figures"
+        if figures.get("out_of_memory"):
+            return None, "out of memory"
+        return figures, None
+
+
+def plan_rows(racer, bench, chosen, counted):
+    """One row for each configuration of this benchmark."""
+    rows = []
+
+    def add(collector, setting, limit=0, prefault=0):
+        rows.append({"collector": collector, "setting": setting,
+                     "limit_bytes": limit, "prefault_bytes": prefault,
+                     "status": "ok", "runs": []})
+
+    for collector in bench.collectors:
+        if collector not in chosen or not racer.has(bench, collector):
+            continue
+        if collector == "leak" and not racer.scale.leak:
+            continue
+        prefault = counted["allocated_bytes"] if collector == "bump" else 0
+        if max(prefault, collector == "leak" and counted["allocated_bytes"]) \
+                > machine.available_bytes() // 2:
+            continue
+        add(collector, "default", prefault=prefault)
+        if collector in COLLECTING and bench.factors:
+            for factor in racer.scale.factors:
+                add(collector, f"{factor:g}x",
+                    limit=int(factor * counted["live_bytes"]) & ~4095)
+    return rows
+
+
+def fit_row(rows, warm):
+    """Where Loam's defaults take more memory than libgc's: a row in which it
+    may have what libgc had, so that the two can be compared at equal memory."""
+    loam = warm.get(("loam", "default"))
+    libgc = warm.get(("bdwgc", "default"))
+    if loam is None or libgc is None:
+        return None
+    if loam["peak_rss_kb"] <= libgc["peak_rss_kb"]:
+        return None
+    limit = (libgc["peak_rss_kb"] - loam["start_rss_kb"]) * 1024 & ~4095
+    if limit < 65536 or any(row["setting"] == "fit" for row in rows):
+        return None
+    return {"collector": "loam", "setting": "fit", "limit_bytes": limit,
+            "prefault_bytes": 0, "status": "ok", "runs": []}
+
+
+def warm_up(racer, bench, rows):
+    """Runs each row once, unrecorded.  Returns the figures, and the seconds
+    that a round will take."""
+    warm, seconds = {}, 0.0
+
+    def one(row):
+        nonlocal seconds
+        start = time.monotonic()
+        figures, wrong = racer.run(bench, row["collector"], row["limit_bytes"],
+                                   row["prefault_bytes"])
+        seconds += time.monotonic() - start
+        if wrong:
+            row["status"] = wrong
+        else:
+            row["config"] = figures["config"]
+            warm[row["collector"], row["setting"]] = figures
+
+    for row in rows:
+        one(row)
+    fit = fit_row(rows, warm) if bench.factors else None
+    if fit is not None:
+        rows.append(fit)
+        one(fit)
+    return warm, seconds
+
+
+def race(racer, bench, rows, rounds, generator):
+    for _ in range(rounds):
+        order = [row for row in rows if row["status"] == "ok"]
+        generator.shuffle(order)
+        for row in order:
+            figures, wrong = racer.run(bench, row["collector"],
+                                       row["limit_bytes"],
+                                       row["prefault_bytes"])
+            if wrong:
+                row["status"] = wrong
+            else:
+                row["runs"].append(figures)
+
+
+def run_bench(racer, bench, options, budget_s, generator):
+    """All of one benchmark: counted run, warm-up, rounds, verdict."""
+    chosen = options.chosen
+    counted, wrong = racer.run(bench, "count")
+    result = {"name": bench.name, "group": bench.group, "about": bench.about,
+              "unit": bench.unit, "field": bench.measure,
+              "arguments": " ".join(bench.arguments(racer.scale_name)),
+              "rows": [], "complaints": []}
+    if bench.measure == "cpu_ms" and options.clock == "wall":
+        result["field"] = "ms"
+    if wrong:
+        result["complaints"].append(f"{bench.name}: counted run {wrong}")
+        return result
+    result |= {"sum": counted["sum"], "live_bytes": counted["live_bytes"],
+               "allocated_bytes": counted["allocated_bytes"]}
+    rows = result["rows"] = plan_rows(racer, bench, chosen, counted)
+    warm, seconds = warm_up(racer, bench, rows)
+    rounds = options.runs
+    if rounds is None:
+        scale = racer.scale
+        rounds = int((budget_s - seconds) / max(seconds, 0.001))
+        rounds = max(scale.rounds_min, min(scale.rounds_max, rounds))
+        if bench.group == "footprint":
+            rounds = min(rounds, 3)
+    race(racer, bench, rows, rounds, generator)
+    result["rounds"] = rounds
+    result["complaints"] += judge.check_sums(result)
+    for row in rows:
+        tight = row["limit_bytes"] and row["status"] == "timed out"
+        if not tight and row["status"] not in ("ok", "wrong sum",
+                                               "out of memory"):
+            result["complaints"].append(
+                f"{bench.name}.{row['collector']} ({row['setting']}): "
+                f"{row['status']}")
+    judge.judge(result)
+    return result
+
+
+def choose(options):
+    """The benchmarks and collectors that are asked for."""
+    benches = BENCHES
+    if options.only:
+        wanted = options.only.split(",")
+        benches = [bench for bench in BENCHES
+                   if any(bench.name.startswith(word) for word in wanted)]
+        if not benches:
+            sys.exit("compare/run: no such benchmark; there are "
+                     + " ".join(bench.name for bench in BENCHES))
+    options.chosen = COLLECTORS
+    if options.collectors:
+        options.chosen = options.collectors.split(",")
+        unknown = set(options.chosen) - set(COLLECTORS)
+        if unknown:
+            sys.exit("compare/run: no such collector: "
+                     + " ".join(sorted(unknown)))
+    return benches
+
+
+def run_all(racer, benches, options):
+    results = []
+    generator = random.Random(options.seed)
+    deadline = time.monotonic() + racer.scale.budget_s
+    for at, bench in enumerate(benches):
+        say(f"  [{at + 1:2}/{len(benches)}] {bench.name:<16}", end="")
+        start = time.monotonic()
+        share_s = max(0.0, deadline - start) / (len(benches) - at)
+        result = run_bench(racer, bench, options, share_s, generator)
+        say(table.progress(result, time.monotonic() - start))
+        results.append(result)
+    return results
+
+
+def save(report, options):
+    folder = options.out or os.path.join(options.root, "compare", "results")
+    os.makedirs(folder, exist_ok=True)
+    name = f"{report['scale']}-{report['started'].replace(':', '')}"
+    raw = os.path.join(folder, name + ".json")
+    with open(raw, "w", encoding="utf-8") as file:
+        json.dump(report, file, indent=1)
+    drawn = os.path.join(folder, name + ".html")
+    page.write(report, drawn)
+    for ending in ("json", "html"):
+        link = os.path.join(folder, "latest." + ending)
+        if os.path.lexists(link):
+            os.remove(link)
+        os.symlink(name + "." + ending, link)
+    say(f"\nRaw figures  {raw}\nPage         {drawn}")
+
+
+def main(words):
+    options = parse_arguments(words)
+    scale_name = ("full" if options.full else
+                  "smoke" if options.smoke else "quick")
+    benches = choose(options)
+    folder = options.build or os.path.join(options.root, "build", "compare")
+    if not options.programs:
+        options.programs = build(options.root, folder)
+    racer = Racer(options.programs, scale_name)
+    start = time.time()
+    report = {"scale": scale_name, "clock": options.clock,
+              "command": "compare/run " + shlex.join(
+                  [word for at, word in enumerate(words)
+                   if word != "--root" and words[at - 1] != "--root"]),
+              "started": time.strftime("%Y-%m-%dT%H:%M:%S",
+                                       time.localtime(start)),
+              "machine": machine.describe(options.root),
+              "load_before": os.getloadavg()}
+    say(f"Running the {scale_name} suite: {len(benches)} benchmarks.")
+    report["benches"] = run_all(racer, benches, options)
+    report["seconds"] = time.time() - start
+    report["load_after"] = os.getloadavg()
+    report["reach"] = reach.table(report["benches"], scale_name)
+    say(table.render(report))
+    save(report, options)
+    complaints = [line for bench in report["benches"]
+                  for line in bench["complaints"]]
+    for line in complaints:
+        say("WRONG  " + line)
+    return 1 if complaints else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,118 @@
+"""The targets of this step, and whether they are met.
+
+Each row says what is aimed at, what was measured, and "met", "not met" or "not
+measured".  Times are those at equal memory (judge.py); where Loam has no such
+setting, the target is not met, and the figure at its defaults is shown.
+"""
+
+import math
+
+from judge import best_loam, closed, figure, geomean, row_of
+
+MARKING = {"random": 0.30, "depth": 0.80, "breadth": 0.95}
+FOOTPRINT = {"step16": 1.03, "pow2": 1.03, "uniform": 1.08, "log": 1.15}
+LIST_BYTES = 1 << 30
+
+
+def _row(target, value, met):
+    state = "not measured" if met is None else "met" if met else "not met"
+    return {"target": target, "figure": value, "state": state}
+
+
+def _time(benches, name, bound, target):
+    """A ratio to libgc at equal memory."""
+    bench = benches.get(name)
+    verdict = bench["verdict"] if bench and bench["rows"] else {}
+    found = verdict.get("equal")
+    if found:
+        return _row(target, f"{found['ratio']:.3f} "
+                            f"[{found['low']:.2f}, {found['high']:.2f}]",
+                    found["ratio"] <= bound)
+    if verdict.get("defaults"):
+        return _row(target, f"{verdict['defaults']['ratio']:.3f}, "
+                            "at more memory than libgc", False)
+    return _row(target, "", None)
+
+
+def _libraries(benches):
+    part = [bench for bench in benches.values()
+            if bench["group"] == "library" and bench["rows"]
+            and best_loam(bench)]
+    if not part:
+        return [_row("real libraries", "", None)]
+    rows = []
+    shares, share = closed(part)
+    each = ", ".join(f"{name} {value:.0%}" for name, value in shares.items())
+    rows.append(_row("libraries: distance to the bump floor closed >= 60 %",
+                     "no floor" if share is None else f"{share:.0%} ({each})",
+                     None if share is None else share >= 0.60))
+    slower = [bench["name"] for bench in part
+              if (bench["verdict"].get("equal") or {"low": 9})["low"] > 1.03]
+    rows.append(_row("libraries: none slower than libgc (lower bound <= 1.03)",
+                     "slower, or at more memory: " + ", ".join(slower)
+                     if slower else f"none of {len(part)}", not slower))
+    over = [figure(best_loam(bench), bench["field"])
+            / figure(row_of(bench, "glibc"), bench["field"])
+            for bench in part
+            if figure(row_of(bench, "glibc"), bench["field"])]
+    if over:
+        rows.append(_row("libraries: geomean <= 1.10 x glibc with its frees",
+                         f"{geomean(over):.3f}", geomean(over) <= 1.10))
+    return rows
+
+
+def _list(benches, scale):
+    bench = benches.get("list")
+    row = row_of(bench, "loam") if bench and bench["rows"] else None
+    floor = figure(row, "floor_bytes")
+    target = "list: collections <= 1 + log2(its bytes / floor)"
+    if not floor:
+        return [_row(target, "", None)]
+    bytes_ = {"full": LIST_BYTES}.get(
+        scale, figure(row, "objects") * 32)
+    bound = 1 + math.log2(bytes_ / floor)
+    count = figure(row, "collections")
+    return [_row(target, f"{count:.0f}, bound {bound:.1f} "
+                         f"(floor {floor / 2**20:.1f} MiB)", count <= bound)]
+
+
+def _footprint(benches):
+    rows, metadata = [], []
+    for variant, bound in FOOTPRINT.items():
+        bench = benches.get("footprint-" + variant)
+        row = row_of(bench, "loam") if bench and bench["rows"] else None
+        ratio = figure(row, "block_ratio")
+        target = f"bytes in blocks / asked, {variant} <= {bound}"
+        if ratio is None:
+            rows.append(_row(target, "", None))
+            continue
+        theirs = figure(row_of(bench, "bdwgc"), "rss_ratio")
+        beside = f", libgc {theirs:.3f}" if theirs else ""
+        rows.append(_row(target, f"{ratio:.4f}{beside}", ratio <= bound))
+        metadata.append(figure(row, "metadata_bytes")
+                        / figure(row, "heap_bytes"))
+    if metadata:
+        worst = max(metadata)
+        rows.append(_row("metadata <= 2 % of the heap", f"{worst:.2%}",
+                         worst <= 0.02))
+    return rows
+
+
+def table(results, scale):
+    benches = {bench["name"]: bench for bench in results}
+    if not any(row["collector"] == "loam" for bench in results
+               for row in bench["rows"]):
+        return []
+    rows = [_time(benches, f"mark-{order}", bound,
+                  f"marking 512 MB, {order} <= {bound:.2f} x libgc")
+            for order, bound in MARKING.items()]
+    rows += [_time(benches, name, 0.5, f"{name} <= 0.5 x libgc")
+             for name in ("gcbench", "trees")]
+    rows += _libraries(benches)
+    rows += [_time(benches, f"small-{size}", bound,
+                   f"{size}-byte garbage <= {bound} x libgc")
+             for size, bound in ((16, 0.4), (32, 0.4), (64, 0.4), (1024, 0.3))]
+    rows += _list(benches, scale)
+    rows.append(_time(benches, "list", 0.5, "list, time <= 0.5 x libgc"))
+    rows += _footprint(benches)
+    return rows

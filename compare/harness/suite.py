@@ -1,0 +1,148 @@
+"""What is run: the benchmarks, their sizes, the collectors and their settings.
+
+A benchmark is a program of bench/ with arguments for each of three scales:
+smoke (does it work?), quick (about a minute in all) and full (what claims are
+made from).  Sizes are chosen so that Boehm's collector takes some 50 ms in the
+quick scale and some 500 ms in the full one.
+"""
+
+from dataclasses import dataclass, field
+
+COLLECTORS = ["loam", "bdwgc", "glibc", "mimalloc", "jemalloc", "leak", "bump"]
+COLLECTING = ["loam", "bdwgc"]
+
+NAMES = {"bdwgc": "libgc", "loam": "Loam", "glibc": "glibc", "leak": "leak",
+         "mimalloc": "mimalloc", "jemalloc": "jemalloc", "bump": "bump"}
+
+
+@dataclass
+class Scale:
+    """How a suite is run: heap factors, rounds, and how long it may take."""
+    factors: list            # of the live size, besides the defaults
+    rounds_min: int
+    rounds_max: int
+    budget_s: float          # for all rounds together; builds are not counted
+    timeout_s: float         # for one run
+    leak: bool = True        # whether the leak row is run
+
+
+SCALES = {
+    "smoke": Scale([2.0], 1, 1, 60, 60),
+    "quick": Scale([2.0], 3, 7, 60, 30, leak=False),
+    "full": Scale([1.5, 2.0, 3.0], 5, 15, 1260, 120),
+}
+
+
+@dataclass
+class Bench:
+    """One benchmark: a line of the table."""
+    name: str
+    program: str
+    group: str               # structure, small, list, library, mark, footprint
+    about: str               # one line, for the page
+    smoke: str
+    quick: str
+    full: str
+    variant: str = ""
+    measure: str = "cpu_ms"  # what is compared: cpu_ms, or a figure of its own
+    unit: str = "ms"
+    collectors: list = field(default_factory=lambda: list(COLLECTORS))
+    factors: bool = True     # whether heap factors are tried too
+
+    def arguments(self, scale):
+        words = getattr(self, scale).split()
+        if self.variant:
+            words += ["--variant", self.variant]
+        return words
+
+
+def _structure(name, about, smoke, quick, full, **more):
+    program = more.pop("program", name)
+    return Bench(name, program, "structure", about, smoke, quick, full, **more)
+
+
+def _library(name, about, smoke, quick, full, **more):
+    program = more.pop("program", name)
+    return Bench(name, program, "library", about, smoke, quick, full, **more)
+
+
+def _small(size, quick, full):
+    return Bench(f"small-{size}", "small", "small",
+                 f"objects of {size} bytes, garbage at once", "--size 20",
+                 f"--size {quick}", f"--size {full}", variant=str(size))
+
+
+def _mark(order):
+    return Bench(f"mark-{order}", "mark", "mark",
+                 f"marking a live heap laid out {LAYOUTS[order]}", "--size 4",
+                 "--size 64 --rounds 5", "--size 512 --rounds 5",
+                 variant=order, measure="mark_ns_object", unit="ns/object",
+                 collectors=list(COLLECTING), factors=False)
+
+
+def _churn(order):
+    return _structure(f"churn-{order}",
+                      f"a live tree laid out {LAYOUTS[order]}, parts replaced",
+                      "--size 1 --rounds 1", "--size 16 --rounds 4",
+                      "--size 64 --rounds 20", program="churn", variant=order)
+
+
+def _footprint(variant, about):
+    return Bench(f"footprint-{variant}", "footprint", "footprint", about,
+                 "--size 8", "--size 64", "--size 256", variant=variant,
+                 measure="rss_ratio", unit="bytes held / asked", factors=False,
+                 collectors=["loam", "bdwgc", "glibc", "mimalloc", "jemalloc"])
+
+
+def _lua(variant, about, smoke, quick, full):
+    return _library(f"lua-{variant}", about, f"--size {smoke}",
+                    f"--size {quick}", f"--size {full}", program="lua",
+                    variant=variant)
+
+
+LAYOUTS = {"random": "at random", "depth": "depth-first",
+           "breadth": "breadth-first"}
+
+BENCHES = [
+    _structure("trees", "binary trees, as the well-known program has them",
+               "--size 8", "--size 14", "--size 17"),
+    _structure("gcbench", "trees from the top and the bottom, and an array",
+               "--size 8", "--size 14", "--size 17"),
+    _churn("random"), _churn("depth"), _churn("breadth"),
+    _structure("arrays-medium", "arrays of 32 to 256 KiB that come and go",
+               "--size 100", "--size 3000", "--size 20000", program="arrays",
+               variant="medium"),
+    _structure("arrays-large", "arrays of 1 to 16 MiB that come and go",
+               "--size 20", "--size 100", "--size 500", program="arrays",
+               variant="large"),
+    _structure("strings", "text built, joined, split, sorted", "--size 1",
+               "--size 16", "--size 200"),
+    _structure("cache", "a bounded hash table of texts",
+               "--size 1 --rounds 5", "--size 8 --rounds 100",
+               "--size 40 --rounds 800"),
+    _small(16, 2000, 40000), _small(32, 2000, 40000), _small(64, 2000, 30000),
+    _small(1024, 200, 3000),
+    Bench("list", "list", "list", "a linked list that only grows", "--size 4",
+          "--size 64", "--size 1024", factors=False,
+          collectors=["loam", "bdwgc", "glibc", "mimalloc", "jemalloc",
+                      "bump"]),
+    _library("jansson", "JSON parsed, changed, built, printed",
+             "--size 2 --rounds 2", "--size 20 --rounds 4",
+             "--size 200 --rounds 6"),
+    _library("libxml2", "XML parsed, asked by XPath, changed, printed",
+             "--size 2 --rounds 2", "--size 20 --rounds 4",
+             "--size 150 --rounds 8", program="xml"),
+    _library("sqlite", "SQL in memory", "--size 1 --rounds 1",
+             "--size 12 --rounds 1", "--size 60 --rounds 2"),
+    _library("gmp", "digits of pi and e, factorials", "--size 2",
+             "--size 20", "--size 60"),
+    _lua("strings", "Lua: texts, patterns", 10, 200, 2000),
+    _lua("tables", "Lua: tables, sorting", 10, 150, 1500),
+    _lua("trees", "Lua: binary trees", 5, 150, 3000),
+    _lua("closures", "Lua: closures, coroutines", 20, 1000, 10000),
+    _mark("random"), _mark("depth"), _mark("breadth"),
+    _footprint("step16", "multiples of 16 to 128 bytes"),
+    _footprint("pow2", "powers of two to 4 KiB"),
+    _footprint("uniform", "16 bytes to 4 KiB"),
+    _footprint("log", "32 to 256 KiB"),
+]

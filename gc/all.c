@@ -33,4 +33,18 @@
 #include "roots/ranges.c"
 #include "roots/roots.c"
 
+#include "trace/audit.c"
+#include "trace/mark.c"
+#include "trace/worklist.c"
+
+#include "collect/collect.c"
+#include "collect/pacer.c"
+#include "collect/refill.c"
+#include "collect/verify.c"
+
+#include "api/init.c"
+#include "api/loam.c"
+#include "api/object.c"
 #include "api/options.c"
+#include "api/report.c"
+#include "api/typed.c"

@@ -35,3 +35,10 @@ COLD _Noreturn void check_fail(const char *file, int line, const char *what) {
     check_say("\n");
     abort();
 }
+
+COLD _Noreturn void check_stop(const char *sentence) {
+    check_say("loam: ");
+    check_say(sentence);
+    check_say("\n");
+    abort();
+}

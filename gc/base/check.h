@@ -29,6 +29,10 @@
 // Says "loam: FILE:LINE: broken: WHAT" and aborts.
 COLD _Noreturn void check_fail(const char *file, int line, const char *what);
 
+// Says "loam: SENTENCE" and aborts: where nothing is broken, but the program
+// asks for what this version cannot do and cannot be told in another way.
+COLD _Noreturn void check_stop(const char *sentence);
+
 #define CHECK(cond)                                                            \
     (LIKELY(cond) ? (void)0 : check_fail(__FILE__, __LINE__, #cond))
 #define CHECK_NEVER(why) check_fail(__FILE__, __LINE__, why)

@@ -1,0 +1,94 @@
+#include "api/init.h"
+
+#include "api/report.h"
+#include "base/check.h"
+#include "os/stack.h"
+#include "os/thread.h"
+
+struct init_state init_state;
+__thread struct mutator *init_mutator
+    __attribute__((tls_model("initial-exec")));
+
+static void init_tell(const char *sentence, void *data) {
+    (void)data;
+    report_warning(REPORT_OPTION, sentence);
+}
+
+static bool init_shortage(size_t bytes) {
+    return init_state.shortage != NULL &&
+           init_state.shortage(bytes, init_state.shortage_data);
+}
+
+// The collector's knobs from the options.
+static void init_configure(void) {
+    const struct options *options = &init_state.options;
+    struct collector *collector = &init_state.collector;
+    size_t floor_bytes = options->floor_bytes;
+    if (LOAM_TINY && floor_bytes > 256 * KiB) {
+        floor_bytes = 256 * KiB;
+    }
+    pacer_init(&collector->pacer, floor_bytes, options->growth_percent);
+    collector->neighbours = options->neighbours;
+    collector->check_mark = (options->check_flags & OPTIONS_CHECK_MARK) != 0;
+    collector->check_verify =
+        LOAM_CHECK >= 2 || (options->check_flags & OPTIONS_CHECK_VERIFY) != 0;
+    collector->collect_every = options->collect_every;
+    collector->disabled = options->disable ? 1 : 0;
+    collector->shortage = init_shortage;
+    collector->report = options->trace ? report_cycle : NULL;
+    collector->huge_bytes = options->huge == OPTIONS_HUGE_OFF  ? 0
+                            : options->huge == OPTIONS_HUGE_ON ? 1
+                                                               : 8 * MiB;
+    init_state.heap.region.limit_bytes = options->limit_bytes;
+    collector->pacer.limit_bytes = options->limit_bytes;
+}
+
+static bool init_build(void) {
+    options_init(&init_state.options);
+    options_read(&init_state.options, init_tell, NULL);
+    heap_init(&init_state.heap);
+    const void *cold_end = stack_own_cold_end();
+    bool single = init_state.options.collect_every != 0;
+    if (cold_end == NULL || !range_init(init_state.options.range_bytes)) {
+        return false;
+    }
+    struct mutator *mutator = mutator_make(1, cold_end, single);
+    if (mutator == NULL ||
+        !collect_init(&init_state.collector, &init_state.heap, mutator)) {
+        return false;
+    }
+    init_state.collector.here = &init_mutator;
+    init_configure();
+    init_mutator = mutator;
+    return true;
+}
+
+struct mutator *init_ready(void) {
+    if (LIKELY(init_mutator != NULL)) {
+        return init_mutator;
+    }
+    if (init_state.built) {
+        if (init_state.collector.phase != COLLECT_IDLE) {
+            return NULL; // I2
+        }
+        check_stop("a second thread allocates; this version of Loam serves "
+                   "one thread of a process"); // I3
+    }
+    if (!init_state.failed && !init_state.built) {
+        init_state.built = init_build();
+        init_state.failed = !init_state.built;
+        if (init_state.failed) { // I1
+            report_warning(REPORT_START,
+                           "the system refuses the memory that the collector "
+                           "needs to begin; every allocation will fail");
+        }
+    }
+    return init_mutator;
+}
+
+// At exit, after the program's own handlers.
+__attribute__((destructor)) static void init_exit(void) {
+    if (init_state.built && init_state.options.stats) {
+        report_exit();
+    }
+}

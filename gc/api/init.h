@@ -1,0 +1,49 @@
+// init — the house, built from the ground up, and its one state.
+//
+// Everything that the process has once stands here: the default heap, its
+// collector, the options, the hooks, and for each thread the pointer to its
+// mutator.  The first allocation builds it (init_mutator is NULL until then);
+// nothing is built before, no constructor runs.
+//
+// Invariants
+//   I1  once     init_ready builds at most once; a failure is final and said
+//   I2  attached init_mutator is NULL or this thread's mutator, and NULL while
+//                the program's own code runs inside a cycle
+//   I3  one      a second thread that needs a mutator stops the process with a
+//                message: this version serves one
+//
+// Called by api/ only.  Design, alternatives and measurements:
+// docs/design/api/init.md
+
+#ifndef API_INIT_H
+#define API_INIT_H
+
+#include "loam.h"
+
+#include "api/options.h"
+#include "base/defs.h"
+#include "collect/collect.h"
+
+// The state of the process.
+struct init_state {
+    struct heap heap;           // the default heap, heap 0
+    struct collector collector; // its conductor
+    struct options options;     // as the environment set them
+    loam_warning_fn *warning;   // the program's hook, or NULL
+    void *warning_data;
+    loam_shortage_fn *shortage; // the program's hook, or NULL
+    void *shortage_data;
+    bool built, failed;
+};
+
+extern struct init_state init_state;
+
+// The calling thread's mutator; initial-exec, since every allocation reads it.
+extern __thread struct mutator *init_mutator
+    __attribute__((tls_model("initial-exec")));
+
+// Builds the house if it is not built and attaches the calling thread: its
+// mutator, or NULL when the system refused something (said once).
+struct mutator *init_ready(void);
+
+#endif

@@ -1,0 +1,44 @@
+// object — an object from the door's side: made, found, resized, freed.
+//
+// The slow half of allocation, and everything that begins with a pointer the
+// program hands in.  Such a pointer may be anything; object_find and
+// object_is_start are where it is doubted.
+//
+// Invariants
+//   O1  exact   object_find is true exactly for words inside an object that was
+//               handed out and neither freed nor found dead: cells of a tail
+//               are none
+//   O2  kept    object_resize keeps kind, layout and the bytes up to the
+//               smaller size; bytes added to a zeroed kind are zero
+//   O3  refused a refusal leaves the object as it was and sets errno to ENOMEM
+//
+// Called by the mutator.  Design, alternatives and measurements:
+// docs/design/api/object.md
+
+#ifndef API_OBJECT_H
+#define API_OBJECT_H
+
+#include "base/defs.h"
+#include "heap/heap.h"
+
+// An object of `bytes` > 0 bytes, of the kind and layout of `order` (its class
+// is not read); NULL with errno when memory is short or the size absurd.
+void *object_make(size_t bytes, struct order order);
+
+// A scanned object at a multiple of `alignment`, a power of two.
+void *object_make_aligned(size_t bytes, size_t alignment);
+
+// The object that a word points into.
+bool object_find(uintptr_t word, struct place *place);
+
+// Whether p is the start of an object.
+bool object_is_start(const void *p, struct place *place);
+
+// Frees an object.
+void object_free(const struct place *place);
+
+// The object with `bytes` > 0 bytes, moved if need be; NULL when memory is
+// short.
+void *object_resize(const struct place *place, size_t bytes);
+
+#endif

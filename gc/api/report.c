@@ -1,0 +1,146 @@
+#include "api/report.h"
+
+#include <string.h>
+
+#include "api/init.h"
+#include "base/text.h"
+#include "heap/blockmap.h"
+#include "os/output.h"
+#include "os/unwind.h"
+
+#define REPORT_LINE_BYTES 512
+
+static uint32_t report_said; // a bit for each kind that was printed
+
+static void report_print(const char *sentence) {
+    char line[REPORT_LINE_BYTES + 16];
+    struct text text;
+    text_init(&text, line, sizeof line - 1);
+    text_add(&text, "loam: ");
+    text_add(&text, sentence);
+    line[text.count] = '\n';
+    output_write(line, text.count + 1);
+}
+
+void report_warning(enum report_kind kind, const char *sentence) {
+    if (init_state.warning != NULL) { // R1
+        init_state.warning(sentence, init_state.warning_data);
+        return;
+    }
+    uint32_t bit = (uint32_t)1 << kind;
+    bool said = (report_said & bit) != 0;
+    enum options_warn warn = init_state.options.warn;
+    // Options are each told once by their reader.
+    if (warn == OPTIONS_WARN_NONE ||
+        (said && warn == OPTIONS_WARN_ONCE && kind != REPORT_OPTION)) {
+        return; // R2
+    }
+    report_said |= bit;
+    report_print(sentence);
+}
+
+static void report_what(struct text *text, const void *pointer) {
+    struct place place;
+    uintptr_t word = (uintptr_t)pointer;
+    if (!blockmap_find(word, &place)) {
+        text_add(text, range_has(word) ? "in no object (it was freed, or "
+                                         "never allocated)"
+                                       : "not in the collector's heap");
+        return;
+    }
+    if (!block_is_allocated(place.block, place.cell)) {
+        text_add(text, "not in use (freed before, or found dead)");
+        return;
+    }
+    if (place.start != word) {
+        text_add(text, "inside an object of ");
+        text_add_size(text, place.bytes);
+        text_add(text, " that starts at ");
+        text_add_hex(text, place.start);
+        return;
+    }
+    text_add(text, "not in use (never handed out)");
+}
+
+void report_misuse(const char *function, const void *pointer,
+                   const void *caller) {
+    char sentence[REPORT_LINE_BYTES];
+    struct text text;
+    text_init(&text, sentence, sizeof sentence);
+    text_add(&text, function);
+    text_add(&text, "(");
+    text_add_hex(&text, (uintptr_t)pointer);
+    text_add(&text, "): ");
+    report_what(&text, pointer);
+    text_add(&text, "; ignored; called from ");
+    unwind_describe(&text, caller);
+    report_warning(REPORT_MISUSE, sentence);
+}
+
+static const char *const report_reasons[COLLECT_REASONS] = {
+    [COLLECT_ASKED] = "asked",
+    [COLLECT_GOAL] = "goal",
+    [COLLECT_SHORTAGE] = "shortage",
+    [COLLECT_EVERY] = "every",
+};
+
+static void report_add_size(struct text *text, const char *before,
+                            size_t bytes) {
+    text_add(text, before);
+    text_add_size(text, bytes);
+}
+
+void report_cycle(const struct collect_report *report) {
+    char line[REPORT_LINE_BYTES];
+    struct text text;
+    text_init(&text, line, sizeof line);
+    text_add(&text, "cycle ");
+    text_add_number(&text, report->number);
+    text_add(&text, " (");
+    text_add(&text, report_reasons[report->reason]);
+    report_add_size(&text, "): in objects ", report->used_bytes);
+    report_add_size(&text, " -> ", report->census.live_bytes);
+    text_add(&text, " in ");
+    text_add_number(&text, report->census.live_objects);
+    report_add_size(&text, "; blocks ", report->census.block_bytes);
+    report_add_size(&text, ", committed ", report->heap_bytes);
+    report_add_size(&text, ", next at ", report->goal_bytes);
+    report_add_size(&text, "; roots ", report->root_bytes);
+    report_add_size(&text, ", read ", report->scanned_bytes);
+    text_add(&text, "; pause ");
+    text_add_time(&text, report->pause_ns);
+    text_add(&text, ", marking ");
+    text_add_time(&text, report->mark_ns);
+    report_print(line);
+}
+
+static void report_line(const char *name, uint64_t bytes) {
+    char line[REPORT_LINE_BYTES];
+    struct text text;
+    text_init(&text, line, sizeof line);
+    report_add_size(&text, name, bytes);
+    report_print(line);
+}
+
+void report_exit(void) {
+    struct loam_stats stats;
+    loam_stats(&stats, sizeof stats);
+    char line[REPORT_LINE_BYTES];
+    struct text text;
+    text_init(&text, line, sizeof line);
+    text_add(&text, "at exit: ");
+    text_add_number(&text, stats.collections);
+    text_add(&text, " collections, pauses ");
+    text_add_time(&text, stats.pause_ns_total);
+    text_add(&text, " in all, longest ");
+    text_add_time(&text, stats.pause_ns_max);
+    report_print(line);
+    report_line("allocated         ", stats.allocated_bytes);
+    report_line("  freed by hand   ", stats.freed_bytes);
+    report_line("  collected       ", stats.collected_bytes);
+    report_line("  in objects now  ", stats.used_bytes);
+    report_line("heap committed    ", stats.heap_bytes);
+    report_line("  at most         ", stats.heap_bytes_max);
+    report_line("  in blocks now   ", stats.block_bytes);
+    report_line("side tables       ", stats.metadata_bytes);
+}

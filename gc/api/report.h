@@ -1,0 +1,45 @@
+// report — what Loam says, in words.
+//
+// Three kinds of sentences: warnings, which go to the program's hook or to
+// standard error; a line for each collection (LOAM_TRACE); and a summary at
+// exit (LOAM_STATS).
+//
+// Invariants
+//   R1  hook   a warning goes to the program's hook if there is one, and only
+//              there
+//   R2  once   without a hook, LOAM_WARN=once prints the first warning of each
+//              kind, all prints every one, none prints none
+//   R3  sums   the summary's figures are those of loam_stats
+//
+// Allocates nothing.  Design, alternatives and measurements:
+// docs/design/api/report.md
+
+#ifndef API_REPORT_H
+#define API_REPORT_H
+
+#include "base/defs.h"
+#include "collect/collect.h"
+
+enum report_kind {
+    REPORT_OPTION,  // a LOAM_* variable that was not understood
+    REPORT_START,   // the collector could not be built
+    REPORT_MISUSE,  // a pointer that is not what a function needs
+    REPORT_BALANCE, // more loam_enable than loam_disable
+    REPORT_KINDS
+};
+
+// Says a sentence without a newline.
+void report_warning(enum report_kind kind, const char *sentence);
+
+// Says that `function` was given `pointer`, what is wrong with that, and the
+// address that called it.
+void report_misuse(const char *function, const void *pointer,
+                   const void *caller);
+
+// One line for a cycle; the bell of the collector when LOAM_TRACE is set.
+void report_cycle(const struct collect_report *report);
+
+// The summary at exit, if LOAM_STATS is set.
+void report_exit(void);
+
+#endif

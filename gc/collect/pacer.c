@@ -1,0 +1,105 @@
+#include "collect/pacer.h"
+
+#include "base/bits.h"
+
+void pacer_init(struct pacer *pacer, size_t floor_bytes,
+                uint32_t growth_percent) {
+    *pacer = (struct pacer){.floor_bytes = floor_bytes,
+                            .growth_percent = growth_percent,
+                            .goal_bytes = floor_bytes};
+}
+
+static size_t pacer_add(size_t a, size_t b) {
+    return a > SIZE_MAX - b ? SIZE_MAX : a + b; // P5
+}
+
+static size_t pacer_max(size_t a, size_t b) {
+    return a > b ? a : b;
+}
+
+// n * numerator / denominator, denominator in 1 .. 2^32, without overflow.
+static size_t pacer_scale(size_t n, size_t numerator, size_t denominator) {
+    size_t whole = n / denominator;
+    size_t rest = n % denominator;
+    if (numerator != 0 && whole > SIZE_MAX / numerator) {
+        return SIZE_MAX;
+    }
+    return pacer_add(whole * numerator, rest * numerator / denominator);
+}
+
+// The root, rounded down.
+static size_t pacer_root(size_t n) {
+    size_t root = 0;
+    for (size_t bit = (size_t)1 << 31; bit != 0; bit >>= 1) {
+        size_t next = root | bit;
+        if (next * next <= n) {
+            root = next;
+        }
+    }
+    return root;
+}
+
+// g / s in sixteenths, between 1/4 and 4; 1 while either is unknown.
+static size_t pacer_speed(const struct pacer *pacer) {
+    if (pacer->allocate_rate == 0 || pacer->mark_rate == 0) {
+        return 16;
+    }
+    size_t speed = pacer->allocate_rate * 16 / pacer->mark_rate;
+    return speed < 4 ? 4 : speed > 64 ? 64 : speed;
+}
+
+size_t pacer_room(const struct pacer *pacer, size_t work_bytes) {
+    // In KiB under the root, so that no heap is too large for it.
+    size_t work = work_bytes / KiB + 1;
+    size_t room_square =
+        work > SIZE_MAX / (PACER_ROOM_BYTES / KiB * 64)
+            ? SIZE_MAX
+            : work * (PACER_ROOM_BYTES / KiB) * pacer_speed(pacer) / 16;
+    size_t room = pacer_scale(pacer_root(room_square), KiB, 1);
+    size_t least = work_bytes / 8 * 3;
+    size_t most = work_bytes / 4 * 3;
+    room = room < least ? least : room > most ? most : room;
+    return pacer_scale(room, pacer->growth_percent, 100);
+}
+
+#define PACER_RATE_MAX ((uint64_t)1 << 40) // a petabyte a second
+
+// Half of what was known and half of what was seen, in bytes a millisecond.
+static uint64_t pacer_smooth(uint64_t rate, uint64_t bytes, uint64_t ns) {
+    if (bytes == 0 || ns == 0) {
+        return rate;
+    }
+    uint64_t seen =
+        ns < 1000000 ? pacer_scale(bytes, 1000000, ns) : bytes / (ns / 1000000);
+    seen = seen == 0 ? 1 : seen > PACER_RATE_MAX ? PACER_RATE_MAX : seen;
+    return rate == 0 ? seen : rate / 2 + seen / 2 + 1;
+}
+
+static void pacer_set_goal(struct pacer *pacer, size_t goal_bytes) {
+    goal_bytes = pacer_max(goal_bytes, pacer->floor_bytes); // P1
+    if (pacer->limit_bytes != 0 && goal_bytes > pacer->limit_bytes) {
+        goal_bytes = pacer->limit_bytes;
+    }
+    pacer->goal_bytes = goal_bytes;
+}
+
+void pacer_finish(struct pacer *pacer, const struct pacer_cycle *cycle) {
+    pacer->allocate_rate = pacer_smooth(
+        pacer->allocate_rate, cycle->allocated_bytes, cycle->mutator_ns);
+    size_t work = pacer_add(cycle->live_bytes, cycle->other_bytes);
+    pacer->mark_rate = pacer_smooth(pacer->mark_rate, work, cycle->mark_ns);
+    size_t room = pacer_room(pacer, work);
+    size_t goal = pacer_max(pacer_add(cycle->live_bytes, room),
+                            pacer_add(cycle->block_bytes, room / 4)); // P2
+    if (cycle->live_bytes >= cycle->used_bytes / 10 * 9) {
+        size_t twice = pacer_add(cycle->block_bytes, cycle->block_bytes);
+        goal = pacer_max(goal, twice); // P3
+    }
+    pacer_set_goal(pacer, goal);
+}
+
+void pacer_outgrown(struct pacer *pacer, size_t block_bytes) {
+    if (block_bytes > pacer->goal_bytes) {
+        pacer_set_goal(pacer, pacer_add(block_bytes, block_bytes / 4));
+    }
+}

@@ -1,0 +1,80 @@
+// pacer — when to collect, as arithmetic.
+//
+// Numbers in, numbers out: the pacer knows no heap and no clock, so that it can
+// be simulated (tests/collect/test_pacer.c plays programs against it).
+//
+// A collection costs time in proportion to what is alive, W; the more room E
+// the program gets before the next one, the fewer there are. The sum of both
+// costs over heaps is least when E grows with the square root of W, of the
+// speed g at which the program allocates, and of 1/s, s being the speed of
+// marking (Kirisame, Shenoy and Panchekha, MemBalancer, 2022):
+//
+//     E = sqrt(W * (g / s) * ROOM)    between 3/8 and 3/4 of W
+//
+// A program that is building what it keeps gains nothing from collections: as
+// long as nine tenths survive, the heap is allowed to double.
+//
+//     goal = max(floor, W + E, in blocks + E / 4)
+//
+// The last term ends a thrash: where holes cannot be filled (classes that are
+// not asked for), a quarter of the room is granted above what is there.
+//
+// Invariants
+//   P1  floor    goal_bytes >= floor_bytes, unless the limit is lower
+//   P2  room     after a cycle goal_bytes - block_bytes >= E / 4, unless the
+//                limit is lower
+//   P3  build    building what survives from the floor to H bytes takes at most
+//                1 + log2(H / floor) collections
+//   P4  bounded  3/8 W <= E <= 3/4 W, times growth_percent / 100
+//   P5  total    no input, however absurd, overflows or divides by zero
+//
+// Used by the conductor. Design, alternatives and measurements:
+// docs/design/collect/pacer.md
+
+#ifndef COLLECT_PACER_H
+#define COLLECT_PACER_H
+
+#include "base/defs.h"
+
+#define PACER_ROOM_BYTES (32 * MiB)
+
+struct pacer {
+    size_t floor_bytes;      // no collection below this; constant
+    uint32_t growth_percent; // scales E; constant
+    size_t limit_bytes;      // 0: none; set by the user
+    size_t goal_bytes;       // in blocks: collect rather than grow past this
+    uint64_t allocate_rate;  // bytes a millisecond, smoothed; 0 unknown
+    uint64_t mark_rate;      // the same for marking
+};
+
+// What a cycle found and what it took.
+struct pacer_cycle {
+    size_t live_bytes;      // in objects that survived
+    size_t used_bytes;      // in objects when it began
+    size_t block_bytes;     // in blocks and runs after it
+    size_t other_bytes;     // scanned outside the heap
+    size_t allocated_bytes; // since the cycle before
+    uint64_t mutator_ns;    // since the cycle before
+    uint64_t mark_ns;       // spent marking
+};
+
+void pacer_init(struct pacer *pacer, size_t floor_bytes,
+                uint32_t growth_percent);
+
+// Whether `more_bytes` of fresh blocks may be had without a collection.
+static inline bool pacer_may_grow(const struct pacer *pacer, size_t block_bytes,
+                                  size_t more_bytes) {
+    return block_bytes <= pacer->goal_bytes &&
+           more_bytes <= pacer->goal_bytes - block_bytes;
+}
+
+// A cycle is done: a new goal.
+void pacer_finish(struct pacer *pacer, const struct pacer_cycle *cycle);
+
+// The heap had to grow past the goal to block_bytes: some room above that.
+void pacer_outgrown(struct pacer *pacer, size_t block_bytes);
+
+// E for `live_bytes` of work.
+size_t pacer_room(const struct pacer *pacer, size_t work_bytes);
+
+#endif

@@ -1,0 +1,40 @@
+// refill — the ladder: what happens when a cache is empty.
+//
+// Allocation that the caches cannot serve climbs a ladder.  Each rung tries one
+// thing and says whether it helped; lower floors only ever say no, and the
+// order in which they are asked is decided here and nowhere else.
+//
+//     own       a freed cell, the next hole of the current block
+//     shelf     a block that is at least a quarter free
+//     fresh     a new block or run, if the pacer allows it
+//     collect   a collection; if it was run, the ladder starts again
+//     tight     a block with some room
+//     beyond    a new block or run, whatever the pacer says
+//     hook      the program's shortage hook; if it helped, again from the start
+//
+// and if nothing helped the answer is NULL.
+//
+// Invariants
+//   Y1  once      a climb runs at most one collection by itself, and asks the
+//                 hook again only if the hook said yes
+//   Y2  order     memory is taken from the system beyond the goal only after a
+//                 collection in the same climb, unless collections are disabled
+//   Y3  zeroed    what is handed out is zero if its kind is
+//
+// Called by the mutator outside a cycle.
+// Design, alternatives and measurements: docs/design/collect/refill.md
+
+#ifndef COLLECT_REFILL_H
+#define COLLECT_REFILL_H
+
+#include "base/defs.h"
+#include "collect/collect.h"
+
+// A cell of the cache, or NULL.
+void *refill_cell(struct collector *collector, struct cache *cache);
+
+// A run for a large object, or NULL.  `layout` is 0 unless it is described.
+void *refill_run(struct collector *collector, struct order order, size_t bytes,
+                 size_t alignment);
+
+#endif

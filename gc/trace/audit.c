@@ -1,0 +1,186 @@
+#include "trace/audit.h"
+
+#include <string.h>
+
+#include "base/bitmap.h"
+#include "base/bits.h"
+#include "heap/block.h"
+#include "heap/heap.h"
+#include "heap/layout.h"
+#include "heap/meta.h"
+
+#define AUDIT_CELLS_PER_BLOCK (BLOCK_BYTES / GRANULE_BYTES)
+
+bool audit_begin(struct audit *audit) {
+    *audit = (struct audit){.complete = true};
+    audit->seen_bytes = (range_block_count() + 1) * AUDIT_CELLS_PER_BLOCK / 8;
+    audit->capacity = META_MAP_BYTES / sizeof *audit->stack;
+    audit->seen = meta_make(audit->seen_bytes);
+    audit->stack = meta_make(audit->capacity * sizeof *audit->stack);
+    if (audit->seen == NULL || audit->stack == NULL) {
+        audit_end(audit);
+        return false;
+    }
+    return true;
+}
+
+void audit_end(struct audit *audit) {
+    meta_free(audit->seen, audit->seen_bytes);
+    meta_free(audit->stack, audit->capacity * sizeof *audit->stack);
+    audit->seen = NULL;
+    audit->stack = NULL;
+}
+
+static void audit_push(struct audit *audit, uintptr_t word) {
+    if (audit->count == audit->capacity) {
+        size_t bytes = audit->capacity * sizeof *audit->stack;
+        uintptr_t *bigger = meta_make(2 * bytes);
+        if (bigger == NULL) {
+            audit->complete = false; // Q3
+            return;
+        }
+        memcpy(bigger, audit->stack, bytes);
+        meta_free(audit->stack, bytes);
+        audit->stack = bigger;
+        audit->capacity *= 2;
+    }
+    audit->stack[audit->count++] = word;
+}
+
+// The head of the span or run that a block belongs to.
+static uint32_t audit_head(uint32_t block) {
+    unsigned entry = block_entry(block);
+    if (ENTRY_CLASS(entry) == CLASS_RUN_TAIL) {
+        return block - range.distances[block];
+    }
+    return block - ENTRY_INDEX(entry);
+}
+
+// An object by the numbers, and whether its words are to be read.
+struct audit_object {
+    uintptr_t start;
+    size_t bytes;
+    uint32_t block, cell;
+};
+
+static bool audit_find(uintptr_t word, struct audit_object *object) {
+    if (word < range.base || word >= range.base + range.frontier_bytes) {
+        return false;
+    }
+    uint32_t block = (uint32_t)((word - range.base) / BLOCK_BYTES);
+    if (ENTRY_CLASS(block_entry(block)) == CLASS_FREE) {
+        return false;
+    }
+    object->block = audit_head(block);
+    object->bytes = block_cell_bytes(object->block);
+    uintptr_t first = range.base + object->block * BLOCK_BYTES;
+    size_t cell = (word - first) / object->bytes;
+    if (cell >= block_cells(object->block)) {
+        return false;
+    }
+    object->cell = (uint32_t)cell;
+    object->start = first + cell * object->bytes;
+    unsigned kind = ENTRY_KIND(block_entry(block));
+    if (kind == KIND_BASE_ONLY && word >= object->start + BASE_ONLY_BYTES) {
+        return false;
+    }
+    return block_is_allocated(object->block, object->cell);
+}
+
+static NO_SANITIZE uintptr_t audit_load(const uintptr_t *at) {
+    return *at;
+}
+
+// Pushes the words of an object that may be pointers.
+static void audit_scan(struct audit *audit, const struct audit_object *object) {
+    unsigned kind = ENTRY_KIND(block_entry(object->block));
+    if (kind_is_leaf(kind)) {
+        return;
+    }
+    const uintptr_t *words = (const uintptr_t *)object->start;
+    const struct layout *layout = NULL;
+    if (kind == KIND_DESCRIBED) {
+        layout = layout_get(block_get(object->block)->layout);
+        if (layout->pointer_count == 0) {
+            return;
+        }
+    }
+    for (size_t i = 0; i < object->bytes / WORD_BYTES; i++) {
+        if (layout == NULL ||
+            bitmap_get(layout->pointer_bits, i % layout->element_words)) {
+            audit_push(audit, audit_load(&words[i]));
+        }
+    }
+}
+
+static void audit_look(struct audit *audit, uintptr_t word) {
+    struct audit_object object;
+    if (!audit_find(word, &object)) {
+        return;
+    }
+    size_t bit = object.block * AUDIT_CELLS_PER_BLOCK + object.cell;
+    if (bitmap_get(audit->seen, bit)) {
+        return;
+    }
+    bitmap_set(audit->seen, bit);
+    audit->object_count++;
+    audit_scan(audit, &object);
+}
+
+static void audit_drain(struct audit *audit) {
+    while (audit->count != 0) {
+        audit_look(audit, audit->stack[--audit->count]);
+    }
+}
+
+void audit_word(struct audit *audit, uintptr_t word) {
+    audit_look(audit, word);
+    audit_drain(audit);
+}
+
+void audit_range(struct audit *audit, const uintptr_t *start,
+                 const uintptr_t *end) {
+    for (const uintptr_t *at = start; at < end; at++) {
+        audit_word(audit, audit_load(at));
+    }
+}
+
+static void audit_pinned_block(uint32_t block, void *data) {
+    if (!kind_is_pinned(ENTRY_KIND(block_entry(block)))) {
+        return;
+    }
+    for (size_t cell = 0; cell < block_cells(block); cell++) {
+        audit_word(data,
+                   range_block_address(block) + cell * block_cell_bytes(block));
+    }
+}
+
+void audit_pinned(struct audit *audit) {
+    heap_each_block(audit_pinned_block, audit);
+}
+
+struct audit_missed {
+    const struct audit *audit;
+    size_t count;
+    uintptr_t example;
+};
+
+static void audit_compare_block(uint32_t block, void *data) {
+    struct audit_missed *missed = data;
+    for (uint32_t cell = 0; cell < block_cells(block); cell++) {
+        size_t bit = block * AUDIT_CELLS_PER_BLOCK + cell;
+        if (bitmap_get(missed->audit->seen, bit) &&
+            !block_is_marked(block, cell)) {
+            missed->count++;
+            missed->example =
+                range_block_address(block) + cell * block_cell_bytes(block);
+        }
+    }
+}
+
+size_t audit_compare(const struct audit *audit, uintptr_t *example) {
+    struct audit_missed missed = {audit, 0, 0};
+    heap_each_block(audit_compare_block, &missed);
+    *example = missed.example;
+    return missed.count;
+}

@@ -1,0 +1,50 @@
+// audit — a second marker, to check the first.
+//
+// It does the same as trace/mark.h in the plainest way: one word at a time from
+// a stack that grows, division instead of a reciprocal, a bitmap of its own for
+// what it has seen.  After the first marker is done the audit walks from the
+// same roots and names every object that it reached and the first did not.
+// LOAM_CHECK=mark turns it on.  Go calls the idea checkmark.
+//
+// Invariants
+//   Q1  apart     it neither reads nor writes mark bits before audit_compare
+//   Q2  missed    audit_compare counts exactly the objects that it reached and
+//                 that are not marked
+//   Q3  shortage  when memory for it is short it says so (audit_begin, or
+//                 complete is false) and finds nothing; the cycle goes on
+//
+// Called by the conductor in a stop.
+// Design, alternatives and measurements: docs/design/trace/audit.md
+
+#ifndef TRACE_AUDIT_H
+#define TRACE_AUDIT_H
+
+#include "base/defs.h"
+
+struct audit {
+    uint64_t *seen;         // one bit a cell, 64 words a block
+    size_t seen_bytes;      // of that
+    uintptr_t *stack;       // words to look at
+    size_t count, capacity; // words
+    bool complete;          // no shortage so far
+    size_t object_count;    // reached
+};
+
+// Maps what the audit needs; false when memory is short.
+MUST_USE bool audit_begin(struct audit *audit);
+
+// Walks from one root word, or from all words of a range.
+void audit_word(struct audit *audit, uintptr_t word);
+void audit_range(struct audit *audit, const uintptr_t *start,
+                 const uintptr_t *end);
+
+// Walks from every pinned object that is scanned.
+void audit_pinned(struct audit *audit);
+
+// The objects reached but not marked; the address of one of them in *example.
+size_t audit_compare(const struct audit *audit, uintptr_t *example);
+
+// Gives its memory back.
+void audit_end(struct audit *audit);
+
+#endif

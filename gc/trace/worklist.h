@@ -1,0 +1,71 @@
+// worklist — what is still to be looked at.
+//
+// Two stacks in one mapping that is made when the collector starts, so that a
+// collection never asks for memory. The first holds words that may be pointers
+// and have not been looked up; the second holds pieces of large objects that
+// have been marked but not read to their end.
+//
+//     words  [w0 w1 w2 ... ]           pieces  [{from, end, layout} ...]
+//
+// Both are bounded. Who finds one full does not push but sets the rescan flag
+// of the block of the object it was reading; the marker reads such blocks again
+// when the stacks are empty (trace/mark.h).
+//
+// Invariants
+//   W1  bounded  word_count <= word_capacity, piece_count <= piece_capacity
+//   W2  inside   every word pushed was below the frontier
+//
+// Used by one marker; between cycles both stacks are empty.
+// Design, alternatives and measurements: docs/design/trace/worklist.md
+
+#ifndef TRACE_WORKLIST_H
+#define TRACE_WORKLIST_H
+
+#include "base/check.h"
+#include "base/defs.h"
+
+// The rest of a large object.
+struct piece {
+    const uintptr_t *from, *end; // words still to be read
+    uint32_t layout;             // id if described, else 0
+    uint32_t phase;              // of a layout: word of the element at `from`
+};
+
+struct worklist {
+    uintptr_t *words;      // the stack of words; marker
+    size_t word_count;     // words on it
+    size_t word_capacity;  // constant
+    struct piece *pieces;  // the stack of pieces; marker
+    size_t piece_count;    // pieces on it
+    size_t piece_capacity; // constant
+};
+
+// Maps the stacks; false when memory is short.
+MUST_USE bool worklist_init(struct worklist *list);
+
+// Whether `count` more words fit.
+static inline bool worklist_has_room(const struct worklist *list,
+                                     size_t count) {
+    return list->word_capacity - list->word_count >= count;
+}
+
+// Pushes a piece; false if the stack is full.
+static inline bool worklist_push_piece(struct worklist *list,
+                                       struct piece piece) {
+    if (list->piece_count == list->piece_capacity) {
+        return false;
+    }
+    list->pieces[list->piece_count++] = piece;
+    return true;
+}
+
+static inline struct piece worklist_pop_piece(struct worklist *list) {
+    ASSERT(list->piece_count > 0);
+    return list->pieces[--list->piece_count];
+}
+
+static inline bool worklist_is_empty(const struct worklist *list) {
+    return list->word_count == 0 && list->piece_count == 0;
+}
+
+#endif

@@ -14,6 +14,9 @@ const SYMBOLS = {loam: d3.symbolCircle, bdwgc: d3.symbolCircle,
                  glibc: d3.symbolSquare, mimalloc: d3.symbolTriangle,
                  jemalloc: d3.symbolDiamond, leak: d3.symbolCross};
 
+// The path of a mark; `size` is its area in square pixels.
+const shape = (type, size) => d3.symbol().type(type).size(size)();
+
 const color = name => `var(--${name})`;
 const fixed = (x, digits = 2) => x.toFixed(digits);
 const figure = x => x >= 1000 ? d3.format(",.0f")(x) : d3.format(".3r")(x);
@@ -185,7 +188,7 @@ function drawStripGroups(line, x, edge) {
   line.append("text").attr("class", "group").attr("y", 5)
     .text(row => row.title);
   const some = line.filter(row => row.ratios.length > 0);
-  some.append("path").attr("d", d3.symbol(d3.symbolDiamond, 110))
+  some.append("path").attr("d", shape(d3.symbolDiamond, 110))
     .attr("transform", row => `translate(${x(geomean(row.ratios))},1)`)
     .attr("fill", "none").attr("stroke", color("loam"))
     .attr("stroke-width", 1.8);
@@ -237,7 +240,7 @@ function drawLegend() {
     .attr("stroke-width", 1.6)
     .attr("stroke-dasharray", name => name === "bump" ? "4 3" : null);
   svg.filter(name => name !== "bump").append("path").attr("fill", color)
-    .attr("d", name => d3.symbol(SYMBOLS[name], 56)());
+    .attr("d", name => shape(SYMBOLS[name], 56));
   item.append("span").text(name => NAMES[name]);
 }
 
@@ -332,19 +335,19 @@ function drawPoints(svg, x, y, part) {
           p => y(p.time));
   const main = point => point.collector === "loam" ||
     point.collector === "bdwgc";
-  const shape = group.append("path")
-    .attr("d", point => d3.symbol(SYMBOLS[point.collector],
-      main(point) ? (point.setting === "default" ? 84 : 40) : 46)())
+  const mark = group.append("path")
+    .attr("d", point => shape(SYMBOLS[point.collector],
+      main(point) ? (point.setting === "default" ? 84 : 40) : 46))
     .attr("transform", point => `translate(${x(point.peak)},${y(point.time)})`)
     .attr("fill", point => color(point.collector))
     .attr("stroke", "var(--card)").attr("stroke-width", 1)
     .attr("opacity", point => main(point) ? 1 : 0.85);
-  hover(shape, describe);
+  hover(mark, describe);
 }
 
 function drawFailures(svg, x, y, part) {
   const cross = svg.selectAll("path.failure").data(part).join("path")
-    .attr("d", d3.symbol(d3.symbolCross, 42)())
+    .attr("d", shape(d3.symbolCross, 42))
     .attr("transform", point => `translate(${x(Math.min(x.domain()[1],
       point.row.limit_bytes / 2 ** 20))},${y(0)}) rotate(45)`)
     .attr("fill", point => color(point.collector));
@@ -363,7 +366,8 @@ function drawDots(holder, part, title, note, reference) {
   const height = top + part.length * step + 26;
   const all = part.map(bench => points.get(bench).filter(point => point.ok));
   const x = d3.scaleLinear().range([left, width - 24])
-    .domain([reference || 0, d3.max(all.flat(), point => point.high) * 1.04])
+    .domain([Math.min(reference || 0, d3.min(all.flat(), point => point.low)),
+             d3.max(all.flat(), point => point.high) * 1.04])
     .nice();
   const svg = holder.append("div").attr("class", "panel").append("svg")
     .attr("width", width).attr("height", height);
@@ -375,9 +379,9 @@ function drawDots(holder, part, title, note, reference) {
   line.append("text").attr("y", -1)
     .text((row, at) => part[at].name.replace(/^[a-z]+-/, ""));
   line.append("text").attr("class", "soft").attr("y", 13)
-    .text((row, at) => part[at].about.slice(0, 34));
+    .text((row, at) => part[at].about.replace(/^marking a live heap /, ""));
   const dot = line.selectAll("path").data(row => row).join("path")
-    .attr("d", point => d3.symbol(SYMBOLS[point.collector], 78)())
+    .attr("d", point => shape(SYMBOLS[point.collector], 78))
     .attr("transform", point => `translate(${x(point.time)},3)`)
     .attr("fill", point => color(point.collector))
     .attr("stroke", "var(--card)");

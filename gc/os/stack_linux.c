@@ -82,7 +82,8 @@ static bool stack_holds(const void *cold_end, const void *here) {
 
 const void *stack_own_cold_end(void) {
     const void *cold_end = stack_cold_end();
-    if (thread_id() == process_id() && stack_holds(cold_end, &cold_end)) {
+    if (thread_id() == thread_process_id() &&
+        stack_holds(cold_end, &cold_end)) {
         return cold_end;
     }
     int saved = error_save();

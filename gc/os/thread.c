@@ -17,7 +17,7 @@ uint32_t thread_id(void) {
     return (uint32_t)syscall(SYS_gettid);
 }
 
-uint32_t process_id(void) {
+uint32_t thread_process_id(void) {
     // By the kernel: some libraries remember the answer across a raw fork.
     return (uint32_t)syscall(SYS_getpid);
 }

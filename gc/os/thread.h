@@ -22,7 +22,7 @@
 uint32_t thread_id(void);
 
 // The kernel's id of this process; never 0.  A forked child has its own.
-uint32_t process_id(void);
+uint32_t thread_process_id(void);
 
 // The tasks (threads) of this process now; 0 when unknown.  A thread that was
 // joined may be counted until the kernel has buried it, some microseconds; so

@@ -26,17 +26,15 @@ typedef void stack_stub(uint64_t hidden, stack_caller *call, stack_body *body,
 
 void stack_test_blind(stack_body *body, void *data);
 
+// clang-format off
 #if defined(__x86_64__)
 #define REGISTERS(X) X(rbx) X(rbp) X(r12) X(r13) X(r14) X(r15)
 #else
 #define REGISTERS(X)                                                           \
-    X(x19)                                                                     \
-    X(x20)                                                                     \
-    X(x21)                                                                     \
-    X(x22)                                                                     \
-    X(x23) X(x24) X(x25) X(x26) X(x27) X(x28) X(x29) X(d8) X(d9) X(d10) X(d11) \
-        X(d12) X(d13) X(d14) X(d15)
+    X(x19) X(x20) X(x21) X(x22) X(x23) X(x24) X(x25) X(x26) X(x27) X(x28)      \
+    X(x29) X(d8) X(d9) X(d10) X(d11) X(d12) X(d13) X(d14) X(d15)
 #endif
+// clang-format on
 #define DECLARE(name)                                                          \
     void stack_test_##name(uint64_t hidden, stack_caller *call,                \
                            stack_body *body, void *data);

@@ -91,13 +91,13 @@ static void test_threads(void **state) {
 
 static void test_process(void **state) {
     (void)state;
-    assert_int_equal(process_id(), (uint32_t)getpid());
-    assert_int_equal(thread_id(), process_id()); // cmocka runs in main
+    assert_int_equal(thread_process_id(), (uint32_t)getpid());
+    assert_int_equal(thread_id(), thread_process_id()); // cmocka runs in main
     pid_t child = fork();
     if (child == 0) {
-        bool own = process_id() != (uint32_t)getppid() &&
-                   process_id() == (uint32_t)getpid() &&
-                   thread_id() == process_id() && thread_count() >= 1;
+        bool own = thread_process_id() != (uint32_t)getppid() &&
+                   thread_process_id() == (uint32_t)getpid() &&
+                   thread_id() == thread_process_id() && thread_count() >= 1;
         _exit(own ? 0 : 1);
     }
     int status = 1;
@@ -111,7 +111,7 @@ static void test_errno(void **state) {
     errno = 82;
     (void)thread_count();
     (void)thread_id();
-    (void)process_id();
+    (void)thread_process_id();
     assert_int_equal(errno, 82);
 }
 

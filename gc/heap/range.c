@@ -57,7 +57,8 @@ static size_t range_tables_bytes(size_t chunks) {
 // An address whose words are unlikely to be data, another in each process:
 // 0x11'0000'0000'00 and up to 4 TiB more.
 static uintptr_t range_hint(void) {
-    uintptr_t salt = (uintptr_t)&salt >> 12 ^ (uintptr_t)thread_process_id() << 3;
+    uintptr_t salt = (uintptr_t)&salt >> 12 ^ (uintptr_t)thread_process_id()
+                                                  << 3;
     salt *= (uintptr_t)0x9E3779B97F4A7C15u;
     return ((uintptr_t)0x11 << 40) + (salt >> 54) * 4 * GiB;
 }

@@ -88,7 +88,8 @@ static void test_no_size_is_doubled(void **state) {
     (void)state;
     for (size_t bytes = 1; bytes < (size_t)4 << 20; bytes += 1 + bytes / 100) {
         size_t usable = loam_usable_size(loam_alloc_leaf(bytes));
-        assert_true(usable - bytes <= 16 + bytes / 7 + (bytes > 8192) * 4096);
+        assert_true(usable - bytes <=
+                    16 + bytes / 7 + (bytes > 8192 ? 4096 : 0));
     }
 }
 

@@ -211,13 +211,16 @@ static void test_scanner(void **state) {
     assert_int_equal(scan.calls, calls);
 }
 
-// The same function with other data is another scanner; with the same, not.
+// The same function with other data is another scanner; with the same it is
+// the one that is there already: called once, gone at the first removal.
 static void test_scanner_once(void **state) {
     (void)state;
     struct scan one = {.from = 0, .to = 100};
     struct scan two = {.from = 100, .to = 200};
     assert_true(loam_roots_scanner(scan_area, &one));
-    assert_false(loam_roots_scanner(scan_area, &one));
+    (void)loam_roots_scanner(scan_area, &one);
+    loam_collect();
+    assert_int_equal(one.calls, 1);
     assert_true(loam_roots_scanner(scan_area, &two));
     expect_scanned(0, 200);
     assert_true(loam_roots_scanner_remove(scan_area, &one));

@@ -95,6 +95,10 @@ static inline uint64_t measure_now_ns(void) {
     return measure_clock_ns(CLOCK_MONOTONIC);
 }
 
+static inline uint64_t measure_cpu_ns(void) {
+    return measure_clock_ns(CLOCK_PROCESS_CPUTIME_ID);
+}
+
 // ru_maxrss would be simpler, but a child inherits its parent's through exec.
 static inline uint64_t measure_status_kb(const char *field) {
     FILE *file = fopen("/proc/self/status", "r");
@@ -193,8 +197,8 @@ static inline void measure_note(struct measure *run, const char *name,
 }
 
 static inline void measure_take_times(struct measure *run) {
-    uint64_t cpu_ns = measure_clock_ns(CLOCK_PROCESS_CPUTIME_ID);
-    uint64_t wall_ns = measure_clock_ns(CLOCK_MONOTONIC);
+    uint64_t cpu_ns = measure_cpu_ns();
+    uint64_t wall_ns = measure_now_ns();
     run->cpu_ns = cpu_ns - run->start_cpu_ns;
     run->wall_ns = wall_ns - run->start_wall_ns;
     run->faults = measure_faults() - run->start_faults;

@@ -45,7 +45,7 @@ struct shim_figures {
     uint64_t collections;     // so far
     uint64_t collect_ns;      // spent in them
     uint64_t mark_ns;         // of these, marking
-    uint64_t live_bytes;      // count only: the most that was ever in use
+    uint64_t live_bytes;      // after the last collection; count: the most ever
     uint64_t allocated_bytes; // count and bump: handed out, in bump's cells
 };
 

@@ -74,6 +74,7 @@ static inline struct shim_figures shim_figures(void) {
                                  .metadata_bytes = stats.metadata_bytes,
                                  .floor_bytes = loam_shim_floor_bytes,
                                  .collections = stats.collections,
+                                 .live_bytes = stats.live_bytes,
                                  .collect_ns = stats.pause_ns_total,
                                  .mark_ns = stats.mark_ns_total};
 }

@@ -76,21 +76,47 @@ size_t bitmap_find_clear(const uint64_t *map, size_t from, size_t end) {
     return bitmap_find(map, from, end, UINT64_MAX);
 }
 
+// The bits at which `count` <= 64 set bits in a row begin: the length that is
+// sure doubles with each step.
+static uint64_t bitmap_starts(uint64_t word, size_t count) {
+    size_t sure = 1;
+    while (sure < count) {
+        size_t step = sure < count - sure ? sure : count - sure;
+        word &= word >> step;
+        sure += step;
+    }
+    return word;
+}
+
 size_t bitmap_find_clear_run(const uint64_t *map, size_t from, size_t end,
                              size_t count) {
     ASSERT(count != 0);
-    // From hole to hole.  A hole is measured no further than `count` bits, so
-    // a search reads each word at most twice.
-    while (from < end) {
-        from = bitmap_find(map, from, end, UINT64_MAX);
-        if (end - from < count) {
-            return end;
+    if (from >= end || end - from < count) {
+        return end; // B3
+    }
+    size_t first = from / BITMAP_WORD_BITS;
+    size_t last = (end - 1) / BITMAP_WORD_BITS;
+    size_t run = 0; // clear bits right before this word
+    for (size_t index = first; index <= last; index++) {
+        uint64_t clear = ~map[index];
+        clear &= index == first ? bitmap_head(from) : UINT64_MAX; // B1
+        clear &= index == last ? bitmap_tail(end) : UINT64_MAX;   // B1
+        size_t bit = index * BITMAP_WORD_BITS;
+        size_t low =
+            clear == UINT64_MAX ? BITMAP_WORD_BITS : bits_lowest(~clear);
+        if (run + low >= count) {
+            return bit - run; // B2: it begins before any other in this word
         }
-        size_t stop = bitmap_find(map, from, from + count, 0);
-        if (stop == from + count) {
-            return from; // B2
+        if (low == BITMAP_WORD_BITS) {
+            run += low;
+            continue;
         }
-        from = stop + 1;
+        uint64_t starts =
+            count <= BITMAP_WORD_BITS ? bitmap_starts(clear, count) : 0;
+        if (starts != 0) {
+            return bit + bits_lowest(starts);
+        }
+        run = 63 - bits_log2_floor(~clear);
     }
     return end;
 }

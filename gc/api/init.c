@@ -46,6 +46,9 @@ static void init_configure(void) {
 static bool init_build(void) {
     options_init(&init_state.options);
     options_read(&init_state.options, init_tell, NULL);
+    if (init_state.options.help) {
+        report_options();
+    }
     heap_init(&init_state.heap);
     const void *cold_end = stack_own_cold_end();
     bool single = init_state.options.collect_every != 0;

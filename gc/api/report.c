@@ -77,6 +77,28 @@ void report_misuse(const char *function, const void *pointer,
     report_warning(REPORT_MISUSE, sentence);
 }
 
+static void report_option(const struct options_row *row, void *data) {
+    char line[REPORT_LINE_BYTES];
+    struct text text;
+    (void)data;
+    text_init(&text, line, sizeof line);
+    text_add(&text, row->name);
+    text_add(&text, "=");
+    text_add(&text, row->initial);
+    text_add(&text, "   (");
+    text_add(&text, row->form);
+    text_add(&text, ")");
+    report_print(line);
+    text_init(&text, line, sizeof line);
+    text_add(&text, "    ");
+    text_add(&text, row->meaning);
+    report_print(line);
+}
+
+void report_options(void) {
+    options_each(report_option, NULL);
+}
+
 static const char *const report_reasons[COLLECT_REASONS] = {
     [COLLECT_ASKED] = "asked",
     [COLLECT_GOAL] = "goal",

@@ -36,6 +36,9 @@ void report_warning(enum report_kind kind, const char *sentence);
 void report_misuse(const char *function, const void *pointer,
                    const void *caller);
 
+// The options, two lines each: what LOAM_HELP asks for.
+void report_options(void);
+
 // One line for a cycle; the bell of the collector when LOAM_TRACE is set.
 void report_cycle(const struct collect_report *report);
 

@@ -12,7 +12,7 @@ struct cache {
 
 static int use(void) {
     // begin
-    struct cache *cache = malloc(sizeof *cache);
+    struct cache *cache = calloc(1, sizeof *cache);
     if (cache == NULL || !loam_roots_add(cache, sizeof *cache)) {
         return 1;
     }

@@ -19,8 +19,8 @@
 //   C1  kept      an object that is reachable from a root by words that count
 //                 when a cycle begins is in use, unchanged, when it ends
 //   C2  reclaimed a cell that is neither marked nor pinned is free after it
-//   C3  alone     no cycle begins inside a cycle, a scanner or a hook
-//   C4  no memory a cycle needs no memory that is not there when it begins
+//   C3  alone     no cycle begins inside a cycle, hence none in a scanner
+//   C4  frugal    a cycle needs no memory that is not there when it begins
 //                 (the audit, a debugging aid, excepted)
 //   C5  figures   every figure is monotone or describes the last cycle
 //
@@ -96,6 +96,7 @@ struct collector {
     struct collect_figures figures;
     void (*report)(const struct collect_report *report); // bell; may be NULL
     bool (*shortage)(size_t bytes); // bell; whether to try again; may be NULL
+    bool in_hook;                   // it is ringing
 };
 
 // Readies a collector that is all zero; false when memory is short.

@@ -10,7 +10,7 @@
 //
 // Invariants:
 //   X1  closed  bytes[count] is zero, and count < capacity
-//   X2  within  no byte at or beyond bytes[capacity] is touched
+//   X2  within  no byte outside bytes[0 .. capacity-1] is touched
 //   X3  honest  what was cut ends in "..." (as far as the capacity holds it),
 //               and nothing can be added after that
 //

@@ -84,8 +84,9 @@ static void cut(char *want, const char *sentence, size_t capacity) {
 }
 
 static void check_pair(size_t first, size_t second, size_t capacity) {
-    char buffer[WIDE], want[WIDE], sentence[WIDE];
-    memset(buffer, '#', sizeof buffer);
+    char guarded[8 + WIDE], want[WIDE], sentence[WIDE];
+    char *buffer = guarded + 8;
+    memset(guarded, '#', sizeof guarded);
     struct text text;
     text_init(&text, buffer, capacity);
     assert_string_equal(buffer, ""); // X1
@@ -100,6 +101,7 @@ static void check_pair(size_t first, size_t second, size_t capacity) {
     for (size_t index = capacity; index < WIDE; index++) {
         assert_int_equal(buffer[index], '#'); // X2
     }
+    assert_memory_equal(guarded, "########", 8); // X2
     bool was_cut = strlen(sentence) > capacity - 1;
     text_add(&text, "more");
     if (was_cut) {

@@ -24,12 +24,17 @@ static void refill_use_huge(struct collector *collector) {
 }
 
 static bool refill_own(struct climb *climb) {
-    if (climb->cache == NULL ||
-        !cache_refill(climb->cache, climb->collector->heap)) {
+    if (climb->cache == NULL) {
         return false;
     }
+    // The cache was empty when the climb began; a hook that allocates may have
+    // left it a tail.
     climb->got = cache_take(climb->cache);
-    return true;
+    if (climb->got == NULL &&
+        cache_refill(climb->cache, climb->collector->heap)) {
+        climb->got = cache_take(climb->cache);
+    }
+    return climb->got != NULL;
 }
 
 // A block for the cache, current from now on.
@@ -134,8 +139,12 @@ static bool refill_beyond(struct climb *climb) {
 static bool refill_hook(struct climb *climb) {
     struct collector *collector = climb->collector;
     size_t bytes = climb->cache == NULL ? climb->bytes : climb->cache->bytes;
-    if (collector->shortage != NULL && collector->phase == COLLECT_IDLE) {
+    // A hook that allocates, and meets the shortage it was called for, is not
+    // called from within itself.
+    if (collector->shortage != NULL && !collector->in_hook) {
+        collector->in_hook = true;
         climb->again = collector->shortage(bytes);
+        collector->in_hook = false;
         climb->collected = false;
     }
     return false;
@@ -157,7 +166,7 @@ static void *refill_climb(struct climb *climb) {
     uint32_t every = collector->collect_every;
     if (every != 0 && ++collector->slow_paths % every == 0 &&
         collector->disabled == 0) {
-        collect_cycle(collector, COLLECT_EVERY);
+        climb->collected = collect_cycle(collector, COLLECT_EVERY); // Y1
     }
     size_t rungs = sizeof refill_ladder / sizeof *refill_ladder;
     for (size_t rung = 0; rung < rungs; rung++) {
@@ -180,8 +189,8 @@ void *refill_cell(struct collector *collector, struct cache *cache) {
 
 void *refill_run(struct collector *collector, struct order order, size_t bytes,
                  size_t alignment) {
-    if (bytes > range.bytes) {
-        return NULL;
+    if (bytes > range.bytes || alignment > range.bytes) {
+        return NULL; // no collection makes room for this
     }
     struct climb climb = {.collector = collector,
                           .order = order,

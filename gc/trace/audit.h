@@ -3,7 +3,7 @@
 // It does the same as trace/mark.h in the plainest way: one word at a time from
 // a stack that grows, division instead of a reciprocal, a bitmap of its own for
 // what it has seen.  After the first marker is done the audit walks from the
-// same roots and names every object that it reached and the first did not.
+// same roots and counts the objects that it reached and the first did not.
 // LOAM_CHECK=mark turns it on.  Go calls the idea checkmark.
 //
 // Invariants

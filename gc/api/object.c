@@ -6,6 +6,7 @@
 #include "base/bits.h"
 #include "base/check.h"
 #include "collect/refill.h"
+#include "heap/layout.h"
 #include "os/error.h"
 
 static void *object_make_run(size_t bytes, size_t alignment,
@@ -121,6 +122,21 @@ void object_free(const struct place *place) {
     }
 }
 
+// How the object is to be kept when it has `bytes` bytes.  Elements that are
+// not a number of words have their pointers at other places in each element, so
+// that several of them are scanned instead (api/typed.c).
+static struct order object_order_for(const struct place *place, size_t bytes) {
+    struct order order = object_order(place);
+    if (order.kind == KIND_DESCRIBED) {
+        const struct layout *layout = layout_get(order.layout);
+        if (layout->element_bytes % WORD_BYTES != 0 &&
+            layout->pointer_count != 0 && bytes > layout->element_bytes) {
+            return (struct order){.kind = KIND_SCANNED};
+        }
+    }
+    return order;
+}
+
 // Whether the object may stay in its cell: it fits, and half of the cell or
 // more is used.
 static bool object_fits(const struct place *place, size_t bytes) {
@@ -134,7 +150,7 @@ void *object_resize(const struct place *place, size_t bytes) {
     size_t kept = bytes < place->bytes ? bytes : place->bytes;
     if (!object_fits(place, bytes)) {
         int error = error_save();
-        void *moved = object_make(bytes, object_order(place));
+        void *moved = object_make(bytes, object_order_for(place, bytes));
         if (moved != NULL) {
             memcpy(moved, old, kept);
             object_free(place);

@@ -1,0 +1,286 @@
+// A cache by itself: what it hands out, in which order, and what it does with
+// what it is given back.  (Many caches together: test_block_protocol.c.)
+
+#include "heap/cache.h"
+
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+#include "base/bitmap.h"
+#include "support/gen.h"
+
+#define OWNER   7u
+#define OBJECTS ((size_t)20000)
+
+static struct heap heap;
+static struct cache cache;
+static void *objects[OBJECTS];
+static size_t object_count;
+
+static int make_range(void **state) {
+    (void)state;
+    heap_init(&heap);
+    return range_init(64 * MiB) ? 0 : -1;
+}
+
+static void start(struct order order, bool single) {
+    memset(&cache, 0, sizeof cache);
+    cache_init(&cache, order, OWNER, single);
+    assert_true(cache_check(&cache));
+}
+
+// A block that the cache does not have: from the shelf, or fresh.
+static void adopt(void) {
+    uint32_t block = heap_take_block(&heap, cache.order, true, OWNER);
+    if (block == BLOCK_NONE) {
+        block = heap_make_block(&heap, cache.order, OWNER);
+    }
+    assert_int_not_equal(block, BLOCK_NONE);
+    cache_adopt(&cache, block);
+    assert_int_equal(block_get(block)->owner, cache.owner); // C5
+    assert_true(block_get(block)->flags & BLOCK_CURRENT);
+}
+
+static void *take(void) {
+    void *object = cache_take(&cache);
+    if (object == NULL) {
+        if (!cache_refill(&cache, &heap)) {
+            assert_int_equal(cache.block, BLOCK_NONE);
+            adopt();
+            assert_true(cache_refill(&cache, &heap));
+        }
+        object = cache_take(&cache);
+    }
+    assert_non_null(object);
+    assert_true(cache_check(&cache));
+    return object;
+}
+
+static void give(void *object) {
+    struct place place;
+    assert_ptr_equal(blockmap_object((uintptr_t)object, &place), object);
+    cache_free(&cache, &heap, &place);
+    assert_true(cache_check(&cache));
+}
+
+// The world without the program: no mark is set, so all blocks go back.
+static void finish(void) {
+    struct census census;
+    cache_tail_out(&cache);
+    heap_prepare(&heap);
+    heap_flip(&heap, &census);
+    cache_tail_in(&cache);
+    if (cache.block != BLOCK_NONE) {
+        struct hole tail = {0, 0};
+        uintptr_t first = range_block_address(cache.block);
+        tail.from = (uint32_t)((cache.bump - first) / cache.bytes);
+        tail.end = (uint32_t)((cache.limit - first) / cache.bytes);
+        if (tail.from < tail.end) {
+            block_clear_hole(cache.block, tail);
+        }
+        block_get(cache.block)->flags = 0;
+        heap_release_block(&heap, cache.block);
+    }
+    assert_int_equal(heap.region.used_blocks, 0);
+    heap_init(&heap);
+    heap.region.committed_bytes = range.frontier_bytes;
+}
+
+// A fresh block is handed out from its first cell to its last, slice by slice.
+static void test_order(void **state) {
+    (void)state;
+    for (unsigned cls = CLASS_FIRST; cls <= CLASS_LAST; cls++) {
+        start((struct order){KIND_SCANNED, cls, 0}, cls % 2 == 0);
+        uintptr_t first = (uintptr_t)take();
+        assert_int_equal(first, range_block_address(cache.block));
+        uint32_t cells = sizeclass_table[cls].cells;
+        for (uint32_t cell = 1; cell < cells; cell++) {
+            size_t tail_bytes = cache_tail_bytes(&cache);
+            assert_int_equal(tail_bytes % cache.bytes, 0); // C1
+            assert_true(tail_bytes < CACHE_SLICE_BYTES);
+            assert_true(cls % 2 != 0 || tail_bytes == 0);
+            assert_int_equal(take(), first + (uintptr_t)cell * cache.bytes);
+        }
+        assert_int_equal(cache_tail_bytes(&cache), 0);
+        assert_false(cache_refill(&cache, &heap));
+        assert_int_equal(cache.block, BLOCK_NONE);
+        finish();
+    }
+}
+
+// The bits of the tail are set, and of no cell behind it.
+static void test_tail(void **state) {
+    (void)state;
+    start((struct order){KIND_SCANNED, 4, 0}, false);
+    uintptr_t first = (uintptr_t)take();
+    uintptr_t bump = cache.bump, limit = cache.limit;
+    assert_true(bump < limit);
+    struct place place;
+    for (uintptr_t at = first; at < first + BLOCK_BYTES; at += cache.bytes) {
+        assert_int_equal(blockmap_object(at, &place) != NULL, at < limit); // C2
+        assert_int_equal(cache_has_tail(&cache, at), at >= bump && at < limit);
+    }
+    assert_false(cache_has_tail(&cache, bump - 1));
+    assert_true(cache_has_tail(&cache, limit - 1));
+    cache_tail_out(&cache);
+    assert_null(cache_take(&cache));
+    assert_false(cache_has_tail(&cache, bump));
+    assert_null(blockmap_object(bump, &place));
+    assert_non_null(blockmap_object(first, &place));
+    cache_tail_in(&cache);
+    assert_true(cache.bump == bump && cache.limit == limit);
+    assert_non_null(blockmap_object(limit - 1, &place));
+    assert_true(cache_check(&cache));
+    // What the check is there to see.
+    cache.bump += 8;
+    assert_false(cache_check(&cache)); // C1
+    cache.bump -= 8;
+    block_get(cache.block)->owner = OWNER + 1;
+    assert_false(cache_check(&cache)); // C5
+    block_get(cache.block)->owner = OWNER;
+    finish();
+}
+
+// The last cell freed is the first to come again, zeroed; and the tail waits
+// until it is used up.
+static void test_stack(void **state) {
+    (void)state;
+    start((struct order){KIND_SCANNED, 2, 0}, false);
+    char *cells[CACHE_FREE_CELLS + 1];
+    for (size_t i = 0; i <= CACHE_FREE_CELLS; i++) {
+        cells[i] = take();
+        memset(cells[i], 0xA5, 32);
+    }
+    for (size_t i = 0; i <= CACHE_FREE_CELLS; i++) {
+        give(cells[i]);
+    }
+    assert_int_equal(cache.free_count, CACHE_FREE_CELLS); // the last is a hole
+    while (cache_take(&cache) != NULL) {
+    }
+    for (size_t i = CACHE_FREE_CELLS; i-- > 0;) {
+        struct place place;
+        assert_null(blockmap_object((uintptr_t)cells[i], &place)); // C4
+        char *again = take();
+        assert_ptr_equal(again, cells[i]);
+        assert_int_equal(again[0], 0); // C3
+        assert_memory_equal(again, again + 1, 31);
+        assert_int_equal(cache.free_count, i);
+    }
+    finish();
+}
+
+// Room that is freed in blocks that were left is found again, before the cache
+// says that it has nothing.
+static void test_mine(void **state) {
+    (void)state;
+    start((struct order){KIND_LEAF, 40, 0}, false);
+    uint32_t cells = sizeclass_table[40].cells;
+    object_count = 0;
+    for (uint32_t i = 0; i < 3 * cells; i++) {
+        objects[object_count++] = take();
+    }
+    size_t freed = 0;
+    for (size_t i = 0; i < object_count; i += 2) {
+        give(objects[i]);
+        freed++;
+    }
+    assert_int_not_equal(cache.mine.head, BLOCK_NONE); // C6
+    for (size_t i = 0; i < freed; i++) {
+        void *object = cache_take(&cache);
+        if (object == NULL) {
+            assert_true(cache_refill(&cache, &heap));
+            object = cache_take(&cache);
+        }
+        assert_non_null(object);
+        assert_true(cache_check(&cache));
+    }
+    assert_int_equal(heap.region.used_blocks, 3);
+    assert_null(cache_take(&cache));
+    assert_false(cache_refill(&cache, &heap));
+    assert_int_equal(cache.mine.head, BLOCK_NONE);
+    finish();
+}
+
+// A block that falls empty goes back at once, unless it is the current one,
+// and takes its cells off the stack.
+static void test_empty(void **state) {
+    (void)state;
+    start((struct order){KIND_SCANNED, 56, 0}, false);
+    void *first[8];
+    for (size_t i = 0; i < 8; i++) {
+        first[i] = take();
+    }
+    void *other = take();
+    assert_int_equal(heap.region.used_blocks, 2);
+    for (size_t i = 0; i < 8; i++) {
+        give(first[i]);
+    }
+    assert_int_equal(heap.region.used_blocks, 1);
+    assert_int_equal(cache.free_count, 0);
+    give(other);
+    assert_int_equal(heap.region.used_blocks, 1); // current
+    assert_ptr_equal(take(), other);
+    finish();
+}
+
+// At random: no cell is handed out twice, every one is zero, and none is lost:
+// what was freed by hand is all found again before a block is asked for.
+static void test_random(void **state) {
+    (void)state;
+    struct gen g;
+    gen_init(&g, gen_seed("cache"));
+    for (unsigned cls = 1; cls < CLASS_LAST; cls += 9) {
+        unsigned kind = gen_chance(&g, 50) ? KIND_SCANNED : KIND_PINNED;
+        start((struct order){kind, cls, 0}, gen_chance(&g, 30));
+        object_count = 0;
+        size_t freed_bytes = 0;
+        unsigned weight = 40;
+        for (size_t step = 0; step < 6000; step++) {
+            if (gen_chance(&g, 1)) {
+                weight = (unsigned)gen_below(&g, 100);
+            }
+            if (object_count != 0 && gen_chance(&g, weight)) {
+                size_t at = gen_below(&g, object_count);
+                give(objects[at]);
+                objects[at] = objects[--object_count];
+                freed_bytes += cache.bytes;
+                continue;
+            }
+            if (heap.region.used_blocks > 400) {
+                weight = 80;
+                continue;
+            }
+            size_t used_blocks = heap.region.used_blocks;
+            char *cell = take();
+            // All cells of the blocks in use are objects when one is added.
+            if (heap.region.used_blocks > used_blocks) {
+                size_t blocks = used_blocks / sizeclass_table[cls].blocks;
+                assert_int_equal(object_count,
+                                 blocks * sizeclass_table[cls].cells);
+            }
+            assert_true(cell[0] == 0 &&
+                        memcmp(cell, cell + 1, cache.bytes - 1) == 0); // C3
+            memset(cell, 0xA5, cache.bytes);
+            objects[object_count++] = cell;
+        }
+        assert_int_equal(heap.freed_bytes, freed_bytes);
+        while (object_count != 0) {
+            give(objects[--object_count]);
+        }
+        finish();
+    }
+}
+
+int main(void) {
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_order), cmocka_unit_test(test_tail),
+        cmocka_unit_test(test_stack), cmocka_unit_test(test_mine),
+        cmocka_unit_test(test_empty), cmocka_unit_test(test_random),
+    };
+    return cmocka_run_group_tests(tests, make_range, NULL);
+}

@@ -6,8 +6,8 @@ const NAMES = {loam: "Loam", bdwgc: "libgc", glibc: "glibc, freed by hand",
                mimalloc: "mimalloc, freed by hand",
                jemalloc: "jemalloc, freed by hand",
                leak: "glibc, never freed", bump: "bump, the floor"};
-const GROUPS = [["structure", "Structures"], ["small", "Small garbage"],
-                ["list", "Growth"],
+const GROUPS = [["structure", "Structures"],
+                ["small", "Small garbage"], ["list", "Growth"],
                 ["library", "Real libraries, frees taken out"],
                 ["mark", "Marking a live heap"]];
 const SYMBOLS = {loam: d3.symbolCircle, bdwgc: d3.symbolCircle,
@@ -247,9 +247,11 @@ function drawLegend() {
 function drawCharts() {
   const holder = d3.select("#charts");
   for (const [group, title] of GROUPS) {
-    const part = benches.filter(bench => bench.group === group);
-    if (part.length > 0 && group !== "mark") {
-      holder.append("h3").attr("class", "wide").text(title);
+    const part = benches.filter(bench => bench.group === group ||
+      (group === "small" && bench.group === "list"));
+    if (part.length > 0 && group !== "mark" && group !== "list") {
+      holder.append("h3").attr("class", "wide")
+        .text(group === "small" ? "Small garbage, and growth" : title);
       part.forEach(bench => drawCard(holder.append("div")
         .attr("class", "card"), bench));
     }
@@ -362,7 +364,7 @@ function drawDots(holder, part, title, note, reference) {
   }
   holder.append("h2").text(title);
   holder.append("p").attr("class", "note").text(note);
-  const left = 210, width = 1128, step = 34, top = 24;
+  const left = 210, width = 1128, step = 42, top = 30;
   const height = top + part.length * step + 26;
   const all = part.map(bench => points.get(bench).filter(point => point.ok));
   const x = d3.scaleLinear().range([left, width - 24])
@@ -380,12 +382,19 @@ function drawDots(holder, part, title, note, reference) {
     .text((row, at) => part[at].name.replace(/^[a-z]+-/, ""));
   line.append("text").attr("class", "soft").attr("y", 13)
     .text((row, at) => part[at].about.replace(/^marking a live heap /, ""));
+  line.append("line").attr("x1", left).attr("x2", width - 24).attr("y1", 3)
+    .attr("y2", 3).attr("stroke", "var(--line)");
   const dot = line.selectAll("path").data(row => row).join("path")
     .attr("d", point => shape(SYMBOLS[point.collector], 78))
     .attr("transform", point => `translate(${x(point.time)},3)`)
     .attr("fill", point => color(point.collector))
     .attr("stroke", "var(--card)");
   hover(dot, describe);
+  line.selectAll("text.value").data(row => row.filter(
+    point => point.collector === "loam" || point.collector === "bdwgc"))
+    .join("text").attr("class", "soft number").attr("y", -7)
+    .attr("x", point => x(point.time)).attr("text-anchor", "middle")
+    .text(point => figure(point.time));
 }
 
 function drawAllDots() {

@@ -13,9 +13,9 @@ def _read(path):
 
 
 def write(report, path):
+    """False, and nothing written, where d3 is not installed."""
     if not os.path.exists(D3):
-        raise SystemExit("compare/report: d3 is missing; apt-get install "
-                         "node-d3")
+        return False
     parts = {"/*STYLE*/": _read(os.path.join(HERE, "page.css")),
              "/*D3*/": _read(D3).replace("</script", "<\\/script"),
              "/*DATA*/": json.dumps(report).replace("</", "<\\/"),
@@ -25,3 +25,4 @@ def write(report, path):
         text = text.replace(mark, part, 1)
     with open(path, "w", encoding="utf-8") as file:
         file.write(text)
+    return True

@@ -21,15 +21,16 @@ class Scale:
     factors: list            # of the live size, besides the defaults
     rounds_min: int
     rounds_max: int
-    budget_s: float          # for all rounds together; builds are not counted
+    budget_s: float          # planned for all rounds; builds are not counted
+    limit_s: float           # past this, what has not run is not run
     timeout_s: float         # for one run
     leak: bool = True        # whether the leak row is run
 
 
 SCALES = {
-    "smoke": Scale([2.0], 1, 1, 60, 60),
-    "quick": Scale([2.0], 3, 7, 60, 30, leak=False),
-    "full": Scale([1.5, 2.0, 3.0], 5, 15, 1260, 120),
+    "smoke": Scale([2.0], 1, 1, 60, 110, 60),
+    "quick": Scale([2.0], 3, 7, 60, 240, 30, leak=False),
+    "full": Scale([1.5, 2.0, 3.0], 5, 15, 1200, 1470, 120),
 }
 
 

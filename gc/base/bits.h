@@ -5,12 +5,12 @@
 // each an instruction or three, each written once.
 //
 // Invariants, wherever the arguments are allowed:
-//   W1  log      2^floor <= n <= 2^ceil, and each is the closest such power
-//   W2  round    bits_round_down(n, p) <= n <= bits_round_up(n, p), both are
-//                multiples of p, and each is less than p away from n
-//   W3  mask     bits_mask_below(n) has exactly the bits 0 .. n-1, n in 0 .. 64
-//   W4  overflow a function named _overflows returns whether the true result
-//                exceeds SIZE_MAX, and stores it modulo 2^64
+//   W1  log       2^floor <= n <= 2^ceil, and each is the closest such power
+//   W2  round     bits_round_down(n, p) <= n <= bits_round_up(n, p), both are
+//                 multiples of p, and each is less than p away from n
+//   W3  mask      bits_mask_below(n) has exactly the bits below n, n in 0 .. 64
+//   W4  overflow  a function named _overflows returns whether the true result
+//                 exceeds SIZE_MAX, and stores it modulo 2^64
 //
 // Pure arithmetic: no state, no locks, callable from anywhere.
 // Design, alternatives and measurements: docs/design/base/bits.md

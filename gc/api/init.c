@@ -2,8 +2,11 @@
 
 #include "api/report.h"
 #include "base/check.h"
+#include "collect/pacer.h"
+#include "heap/heap.h"
+#include "heap/range.h"
 #include "os/stack.h"
-#include "os/thread.h"
+#include "roots/mutator.h"
 
 struct init_state init_state;
 __thread struct mutator *init_mutator

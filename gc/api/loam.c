@@ -15,9 +15,14 @@
 #include "api/object.h"
 #include "api/report.h"
 #include "base/bits.h"
-#include "collect/refill.h"
+#include "collect/collect.h"
+#include "heap/cache.h"
+#include "heap/heap.h"
 #include "heap/meta.h"
+#include "heap/sizeclass.h"
 #include "os/error.h"
+#include "roots/mutator.h"
+#include "roots/ranges.h"
 
 #define LOAM_TEXT2(a, b, c) #a "." #b "." #c
 #define LOAM_TEXT(a, b, c)  LOAM_TEXT2(a, b, c)

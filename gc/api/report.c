@@ -3,8 +3,11 @@
 #include <string.h>
 
 #include "api/init.h"
+#include "api/options.h"
 #include "base/text.h"
+#include "heap/block.h"
 #include "heap/blockmap.h"
+#include "heap/range.h"
 #include "os/output.h"
 #include "os/unwind.h"
 

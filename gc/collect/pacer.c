@@ -1,7 +1,5 @@
 #include "collect/pacer.h"
 
-#include "base/bits.h"
-
 void pacer_init(struct pacer *pacer, size_t floor_bytes,
                 uint32_t growth_percent) {
     *pacer = (struct pacer){.floor_bytes = floor_bytes,

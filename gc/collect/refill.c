@@ -2,7 +2,13 @@
 
 #include <string.h>
 
+#include "base/bits.h"
 #include "base/check.h"
+#include "collect/pacer.h"
+#include "heap/block.h"
+#include "heap/cache.h"
+#include "heap/heap.h"
+#include "heap/range.h"
 
 // One way up the ladder: for a cell of a cache, or for a run.
 struct climb {

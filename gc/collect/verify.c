@@ -1,6 +1,10 @@
 #include "collect/verify.h"
 
 #include "base/check.h"
+#include "heap/block.h"
+#include "heap/cache.h"
+#include "heap/region.h"
+#include "heap/shelf.h"
 
 // What the blocks add up to.
 struct verify_sum {

@@ -44,7 +44,6 @@
 #ifndef HEAP_BLOCK_H
 #define HEAP_BLOCK_H
 
-#include "base/check.h"
 #include "base/defs.h"
 #include "heap/range.h"
 #include "heap/sizeclass.h"

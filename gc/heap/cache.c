@@ -3,6 +3,10 @@
 #include <string.h>
 
 #include "base/check.h"
+#include "heap/block.h"
+#include "heap/blockmap.h"
+#include "heap/range.h"
+#include "heap/shelf.h"
 
 void cache_init(struct cache *cache, struct order order, uint32_t owner,
                 bool single) {

@@ -4,7 +4,9 @@
 
 #include "base/bits.h"
 #include "base/check.h"
+#include "heap/block.h"
 #include "heap/meta.h"
+#include "heap/range.h"
 
 #define HEAP_PAGE_BYTES ((size_t)4096) // the unit in which runs are counted
 

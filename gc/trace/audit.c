@@ -3,11 +3,11 @@
 #include <string.h>
 
 #include "base/bitmap.h"
-#include "base/bits.h"
 #include "heap/block.h"
 #include "heap/heap.h"
 #include "heap/layout.h"
 #include "heap/meta.h"
+#include "heap/range.h"
 
 #define AUDIT_CELLS_PER_BLOCK (BLOCK_BYTES / GRANULE_BYTES)
 

@@ -1,9 +1,10 @@
 #include "trace/mark.h"
 
-#include "base/bits.h"
 #include "base/check.h"
+#include "heap/block.h"
 #include "heap/heap.h"
 #include "heap/layout.h"
+#include "heap/range.h"
 
 enum {
     MARK_BATCH = LOAM_TINY ? 2 : 16,

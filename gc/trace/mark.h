@@ -38,7 +38,6 @@
 #define TRACE_MARK_H
 
 #include "base/defs.h"
-#include "heap/blockmap.h"
 #include "trace/worklist.h"
 
 struct marker {

@@ -258,6 +258,26 @@ static void test_all_fail_softly(void **state) {
     check_chain();
 }
 
+// One object of each size in each kind, all garbage at once: caches of classes
+// that are not used any more must not hold on to the memory.
+NOT_INLINED static void touch_all_classes(void) {
+    for (size_t bytes = 16; bytes < 300000; bytes += 16 + bytes / 16) {
+        (void)!loam_alloc(bytes);
+        (void)!loam_alloc_leaf(bytes);
+        (void)!loam_alloc_base_only(bytes);
+    }
+}
+
+static void test_all_classes(void **state) {
+    (void)state;
+    assert_true(loam_set_limit(24 * MIB));
+    touch_all_classes();
+    scrub_stack();
+    size_t count = fill(2000, 24 * MIB);
+    assert_true(count * 2000 > 16 * MIB);
+    check_chain();
+}
+
 // Links objects of random sizes until the limit has refused 20.
 NOT_INLINED static void fill_randomly(struct gen *g, size_t limit) {
     size_t refused = 0;
@@ -304,6 +324,7 @@ int main(void) {
         LIMITED(test_hook_and_absurd),
         LIMITED(test_all_fail_softly),
         LIMITED(test_random_sizes),
+        LIMITED(test_all_classes),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -1,0 +1,192 @@
+// The range of this process, and in children those of processes that may not
+// have as much as they ask for.
+
+#include "heap/range.h"
+
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <string.h>
+#include <sys/resource.h>
+
+#include <cmocka.h>
+
+#include "heap/block.h"
+#include "support/child.h"
+
+#define RANGE_BYTES (32 * MiB)
+
+#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+#define SANITIZED 1 // takes more address space than the limits below
+#elif defined(__has_feature)
+#if __has_feature(address_sanitizer) || __has_feature(thread_sanitizer)
+#define SANITIZED 1
+#endif
+#endif
+#ifndef SANITIZED
+#define SANITIZED 0
+#endif
+
+static int make_range(void **state) {
+    (void)state;
+    return range_init(RANGE_BYTES) ? 0 : -1;
+}
+
+// Every table has a zeroed, writable entry for `block` (R2).
+static bool is_covered(size_t block) {
+    static const struct block fresh;
+    bool zero =
+        range.entries[block] == 0 && range.distances[block] == 0 &&
+        range.chunks[block / CHUNK_BLOCKS] == 0 &&
+        memcmp(&range.blocks[block], &fresh, sizeof fresh) == 0 &&
+        ((range.taken[block / 64] | range.dirty[block / 64]) >> block % 64 &
+         1) == 0;
+    for (size_t i = 0; i < BITS_WORDS_PER_BLOCK; i++) {
+        zero = zero && range.bits[block * BITS_WORDS_PER_BLOCK + i] == 0;
+        range.bits[block * BITS_WORDS_PER_BLOCK + i] = 0;
+    }
+    range.entries[block] = 0;
+    range.distances[block] = 0;
+    range.blocks[block] = fresh;
+    return zero;
+}
+
+static void test_reserve(void **state) {
+    (void)state;
+    assert_int_equal(range.base % CHUNK_BYTES, 0); // R1
+    assert_int_equal(range.bytes, RANGE_BYTES);
+    assert_int_equal(range.frontier_bytes, 0);
+    assert_int_equal(range_block_count(), 0);
+    assert_false(range_has(range.base));
+    assert_false(range_has(0));
+    if (!SANITIZED) {
+        // A control character above five bytes of address, then two zeros.
+        assert_in_range(range.base >> 40, 0x11, 0x15);
+    }
+}
+
+static void test_extend(void **state) {
+    (void)state;
+    size_t frontier_bytes = 0;
+    for (size_t blocks = 1;
+         frontier_bytes + blocks * BLOCK_BYTES <= RANGE_BYTES; blocks++) {
+        size_t promised_bytes = range_extend_bytes(blocks);
+        size_t table_bytes = range.table_bytes;
+        assert_true(range_extend(blocks));
+        frontier_bytes += blocks * BLOCK_BYTES;
+        assert_int_equal(range.frontier_bytes, frontier_bytes);  // R3
+        assert_int_equal(range.frontier_bytes % BLOCK_BYTES, 0); // R1
+        assert_int_equal(range.table_bytes - table_bytes + blocks * BLOCK_BYTES,
+                         promised_bytes);
+    }
+    for (size_t block = 0; block < range_block_count(); block++) {
+        assert_true(is_covered(block)); // R2
+        char *at = (char *)range_block_address((uint32_t)block);
+        assert_int_equal(at[0], 0);
+        assert_int_equal(at[BLOCK_BYTES - 1], 0);
+        at[0] = at[BLOCK_BYTES - 1] = 1;
+        assert_int_equal(range_block_of((uintptr_t)at + BLOCK_BYTES - 1),
+                         block);
+    }
+}
+
+static void test_exhausted(void **state) {
+    (void)state;
+    size_t frontier_bytes = range.frontier_bytes;
+    size_t table_bytes = range.table_bytes;
+    size_t rest = (RANGE_BYTES - frontier_bytes) / BLOCK_BYTES;
+    assert_false(range_extend(rest + 1));
+    assert_false(range_extend(SIZE_MAX));
+    assert_false(range_extend(SIZE_MAX / BLOCK_BYTES));
+    assert_int_equal(range.frontier_bytes, frontier_bytes); // R4
+    assert_int_equal(range.table_bytes, table_bytes);
+    char *last = (char *)(range.base + frontier_bytes - 1);
+    assert_int_equal(*last, 1); // R3
+    assert_true(range_has((uintptr_t)last));
+    assert_false(range_has((uintptr_t)last + 1));
+    assert_true(range_has(range.base));
+    assert_false(range_has(range.base - 1));
+    assert_true(rest == 0 || range_extend(rest));
+    assert_int_equal(range.frontier_bytes, RANGE_BYTES);
+    assert_false(range_extend(1));
+}
+
+static void test_freed(void **state) {
+    (void)state;
+    size_t table_bytes = range.table_bytes;
+    assert_true(range_use_freed());
+    assert_true(range_use_freed());
+    assert_true(range.freed_in_use);
+    assert_true(range.table_bytes - table_bytes >=
+                range_block_count() * FREED_WORDS_PER_BLOCK * 8);
+    for (size_t i = 0; i < range_block_count() * FREED_WORDS_PER_BLOCK; i++) {
+        assert_int_equal(range.freed[i], 0); // R2
+        range.freed[i] = 0;
+    }
+}
+
+static void test_huge(void **state) {
+    (void)state;
+    char *at = (char *)range_block_address(1);
+    range_use_huge();
+    range_use_huge();
+    assert_int_equal(at[0], 1); // a wish: nothing is changed by it
+}
+
+// In a process with `data` bytes of address space: a smaller range, or a no.
+static int child_limited(void *data) {
+    size_t limit_bytes = *(const size_t *)data;
+    struct rlimit limit = {limit_bytes, limit_bytes};
+    if (setrlimit(RLIMIT_AS, &limit) != 0) {
+        return 1;
+    }
+    if (!range_init(0)) {
+        return 2;
+    }
+    if (range.bytes > limit_bytes / 2 || range.bytes < RANGE_BYTES_MIN ||
+        range.base % CHUNK_BYTES != 0) {
+        return 3;
+    }
+    while (range_extend(1)) {
+        if (!is_covered(range_block_count() - 1)) {
+            return 4;
+        }
+        memset((void *)(range.base + range.frontier_bytes - BLOCK_BYTES), 1,
+               BLOCK_BYTES);
+    }
+    return range.frontier_bytes == range.bytes ? 0 : 5;
+}
+
+static void test_limited(void **state) {
+    (void)state;
+    if (SANITIZED) {
+        skip();
+    }
+    static const size_t limits[] = {64 * MiB, 256 * MiB, GiB};
+    for (size_t i = 0; i < 3; i++) {
+        struct child child;
+        size_t limit_bytes = limits[i];
+        child_fork(&child, child_limited, &limit_bytes);
+        if (child.status != 0) {
+            child_show(&child);
+        }
+        assert_int_equal(child.status, 0);
+    }
+    struct child child;
+    size_t little_bytes = 12 * MiB;
+    child_fork(&child, child_limited, &little_bytes);
+    assert_int_equal(child.status, 2); // not even RANGE_BYTES_MIN
+}
+
+int main(void) {
+    // First what wants a process without a range.
+    const struct CMUnitTest limited[] = {cmocka_unit_test(test_limited)};
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_reserve),   cmocka_unit_test(test_extend),
+        cmocka_unit_test(test_exhausted), cmocka_unit_test(test_freed),
+        cmocka_unit_test(test_huge),
+    };
+    int failed = cmocka_run_group_tests_name("limited", limited, NULL, NULL);
+    return failed + cmocka_run_group_tests(tests, make_range, NULL);
+}

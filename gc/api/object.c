@@ -9,13 +9,10 @@
 #include "heap/layout.h"
 #include "os/error.h"
 
-static void *object_make_run(size_t bytes, size_t alignment,
-                             struct order order) {
-    if (order.layout != 0 && order.kind != KIND_DESCRIBED) {
-        order.layout = 0;
-    }
-    return refill_run(&init_state.collector, order, bytes, alignment);
-}
+// Above this size a cell shares its span with few others, if with any.
+#define OBJECT_RUN_BYTES (28 * KiB)
+// A span may be this part of what is in blocks.
+#define OBJECT_RUN_SHARE 64
 
 // A described order whose shelf cannot be made is scanned instead: that is
 // always sound.
@@ -34,45 +31,71 @@ static struct cache *object_cache(struct mutator *mutator, struct order order) {
     return mutator_get_cache(mutator, 0, order);
 }
 
-static void *object_make_cell(struct mutator *mutator, struct order order) {
-    struct cache *cache = object_cache(mutator, order);
-    void *cell = cache_take(cache);
-    return cell != NULL ? cell : refill_cell(&init_state.collector, cache);
+// What is asked for, on its way up the ladder.
+struct object_request {
+    size_t bytes, alignment;
+    struct order order;
+    struct cache *cache; // NULL: a run
+    void *object;        // the answer
+};
+
+static void object_climb(void *data) {
+    struct object_request *request = data;
+    struct collector *collector = &init_state.collector;
+    if (request->cache != NULL) {
+        request->object = refill_cell(collector, request->cache);
+    } else {
+        request->object = refill_run(collector, request->order, request->bytes,
+                                     request->alignment);
+    }
+}
+
+// Cells of 32 KiB and more come in spans of up to 448 KiB.  In a small heap a
+// span for each of their classes would be most of it: there they are runs.
+static bool object_is_run(const struct object_request *request) {
+    unsigned cls = request->order.cls;
+    size_t span_bytes = sizeclass_table[cls].blocks * BLOCK_BYTES;
+    return cls == CLASS_FREE ||
+           (request->bytes > OBJECT_RUN_BYTES &&
+            heap_block_bytes(&init_state.heap) / OBJECT_RUN_SHARE < span_bytes);
+}
+
+// The class that serves a request, or CLASS_FREE if none does.
+static unsigned object_class(size_t bytes, size_t alignment) {
+    if (alignment > GRANULE_BYTES) {
+        return sizeclass_find_aligned(bytes, alignment);
+    }
+    return bytes <= CELL_BYTES_MAX ? sizeclass_of(bytes) : CLASS_FREE;
+}
+
+static void *object_serve(struct object_request *request) {
+    struct mutator *mutator = init_ready();
+    if (mutator != NULL && request->bytes <= PTRDIFF_MAX) {
+        request->order.cls = object_class(request->bytes, request->alignment);
+        if (!object_is_run(request)) {
+            request->cache = object_cache(mutator, request->order);
+            request->object = cache_take(request->cache);
+        }
+        if (request->object == NULL) {
+            collect_enter(&init_state.collector, object_climb, request);
+        }
+    }
+    if (request->object == NULL) {
+        error_set_no_memory(); // O3
+    }
+    return request->object;
 }
 
 void *object_make(size_t bytes, struct order order) {
-    struct mutator *mutator = init_ready();
-    void *object = NULL;
-    if (mutator != NULL && bytes <= CELL_BYTES_MAX) {
-        order.cls = sizeclass_of(bytes);
-        object = object_make_cell(mutator, order);
-    } else if (mutator != NULL && bytes <= PTRDIFF_MAX) {
-        object = object_make_run(bytes, 1, order);
-    }
-    if (object == NULL) {
-        error_set_no_memory(); // O3
-    }
-    return object;
+    struct object_request request = {bytes, 1, order, NULL, NULL};
+    return object_serve(&request);
 }
 
 void *object_make_aligned(size_t bytes, size_t alignment) {
     struct order order = {.kind = KIND_SCANNED};
-    bytes += bytes == 0;
-    if (alignment <= GRANULE_BYTES) {
-        return object_make(bytes, order);
-    }
-    struct mutator *mutator = init_ready();
-    void *object = NULL;
-    if (mutator != NULL && bytes <= PTRDIFF_MAX) {
-        order.cls = sizeclass_find_aligned(bytes, alignment);
-        object = order.cls != CLASS_FREE
-                     ? object_make_cell(mutator, order)
-                     : object_make_run(bytes, alignment, order);
-    }
-    if (object == NULL) {
-        error_set_no_memory();
-    }
-    return object;
+    struct object_request request = {bytes + (bytes == 0), alignment, order,
+                                     NULL, NULL};
+    return object_serve(&request);
 }
 
 static struct order object_order(const struct place *place) {

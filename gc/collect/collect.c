@@ -193,9 +193,9 @@ static void collect_verify(const struct collector *collector) {
 }
 
 // The conductor's part between stop and resume.
-static void collect_stopped(const void *hot_end, void *data) {
-    struct collect_walk *walk = data;
+static void collect_stopped(struct collect_walk *walk) {
     struct collector *collector = walk->collector;
+    const void *hot_end = collector->hot_end;
     struct marker *marker = &collector->marker;
     struct collect_report *report = walk->report;
     collect_verify(collector);
@@ -249,15 +249,9 @@ static void collect_count(struct collector *collector,
     figures->last = *report;
 }
 
-bool collect_cycle(struct collector *collector, enum collect_reason reason) {
-    if (collector->phase != COLLECT_IDLE) { // C3
-        return false;
-    }
-    if (thread_count() > 1) {
-        check_stop("a collection was due in a process with more than one "
-                   "thread; this version of Loam serves programs of one "
-                   "thread");
-    }
+// The cycle itself, with the registers of the program in memory.
+static void collect_run(struct collector *collector,
+                        enum collect_reason reason) {
     uint64_t stopped_ns = clock_now_ns();
     struct collect_report report = {
         .number = collector->figures.cycles + 1,
@@ -265,7 +259,7 @@ bool collect_cycle(struct collector *collector, enum collect_reason reason) {
         .used_bytes = collector->heap->used_bytes,
     };
     struct collect_walk walk = {collector, NULL, &report};
-    stack_spill(collect_stopped, &walk);
+    collect_stopped(&walk);
     collect_pace(collector, stopped_ns, &report);
     report.heap_bytes = collector->heap->region.committed_bytes;
     report.goal_bytes = collector->pacer.goal_bytes;
@@ -275,6 +269,54 @@ bool collect_cycle(struct collector *collector, enum collect_reason reason) {
     collect_count(collector, &report);
     if (collector->report != NULL) {
         collector->report(&report);
+    }
+    stack_clear_below();
+}
+
+struct collect_call {
+    struct collector *collector;
+    void (*body)(void *data);
+    void *data;
+};
+
+static void collect_spilled(const void *hot_end, void *data) {
+    const struct collect_call *call = data;
+    const void *outer = call->collector->hot_end;
+    call->collector->hot_end = hot_end;
+    call->body(call->data);
+    call->collector->hot_end = outer;
+}
+
+void collect_enter(struct collector *collector, void (*body)(void *data),
+                   void *data) {
+    struct collect_call call = {collector, body, data};
+    stack_spill(collect_spilled, &call);
+}
+
+struct collect_begin {
+    struct collector *collector;
+    enum collect_reason reason;
+};
+
+static void collect_entered(void *data) {
+    const struct collect_begin *begin = data;
+    collect_run(begin->collector, begin->reason);
+}
+
+bool collect_cycle(struct collector *collector, enum collect_reason reason) {
+    if (collector->phase != COLLECT_IDLE) { // C3
+        return false;
+    }
+    if (thread_count() > 1) {
+        check_stop("a collection was due in a process with more than one "
+                   "thread; this version of Loam serves programs of one "
+                   "thread");
+    }
+    if (collector->hot_end == NULL) {
+        struct collect_begin begin = {collector, reason};
+        collect_enter(collector, collect_entered, &begin);
+    } else {
+        collect_run(collector, reason);
     }
     return true;
 }

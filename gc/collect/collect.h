@@ -83,6 +83,8 @@ struct collector {
     struct pacer pacer;
     struct marker marker;
     enum collect_phase phase;
+    const void *hot_end;     // of the stack where the program called in;
+                             // NULL while the program runs
     uint32_t disabled;       // nested; automatic cycles only
     bool neighbours;         // a word one past the end keeps
     bool check_mark;         // run the audit
@@ -102,6 +104,13 @@ struct collector {
 // Readies a collector that is all zero; false when memory is short.
 MUST_USE bool collect_init(struct collector *collector, struct heap *heap,
                            struct mutator *mutator);
+
+// Calls body(data) with the registers of the program on its stack and hot_end
+// set: whatever body calls may begin a cycle, and its frames are not scanned.
+// They would be full of stale words, for they lie where the program's last
+// calls were.  Calls nest: a hook that calls in again has its own hot end.
+void collect_enter(struct collector *collector, void (*body)(void *data),
+                   void *data);
 
 // One cycle; false when it could not begin (C3), and nothing has changed.
 bool collect_cycle(struct collector *collector, enum collect_reason reason);

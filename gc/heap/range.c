@@ -120,14 +120,16 @@ bool range_init(size_t bytes) {
     return false;
 }
 
-// How far table `t` must be committed for `chunks` chunks.
-static size_t range_table_target(int t, size_t chunks) {
-    return bits_round_up(chunks * range_table_share[t], memory_page_bytes());
+// How far table `t` must be committed for `blocks` blocks.
+static size_t range_table_target(int t, size_t blocks) {
+    return bits_round_up(
+        bits_div_ceil(blocks * range_table_share[t], CHUNK_BLOCKS),
+        memory_page_bytes());
 }
 
-static bool range_table_commit(int t, size_t chunks) {
+static bool range_table_commit(int t, size_t blocks) {
     size_t done = range_tables.committed_bytes[t];
-    size_t target = range_table_target(t, chunks);
+    size_t target = range_table_target(t, blocks);
     if (target <= done) {
         return true;
     }
@@ -139,12 +141,11 @@ static bool range_table_commit(int t, size_t chunks) {
     return true;
 }
 
-size_t range_extend_bytes(size_t chunks) {
-    size_t now = range.frontier_bytes / CHUNK_BYTES;
-    size_t sum = chunks * CHUNK_BYTES;
+size_t range_extend_bytes(size_t blocks) {
+    size_t sum = blocks * BLOCK_BYTES;
     for (int t = 0; t < TABLE_COUNT; t++) {
         if (t != TABLE_FREED || range.freed_in_use) {
-            size_t target = range_table_target(t, now + chunks);
+            size_t target = range_table_target(t, range_block_count() + blocks);
             size_t done = range_tables.committed_bytes[t];
             sum += target > done ? target - done : 0;
         }
@@ -154,28 +155,28 @@ size_t range_extend_bytes(size_t chunks) {
 
 // A table that was committed before a later step was refused stays so: it is
 // zero, and used when the frontier does move.
-bool range_extend(size_t chunks) {
-    size_t now = range.frontier_bytes / CHUNK_BYTES;
-    if (chunks > range.bytes / CHUNK_BYTES - now) {
+bool range_extend(size_t blocks) {
+    size_t now = range_block_count();
+    if (blocks > range.bytes / BLOCK_BYTES - now) {
         return false;
     }
     for (int t = 0; t < TABLE_COUNT; t++) {
         if ((t != TABLE_FREED || range.freed_in_use) &&
-            !range_table_commit(t, now + chunks)) {
+            !range_table_commit(t, now + blocks)) {
             return false;
         }
     }
     char *frontier = (char *)range.base + range.frontier_bytes;
-    if (!memory_commit(frontier, chunks * CHUNK_BYTES)) {
+    if (!memory_commit(frontier, blocks * BLOCK_BYTES)) {
         return false;
     }
-    range.frontier_bytes += chunks * CHUNK_BYTES;
+    range.frontier_bytes += blocks * BLOCK_BYTES;
     return true;
 }
 
 bool range_use_freed(void) {
     if (!range.freed_in_use &&
-        !range_table_commit(TABLE_FREED, range.frontier_bytes / CHUNK_BYTES)) {
+        !range_table_commit(TABLE_FREED, range_block_count())) {
         return false;
     }
     range.freed_in_use = true;

@@ -25,12 +25,14 @@
 // bytes, so neither text nor numbers in use look like it.  Block 0 is never
 // given out: 0 means "no block" in every list.
 //
-// Committing moves the frontier by whole chunks of 2 MiB, tables first.  The
+// Committing moves the frontier up by blocks, tables first.  Chunks of 2 MiB,
+// aligned, are the unit in which memory is given back (heap/region.h).  The
 // bits of a block whose entry is free are all clear, and so are its struct and
 // freed words: whoever takes a block finds them zero.
 //
 // Invariants
-//   R1  aligned    base is a multiple of CHUNK_BYTES, and so is the frontier
+//   R1  aligned    base is a multiple of CHUNK_BYTES, the frontier one of
+//                  BLOCK_BYTES
 //   R2  covered    every table covers every block below the frontier
 //   R3  one way    the frontier never falls; memory below it stays accessible
 //   R4  whole      a refused commit leaves the frontier and all contents as
@@ -94,12 +96,12 @@ extern struct range range;
 #define RANGE_BYTES_MIN (8 * MiB)
 MUST_USE bool range_init(size_t bytes);
 
-// Moves the frontier up by `chunks`; false when the range is exhausted or the
+// Moves the frontier up by `blocks`; false when the range is exhausted or the
 // system refuses.
-MUST_USE bool range_extend(size_t chunks);
+MUST_USE bool range_extend(size_t blocks);
 
-// What range_extend(chunks) would commit, tables and all.
-size_t range_extend_bytes(size_t chunks);
+// What range_extend(blocks) would commit, tables and all.
+size_t range_extend_bytes(size_t blocks);
 
 // Commits the freed table, for blocks yet to come too.
 MUST_USE bool range_use_freed(void);

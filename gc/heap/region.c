@@ -67,6 +67,12 @@ static size_t region_dropped(size_t from, size_t end) {
     return dropped;
 }
 
+// Where the frontier goes when it must reach `end`: a small heap grows by a few
+// blocks, a larger one by chunks.
+static size_t region_step(size_t end) {
+    return bits_round_up(end, end < CHUNK_BLOCKS ? 4 : CHUNK_BLOCKS);
+}
+
 // Moves the frontier until `count` aligned blocks lie free at its end: the
 // first of them, or BLOCK_NONE.
 static size_t region_grow(struct region *region, size_t count,
@@ -81,19 +87,24 @@ static size_t region_grow(struct region *region, size_t count,
     if (count > most || start > most - count || start + count <= end) {
         return BLOCK_NONE;
     }
-    size_t chunks = bits_div_ceil(start + count - end, CHUNK_BLOCKS);
     // What the blocks below the frontier will need counts now: once it has
     // moved it is too late to refuse (N6).
     size_t dropped_bytes = region_dropped(start, end) * CHUNK_BYTES;
+    size_t blocks = region_step(start + count) - end;
+    if (blocks > most - end ||
+        !region_may_commit(region,
+                           range_extend_bytes(blocks) + dropped_bytes)) {
+        blocks = start + count - end; // no more than is needed
+    }
     if (!region_may_commit(region,
-                           range_extend_bytes(chunks) + dropped_bytes) ||
-        !range_extend(chunks)) {
+                           range_extend_bytes(blocks) + dropped_bytes) ||
+        !range_extend(blocks)) {
         return BLOCK_NONE;
     }
     if (end == 0) {
         bitmap_set(range.taken, BLOCK_NONE);
     }
-    region_count_commit(region, chunks * CHUNK_BYTES);
+    region_count_commit(region, blocks * BLOCK_BYTES);
     return start;
 }
 

@@ -15,8 +15,7 @@
         ROW((base) / 8 * 14, f), ROW((base) / 8 * 15, g),                      \
         ROW((base) / 8 * 16, h)
 
-// The spans are the shortest that leave less over than any shorter one by at
-// least two parts in a hundred.
+// The spans are the shortest that leave at most 8.5 % over.
 const struct sizeclass sizeclass_table[128] = {
     {0, 0, 0, 0, 0},
     ROW(16, 1),
@@ -33,11 +32,11 @@ const struct sizeclass sizeclass_table[128] = {
     EIGHT(1024, 1, 1, 1, 1, 1, 1, 1, 1),
     EIGHT(2048, 1, 1, 1, 1, 1, 1, 1, 1),
     EIGHT(4096, 1, 1, 1, 1, 1, 1, 1, 1),
-    EIGHT(8192, 1, 3, 5, 3, 10, 2, 4, 1),
-    EIGHT(16384, 2, 5, 10, 3, 11, 4, 8, 1),
-    EIGHT(32768, 4, 5, 9, 3, 13, 7, 15, 1),
-    EIGHT(65536, 8, 5, 7, 3, 13, 7, 15, 2),
-    EIGHT(131072, 9, 5, 11, 3, 13, 7, 15, 4),
+    EIGHT(8192, 1, 1, 2, 1, 3, 2, 1, 1),
+    EIGHT(16384, 2, 1, 3, 2, 3, 4, 1, 1),
+    EIGHT(32768, 3, 2, 3, 3, 5, 7, 1, 1),
+    EIGHT(65536, 6, 4, 3, 3, 5, 7, 2, 2),
+    EIGHT(131072, 7, 5, 3, 3, 7, 7, 4, 4),
 };
 
 unsigned sizeclass_find_aligned(size_t bytes, size_t alignment) {

@@ -47,6 +47,11 @@
 // the stack; body returns before stack_spill does.
 void stack_spill(void (*body)(const void *hot_end, void *data), void *data);
 
+// Overwrites STACK_CLEAR_BYTES of the stack below the caller's frame, where old
+// calls have left words that later frames would otherwise show again.
+#define STACK_CLEAR_BYTES ((size_t)8 * 1024)
+void stack_clear_below(void);
+
 // The far end of the main thread's stack: all its frames lie below.  NULL when
 // unknown.
 const void *stack_cold_end(void);

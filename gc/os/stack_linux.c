@@ -10,6 +10,7 @@
 #include "os/thread.h"
 
 #include <pthread.h>
+#include <string.h>
 #include <sys/auxv.h>
 
 // gcc may learn which registers a function leaves alone and let its callers
@@ -46,6 +47,12 @@ STACK_OPAQUE void stack_spill(void (*body)(const void *, void *), void *data) {
     __builtin_unwind_init(); // K1
     stack_call(body, data);
     STACK_STAY();
+}
+
+STACK_OPAQUE void stack_clear_below(void) {
+    char below[STACK_CLEAR_BYTES];
+    memset(below, 0, sizeof below);
+    __asm__ volatile("" : : "r"(below) : "memory"); // it is read by nobody
 }
 
 // --- The cold end ----------------------------------------------------------

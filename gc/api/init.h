@@ -12,8 +12,8 @@
 //   I3  one      a second thread that needs a mutator stops the process with a
 //                message: this version serves one
 //
-// Called by api/ only.  Design, alternatives and measurements:
-// docs/design/api/init.md
+// Called by api/ only.
+// Design, alternatives and measurements: docs/design/api/init.md
 
 #ifndef API_INIT_H
 #define API_INIT_H

@@ -11,8 +11,8 @@
 //              kind, all prints every one, none prints none
 //   R3  sums   the summary's figures are those of loam_stats
 //
-// Allocates nothing.  Design, alternatives and measurements:
-// docs/design/api/report.md
+// Allocates nothing.
+// Design, alternatives and measurements: docs/design/api/report.md
 
 #ifndef API_REPORT_H
 #define API_REPORT_H

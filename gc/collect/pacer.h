@@ -28,8 +28,8 @@
 //   P4  bounded  3/8 W <= E <= 3/4 W, times growth_percent / 100
 //   P5  total    no input, however absurd, overflows or divides by zero
 //
-// Used by the conductor. Design, alternatives and measurements:
-// docs/design/collect/pacer.md
+// Used by the conductor.
+// Design, alternatives and measurements: docs/design/collect/pacer.md
 
 #ifndef COLLECT_PACER_H
 #define COLLECT_PACER_H

@@ -16,7 +16,8 @@
 //   M4  account   meta_bytes() is what is mapped, in use or waiting
 //
 // Guarded by the heap lock, which the one mutator of this version needs not
-// take.  Design, alternatives and measurements: docs/design/heap/meta.md
+// take.
+// Design, alternatives and measurements: docs/design/heap/meta.md
 
 #ifndef HEAP_META_H
 #define HEAP_META_H

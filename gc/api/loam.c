@@ -41,8 +41,8 @@ static ALWAYS_INLINE void *loam_get(size_t bytes, enum kind kind) {
     struct mutator *mutator = init_mutator;
     size_t wanted = bytes + (bytes == 0);
     if (LIKELY(mutator != NULL && wanted <= CELL_BYTES_MAX)) {
-        void *cell =
-            cache_take(&mutator->home.caches[kind][sizeclass_of(wanted)]);
+        struct cache *cache = &mutator->home.caches[kind][sizeclass_of(wanted)];
+        void *cell = cache_take_for(cache, wanted);
         if (LIKELY(cell != NULL)) {
             return cell;
         }
@@ -136,7 +136,11 @@ void loam_free(void *p) {
 
 size_t loam_usable_size(const void *p) {
     struct place place;
-    return object_is_start(p, &place) ? place.bytes : 0;
+    if (!object_is_start(p, &place)) {
+        return 0;
+    }
+    object_use_whole(&place);
+    return place.bytes;
 }
 
 bool loam_is_heap(const void *p) {

@@ -74,7 +74,7 @@ static void *object_serve(struct object_request *request) {
         request->order.cls = object_class(request->bytes, request->alignment);
         if (!object_is_run(request)) {
             request->cache = object_cache(mutator, request->order);
-            request->object = cache_take(request->cache);
+            request->object = cache_take_for(request->cache, request->bytes);
         }
         if (request->object == NULL) {
             collect_enter(&init_state.collector, object_climb, request);
@@ -160,6 +160,10 @@ static struct order object_order_for(const struct place *place, size_t bytes) {
     return order;
 }
 
+void object_use_whole(const struct place *place) {
+    block_get(place->block)->flags |= BLOCK_EXACT; // B12 of heap/block.h
+}
+
 // Whether the object may stay in its cell: it fits, and half of the cell or
 // more is used.
 static bool object_fits(const struct place *place, size_t bytes) {
@@ -183,6 +187,9 @@ void *object_resize(const struct place *place, size_t bytes) {
             return NULL; // O3
         }
         error_restore(error);
+    }
+    if (bytes == place->bytes) {
+        object_use_whole(place);
     }
     if (zeroed) {
         // What is cut off must read zero if the object grows again.

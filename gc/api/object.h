@@ -34,6 +34,10 @@ bool object_find(uintptr_t word, struct place *place);
 // Whether p is the start of an object.
 bool object_is_start(const void *p, struct place *place);
 
+// Tells the heap that the program uses the object to the last byte of its cell,
+// so that a pointer one past its end may lie outside.
+void object_use_whole(const struct place *place);
+
 // Frees an object.
 void object_free(const struct place *place);
 

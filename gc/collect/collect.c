@@ -55,6 +55,14 @@ static void collect_beside(const struct collect_walk *walk, uintptr_t word,
     }
 }
 
+// Whether the end of the object at `word` may also be the end of what was asked
+// for: where it never is, a pointer one past the end is still inside.
+static bool collect_is_exact(uintptr_t word) {
+    struct place place;
+    return blockmap_find(word, &place) &&
+           (block_get(place.block)->flags & BLOCK_EXACT) != 0;
+}
+
 // Whether anything beside the word may lie in the heap.
 static bool collect_is_near(uintptr_t word) {
     return word + STACK_SLOP_BYTES - range.base <=
@@ -70,7 +78,7 @@ static NO_SANITIZE void collect_stack(const struct collect_walk *walk,
             continue;
         }
         // The end of an object is the start of a granule.
-        if (word % GRANULE_BYTES == 0) {
+        if (word % GRANULE_BYTES == 0 && collect_is_exact(word - 1)) {
             collect_beside(walk, word, word - 1);
         }
         for (size_t by = GRANULE_BYTES; by <= STACK_SLOP_BYTES;

@@ -53,6 +53,7 @@ void block_format(uint32_t block, unsigned cls, unsigned kind) {
 void block_format_run(uint32_t block, size_t count, size_t pages,
                       unsigned kind) {
     block_get(block)->run_pages = (uint32_t)pages;
+    block_get(block)->flags |= BLOCK_EXACT;
     for (size_t i = count; i-- > 1;) {
         range.distances[block + i] = (uint32_t)i;
         block_set_entry(block + (uint32_t)i,

@@ -72,6 +72,7 @@ static inline bool kind_is_leaf(unsigned kind) {
 enum {
     BLOCK_ZERO = 1,    // B10
     BLOCK_CURRENT = 2, // a cache bumps in it (B9)
+    BLOCK_EXACT = 4,   // see B12
 };
 
 struct block {

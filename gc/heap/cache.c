@@ -41,9 +41,18 @@ static void cache_open_hole(struct cache *cache, struct heap *heap,
     }
 }
 
+// Tells the current block what was asked of it.
+static void cache_note_exact(struct cache *cache) {
+    if (cache->exact && cache->block != BLOCK_NONE) {
+        block_get(cache->block)->flags |= BLOCK_EXACT;
+        cache->exact = false;
+    }
+}
+
 // Ends the use of the current block.  Room that was freed behind the cursor is
 // remembered by the own list; most blocks are full by now and in no list.
 static void cache_leave(struct cache *cache) {
+    cache_note_exact(cache);
     struct block *b = block_get(cache->block);
     b->flags &= (uint8_t)~BLOCK_CURRENT;
     if (b->live < block_cells(cache->block)) {
@@ -160,6 +169,7 @@ void cache_free(struct cache *cache, struct heap *heap,
 
 void cache_tail_out(struct cache *cache) {
     ASSERT(cache->held == 0);
+    cache_note_exact(cache);
     if (cache->bump != cache->limit) {
         block_clear_hole(cache->block, cache_tail_hole(cache)); // B3
         cache->held = cache->bump;

@@ -48,6 +48,8 @@ struct cache {
     struct order order;     // class, kind, layout; constant once in use
     struct shelf_ends mine; // see C6; mutator
     uint32_t slice_cells;   // most cells to take at once; mutator
+    bool exact;             // a cell was asked for to its last byte since the
+                            // block was told (B12 of heap/block.h); mutator
     struct cache *next;     // another cache in use of the same set
     uintptr_t free[CACHE_FREE_CELLS]; // the stack; mutator
 };
@@ -60,6 +62,12 @@ static inline void *cache_take(struct cache *cache) {
     }
     cache->bump = cell + cache->bytes;
     return (void *)cell;
+}
+
+// The same for a request of `bytes`: remembers if no byte of the cell is over.
+static inline void *cache_take_for(struct cache *cache, size_t bytes) {
+    cache->exact |= bytes == cache->bytes;
+    return cache_take(cache);
 }
 
 // Readies a cache that was all zero for its first order.  `single`: never take

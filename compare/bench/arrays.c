@@ -1,14 +1,15 @@
 // arrays — large arrays that come and go.
 //
-// Sixteen places hold arrays of log-uniform sizes (--variant medium: 32 to
-// 256 KiB; large: 1 to 16 MiB); a random place is given a new one --size times.
+// Some places hold arrays of log-uniform sizes (--variant medium: 64 places, 32
+// to 256 KiB; large: 16 places, 1 to 16 MiB); a random place is given a new one
+// --size times.
 // Half of the arrays are leaves, half may hold pointers and are scanned (they
 // hold one, to the table of places).
 // A word of every page is written, so all of them count as memory.
 
 #include "measure.h"
 
-enum { ARRAYS_PLACES = 16, ARRAYS_PAGE_WORDS = 512 };
+enum { ARRAYS_PLACES_MAX = 64, ARRAYS_PAGE_WORDS = 512 };
 
 struct array {
     size_t words;
@@ -50,16 +51,17 @@ int main(int argc, char **argv) {
     size_t rounds = run->size != 0 ? run->size : 1000;
     int large = measure_is(run, "large");
     size_t low = large ? (size_t)1 << 20 : (size_t)32 << 10;
-    static struct array places[ARRAYS_PLACES];
+    static struct array places[ARRAYS_PLACES_MAX];
+    size_t count = large ? ARRAYS_PLACES_MAX / 4 : ARRAYS_PLACES_MAX;
     uint64_t state = run->seed, sum = 0;
     measure_start(run);
     for (size_t round = 0; round < rounds; round++) {
-        struct array *array = &places[random_below(&state, ARRAYS_PLACES)];
+        struct array *array = &places[random_below(&state, count)];
         sum = sum * 31 + arrays_drop(array);
         *array = (struct array){.leaf = random_below(&state, 2) == 0};
         arrays_fill(array, arrays_bytes(&state, low, large ? 4 : 3), &places);
     }
-    for (size_t at = 0; at < ARRAYS_PLACES; at++) {
+    for (size_t at = 0; at < count; at++) {
         sum = sum * 31 + arrays_drop(&places[at]);
     }
     measure_stop(run, sum);

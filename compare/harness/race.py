@@ -24,6 +24,9 @@ import reach                                            # noqa: E402
 import table                                            # noqa: E402
 from suite import BENCHES, COLLECTING, COLLECTORS, SCALES   # noqa: E402
 
+# Rows for reference only: no target is about them.
+BESIDE = ("mimalloc", "jemalloc", "leak")
+
 # A row in a tight heap that takes so many times what it takes at its defaults
 # is reported with that and not repeated.
 SLOW = 10
@@ -203,8 +206,10 @@ def warm_up(racer, bench, rows):
 
 
 def race(racer, bench, rows, rounds, generator):
-    for _ in range(rounds):
-        order = [row for row in rows if row["status"] == "ok"]
+    for turn in range(rounds):
+        order = [row for row in rows if row["status"] == "ok"
+                 and (turn < racer.scale.others_max
+                      or row["collector"] not in BESIDE)]
         generator.shuffle(order)
         for row in order:
             figures, wrong = racer.run(bench, row["collector"],
@@ -266,7 +271,7 @@ def choose(options):
         if not benches:
             sys.exit("compare/run: no such benchmark; there are "
                      + " ".join(bench.name for bench in BENCHES))
-    options.chosen = COLLECTORS
+    options.chosen, options.interrupted = COLLECTORS, False
     if options.collectors:
         options.chosen = options.collectors.split(",")
         unknown = set(options.chosen) - set(COLLECTORS)
@@ -282,6 +287,8 @@ def run_all(racer, benches, options):
     begin = time.monotonic()
     deadline = begin + racer.scale.budget_s
     for at, bench in enumerate(benches):
+        if options.interrupted:
+            break
         say(f"  [{at + 1:2}/{len(benches)}] {bench.name:<16}", end="")
         start = time.monotonic()
         if start > begin + racer.scale.limit_s:
@@ -291,7 +298,12 @@ def run_all(racer, benches, options):
             say("  not run")
             continue
         share_s = max(0.0, deadline - start) / (len(benches) - at)
-        result = run_bench(racer, bench, options, share_s, generator)
+        try:
+            result = run_bench(racer, bench, options, share_s, generator)
+        except KeyboardInterrupt:
+            say("  interrupted")
+            options.interrupted = True
+            continue
         say(table.progress(result, time.monotonic() - start))
         results.append(result)
     return results
@@ -345,6 +357,8 @@ def main(words):
                   for line in bench["complaints"]]
     for line in complaints:
         say("WRONG  " + line)
+    if options.interrupted:
+        return 130
     return 1 if complaints else 0
 
 

@@ -25,6 +25,7 @@ class Scale:
     limit_s: float           # past this, what has not run is not run
     timeout_s: float         # for one run
     leak: bool = True        # whether the leak row is run
+    others_max: int = 3      # rounds of the rows that nothing is judged by
 
 
 SCALES = {
@@ -85,7 +86,7 @@ def _churn(order):
     return _structure(f"churn-{order}",
                       f"a live tree laid out {LAYOUTS[order]}, parts replaced",
                       "--size 1 --rounds 1", "--size 16 --rounds 4",
-                      "--size 64 --rounds 20", program="churn", variant=order)
+                      "--size 64 --rounds 15", program="churn", variant=order)
 
 
 def _footprint(variant, about):
@@ -114,15 +115,15 @@ BENCHES = [
                "--size 100", "--size 3000", "--size 20000", program="arrays",
                variant="medium"),
     _structure("arrays-large", "arrays of 1 to 16 MiB that come and go",
-               "--size 20", "--size 100", "--size 500", program="arrays",
+               "--size 20", "--size 100", "--size 300", program="arrays",
                variant="large"),
     _structure("strings", "text built, joined, split, sorted", "--size 1",
-               "--size 16", "--size 200"),
+               "--size 16", "--size 150"),
     _structure("cache", "a bounded hash table of texts",
                "--size 1 --rounds 5", "--size 8 --rounds 100",
-               "--size 40 --rounds 800"),
-    _small(16, 2000, 40000), _small(32, 2000, 40000), _small(64, 2000, 30000),
-    _small(1024, 200, 3000),
+               "--size 40 --rounds 500"),
+    _small(16, 2000, 25000), _small(32, 2000, 25000), _small(64, 2000, 20000),
+    _small(1024, 200, 2000),
     Bench("list", "list", "list", "a linked list that only grows", "--size 4",
           "--size 64", "--size 1024", factors=False,
           collectors=["loam", "bdwgc", "glibc", "mimalloc", "jemalloc",

@@ -1,0 +1,106 @@
+// ground — a heap to build on, without the door.
+//
+// Unit tests of the floors above heap/ need objects of every kind in real
+// blocks, and must know every root themselves.  ground_make takes a cell or a
+// run straight from the heap; no ladder, no collection, no stack is involved.
+// A program has one ground: the range is one a process.
+//
+// For tests that link modules of gc/; header only, since the archive of what
+// tests share knows nothing of gc/.
+
+#ifndef SUPPORT_GROUND_H
+#define SUPPORT_GROUND_H
+
+#include <string.h>
+
+#include "heap/cache.h"
+#include "heap/heap.h"
+#include "heap/layout.h"
+#include "roots/mutator.h"
+
+struct ground {
+    struct heap heap;
+    struct mutator *mutator;
+};
+
+// False when the system refuses.
+static inline bool ground_init(struct ground *ground, size_t range_bytes) {
+    heap_init(&ground->heap);
+    if (!range_init(range_bytes)) {
+        return false;
+    }
+    ground->mutator = mutator_make(1, &ground, false);
+    return ground->mutator != NULL;
+}
+
+static inline struct object *ground_run(struct ground *ground, size_t bytes,
+                                        struct order order) {
+    bool zero;
+    struct object *run =
+        heap_make_run(&ground->heap, order.kind, bytes, 1, &zero);
+    if (run == NULL) {
+        return NULL;
+    }
+    if (order.layout != 0) {
+        heap_describe_run(run, order.layout);
+    }
+    if (!zero) {
+        memset((void *)run, 0, bytes);
+    }
+    return run;
+}
+
+// An object of that kind and layout (0 unless described), zero unless a leaf;
+// NULL when the range is full.
+static inline struct object *ground_make(struct ground *ground, size_t bytes,
+                                         unsigned kind, unsigned layout) {
+    struct order order = {kind, 0, layout};
+    if (bytes > CELL_BYTES_MAX) {
+        return ground_run(ground, bytes, order);
+    }
+    order.cls = sizeclass_of(bytes);
+    if (kind == KIND_DESCRIBED && !heap_add_described(&ground->heap, order)) {
+        return NULL;
+    }
+    struct cache *cache = mutator_get_cache(ground->mutator, 0, order);
+    struct object *cell = cache_take(cache);
+    if (cell != NULL) {
+        return cell;
+    }
+    if (!cache_refill(cache, &ground->heap)) {
+        uint32_t block =
+            heap_make_block(&ground->heap, order, ground->mutator->id);
+        if (block == BLOCK_NONE) {
+            return NULL;
+        }
+        cache_adopt(cache, block);
+        if (!cache_refill(cache, &ground->heap)) {
+            return NULL;
+        }
+    }
+    return cache_take(cache);
+}
+
+static inline void ground_tail_out(struct cache *cache, void *data) {
+    (void)data;
+    cache_tail_out(cache);
+}
+
+static inline void ground_tail_in(struct cache *cache, void *data) {
+    (void)data;
+    cache_tail_in(cache);
+}
+
+// As a cycle begins: tails out, marks clear.
+static inline void ground_prepare(struct ground *ground) {
+    mutator_each_cache(ground->mutator, ground_tail_out, NULL);
+    heap_prepare(&ground->heap);
+}
+
+// As it ends: what is not marked is free, tails in.
+static inline void ground_flip(struct ground *ground, struct census *census) {
+    heap_flip(&ground->heap, census);
+    mutator_each_cache(ground->mutator, ground_tail_in, NULL);
+}
+
+#endif

@@ -43,6 +43,7 @@ pygments_style = "friendly"
 html_theme = "alabaster"
 html_title = f"Loam {release}"
 html_static_path = ["_static"]
+templates_path = ["_templates"]
 html_show_sphinx = False
 html_copy_source = False
 html_theme_options = {
@@ -57,7 +58,7 @@ html_theme_options = {
     "font_size": "1.05rem",
     "code_font_size": "0.86em",
 }
-html_sidebars = {"**": ["about.html", "searchbox.html", "navigation.html"]}
+html_sidebars = {"**": ["about.html", "searchbox.html", "contents.html"]}
 
 
 def cell(*children):
@@ -100,6 +101,12 @@ class Options(Directive):
                       [22, 22, 10, 46], rows)]
 
 
+# As tests/house reads them: `//   S1  name  sentence`, and lines that go on.
+INVARIANT = re.compile(
+    r"^//   ([A-Z]{1,3}(?:\d  |\d\d  ?))"
+    r"(\S+(?: \S+){0,2}(?=  )|\S+(?= \S)) +(.*\n(?://     .*\n)*)", re.M)
+
+
 class Ledger(Directive):
     def run(self):
         out = []
@@ -121,18 +128,17 @@ class Ledger(Directive):
     def module(self, floor, name, path):
         self.state.document.settings.record_dependencies.add(path)
         with open(path, encoding="utf-8") as file:
-            found = re.findall(r"^//   ([A-Z]+\d+)  (\S+) +(.*\n(?://     .*\n)*)",
-                               file.read(), re.M)
+            found = INVARIANT.findall(file.read())
         if not found:
             return []
         rows = []
         for tag, word, text in found:
             text = " ".join(re.sub(r"^//", "", text, flags=re.M).split())
-            rows.append([[literal(tag)], [nodes.Text(word)],
+            rows.append([[literal(tag.strip())], [nodes.Text(word)],
                          [nodes.Text(text)]])
         title = nodes.paragraph()
         title += nodes.strong("", f"{floor}/{name}")
-        return [title, table(["", "", ""], [8, 16, 76], rows)]
+        return [title, table(["Number", "Name", "Law"], [8, 16, 76], rows)]
 
 
 def setup(app):

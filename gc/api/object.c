@@ -44,6 +44,7 @@ static void object_climb(void *data) {
     struct collector *collector = &init_state.collector;
     if (request->cache != NULL) {
         request->object = refill_cell(collector, request->cache);
+        cache_note(request->cache, request->bytes);
     } else {
         request->object = refill_run(collector, request->order, request->bytes,
                                      request->alignment);

@@ -37,6 +37,9 @@
 //                 all zero
 //   B11 flip      collected: alloc &= mark; pinned: unchanged.  live follows.
 //                 The flip changes no other block state.
+//   B12 exact     BLOCK_EXACT is set if a cell may have been asked for to its
+//                 last byte; while a cache holds the block as current, the
+//                 cache may be the one that knows
 //
 // The struct of a span is that of its first block; the others' are unused.
 // Design, alternatives and measurements: docs/design/heap/block.md

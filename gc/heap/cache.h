@@ -64,9 +64,16 @@ static inline void *cache_take(struct cache *cache) {
     return (void *)cell;
 }
 
-// The same for a request of `bytes`: remembers if no byte of the cell is over.
-static inline void *cache_take_for(struct cache *cache, size_t bytes) {
+// Remembers that a cell of the current block was asked for with `bytes`: if no
+// byte of it is over, the block is told before the cache leaves it (B12).
+static inline void cache_note(struct cache *cache, size_t bytes) {
     cache->exact |= bytes == cache->bytes;
+}
+
+// cache_take and cache_note.  After a NULL the block that serves the request in
+// the end is another, and must be noted anew.
+static inline void *cache_take_for(struct cache *cache, size_t bytes) {
+    cache_note(cache, bytes);
     return cache_take(cache);
 }
 

@@ -276,11 +276,50 @@ static void test_random(void **state) {
     }
 }
 
+// The block of every cell that was asked for to its last byte knows it, or its
+// cache does; a stop tells the block.
+static void test_exact(void **state) {
+    (void)state;
+    struct gen g;
+    gen_init(&g, gen_seed("cache exact"));
+    start((struct order){KIND_SCANNED, 30, 0}, false);
+    static bool exact[4096];
+    memset(exact, 0, sizeof exact);
+    for (size_t step = 0; step < 4000; step++) {
+        size_t bytes = cache.bytes - (gen_chance(&g, 1) ? 0 : 8);
+        void *cell = cache_take_for(&cache, bytes);
+        if (cell == NULL) {
+            cell = take();
+            cache_note(&cache, bytes);
+        }
+        uint32_t block = range_block_of((uintptr_t)cell);
+        exact[block] |= bytes == cache.bytes;
+        if (gen_chance(&g, 5)) {
+            cache_tail_out(&cache);
+            assert_false(cache.exact);
+            cache_tail_in(&cache);
+        }
+        for (block = 1; block < range_block_count(); block++) {
+            bool knows = (block_get(block)->flags & BLOCK_EXACT) ||
+                         (cache.block == block && cache.exact);
+            assert_true(knows || !exact[block]); // B12
+        }
+    }
+    size_t clear = 0;
+    for (uint32_t block = 1; block < range_block_count(); block++) {
+        clear += ENTRY_CLASS(block_entry(block)) != CLASS_FREE &&
+                 !(block_get(block)->flags & BLOCK_EXACT);
+    }
+    assert_true(clear > 5); // it is not simply set everywhere
+    finish();
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_order), cmocka_unit_test(test_tail),
-        cmocka_unit_test(test_stack), cmocka_unit_test(test_mine),
-        cmocka_unit_test(test_empty), cmocka_unit_test(test_random),
+        cmocka_unit_test(test_order),  cmocka_unit_test(test_tail),
+        cmocka_unit_test(test_stack),  cmocka_unit_test(test_mine),
+        cmocka_unit_test(test_empty),  cmocka_unit_test(test_exact),
+        cmocka_unit_test(test_random),
     };
     return cmocka_run_group_tests(tests, make_range, NULL);
 }

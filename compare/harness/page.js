@@ -153,7 +153,7 @@ function drawStrip() {
     d3.select("#strip").text("Loam was not among the collectors of this run.");
     return;
   }
-  const left = 170, right = 300, width = 1128, step = 23, top = 34;
+  const left = 216, right = 300, width = 1128, step = 23, top = 34;
   const height = top + rows.length * step + 8;
   const values = rows.filter(row => row.found).map(row => row.found);
   const x = d3.scaleLog()

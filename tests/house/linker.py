@@ -3,7 +3,7 @@
 import os
 import re
 
-from reading import fault, module_of, reach, read, run, stem, walk
+from reading import fault, module_of, read, run, stem, walk
 from shape import MALLOC, STDIO, SYSTEM
 
 
@@ -86,11 +86,24 @@ def check_links(objects):
 
 
 def check_circles(home, wants):
-    graph = {module: {home[n] for n in names if n in home} - {module}
-             for module, names in wants.items()}
+    """The shortest way from a module round to itself, told link by link."""
+    graph = {}
+    for module, names in wants.items():
+        graph[module] = {home[n]: n for n in sorted(names)
+                         if n in home and home[n] != module}
+    told = set()
     for module in sorted(graph):
-        if module in reach(graph, module):
-            fault(module, "stands on a circle of calls")
+        ways, seen = [[module]], set()
+        while ways and not (len(ways[0]) > 1 and ways[0][-1] == module):
+            way = ways.pop(0)
+            for there in sorted(set(graph.get(way[-1], {})) - seen):
+                seen.add(there)
+                ways.append([*way, there])
+        if ways and not told & set(ways[0]):
+            told |= set(ways[0])
+            links = [f"{a} calls {graph[a][b]}"
+                     for a, b in zip(ways[0], ways[0][1:])]
+            fault(module, "stands on a circle of calls: " + ", ".join(links))
 
 
 def check_state(owns):

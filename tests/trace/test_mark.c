@@ -69,7 +69,7 @@ static int by_start(const void *a, const void *b) {
 
 static void sort_items(void) {
     qsort(items, item_count, sizeof *items, by_start);
-    stack = must(realloc(stack, item_count * sizeof *stack));
+    stack = must(realloc(stack, (item_count + 1) * sizeof *stack));
     for (size_t i = 0; i < item_count; i++) {
         items[i].reached = false;
     }
@@ -508,6 +508,23 @@ static void test_base_only(void **state) {
     }
 }
 
+// An object of each class, and runs, kept by one word into each of its blocks.
+static void test_inside(void **state) {
+    (void)state;
+    for (unsigned cls = CLASS_FIRST; cls <= CLASS_LAST + 3; cls++) {
+        size_t bytes = cls <= CLASS_LAST ? sizeclass_bytes(cls)
+                                         : (cls - CLASS_LAST) * 300 * KiB;
+        for (size_t offset = bytes - 1;; offset -= BLOCK_BYTES / 2) {
+            (void)make(bytes, KIND_SCANNED, 0); // it may share their span
+            uintptr_t root = (uintptr_t)make(bytes, KIND_SCANNED, 0) + offset;
+            mark_and_compare(&root, 1);
+            if (offset < BLOCK_BYTES / 2) {
+                break;
+            }
+        }
+    }
+}
+
 // Words that lie in the range and in no object: the waste behind the last cell
 // of a block, the unused pages of a run's last block, free blocks, block 0.
 static void test_just_outside(void **state) {
@@ -546,6 +563,7 @@ int main(void) {
         cmocka_unit_test(test_overflow_again),
         cmocka_unit_test(test_described_pieces),
         cmocka_unit_test(test_base_only),
+        cmocka_unit_test(test_inside),
         cmocka_unit_test(test_just_outside),
     };
     if (!ground_init(&ground, 2 * GiB) || !mark_init(&marker)) {

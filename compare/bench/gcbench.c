@@ -1,4 +1,4 @@
-// gcbench — trees built from the top and from the bottom, and one large array.
+// gcbench — trees built from the top and from the bottom, and a large array.
 //
 // After the benchmark of John Ellis and Pete Kovac, as Hans Boehm has it: the
 // same quantities, our own code.  A first tree stretches the heap and dies; a

@@ -6,8 +6,8 @@
 // collectors they do nothing.  Lua counts its memory itself, so it collects at
 // the same moments in all rows.
 //
-// --variant strings, tables, trees or closures; --size how often.  What the last
-// half of the rounds made stays alive.
+// --variant strings, tables, trees or closures; --size how often.  What the
+// last half of the rounds made stays alive.
 
 #include "hooks.h"
 

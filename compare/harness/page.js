@@ -102,8 +102,8 @@ function drawHead() {
     `The same programs, compiled once for each way of managing memory; with ` +
     `the collectors nothing is freed. ${benches.length} benchmarks, the ` +
     `${report.scale} suite, ${report.started.replace("T", " ")}, ` +
-    `${fixed(minutes, 1)} minutes on ${machine.cpu} (${machine.cores} cores), ` +
-    `commit ${machine.commit}.`);
+    `${fixed(minutes, 1)} minutes on ${machine.cpu} ` +
+    `(${machine.cores} cores), commit ${machine.commit}.`);
   const tiles = [["library", "of libgc's time: real libraries"],
                  ["structure", "of libgc's time: structures"],
                  ["small", "of libgc's time: small garbage"],
@@ -453,8 +453,8 @@ function drawMachine() {
     .map(row => row.config).filter(Boolean)).flat());
   const lines = [
     ["Command", report.command], ["Machine", `${machine.cpu}, ` +
-      `${machine.cores} cores, ${d3.format(",")(machine.memory_mb)} MB, Linux ` +
-      `${machine.kernel}, huge pages ${machine.huge_pages}, load ` +
+      `${machine.cores} cores, ${d3.format(",")(machine.memory_mb)} MB, ` +
+      `Linux ${machine.kernel}, huge pages ${machine.huge_pages}, load ` +
       `${fixed(report.load_before[0])} before and ` +
       `${fixed(report.load_after[0])} after`],
     ["Compiler", `${machine.compiler}, -O2 for every row`],

@@ -1,5 +1,6 @@
-// malloc — free by hand, with whichever malloc the program is linked to: glibc,
-// mimalloc and jemalloc are three rows of this one shim.
+// malloc — free by hand, with whichever malloc the program is linked to.
+//
+// glibc, mimalloc and jemalloc are three rows of this one shim.
 
 #include <malloc.h>
 #include <stdlib.h>

@@ -148,9 +148,14 @@ static bool refill_hook(struct climb *climb) {
     // A hook that allocates, and meets the shortage it was called for, is not
     // called from within itself.
     if (collector->shortage != NULL && !collector->in_hook) {
+        // The program runs: a cycle that it asks for begins at its own frames,
+        // not at those that led into this climb.
+        const void *outer = collector->hot_end;
+        collector->hot_end = NULL;
         collector->in_hook = true;
         climb->again = collector->shortage(bytes);
         collector->in_hook = false;
+        collector->hot_end = outer;
         climb->collected = false;
     }
     return false;

@@ -12,7 +12,7 @@
 #include "support/scrub.h"
 
 static uint64_t collections(void) {
-    struct loam_stats stats;
+    struct loam_stats stats = {0};
     loam_stats(&stats, sizeof stats);
     return stats.collections;
 }
@@ -36,7 +36,7 @@ static void test_is_synchronous(void **state) {
 static void test_runs_by_itself(void **state) {
     (void)state;
     uint64_t before = collections();
-    struct loam_stats stats;
+    struct loam_stats stats = {0};
     churn();
     assert_true(collections() > before);
     loam_stats(&stats, sizeof stats);
@@ -106,7 +106,7 @@ NOT_INLINED static void grow_chain(size_t count) {
 }
 
 static uint64_t live_objects(void) {
-    struct loam_stats stats;
+    struct loam_stats stats = {0};
     scrub_collect();
     loam_stats(&stats, sizeof stats);
     return stats.live_objects;

@@ -22,7 +22,7 @@ static struct node *root;
 static struct node **array;
 
 static uint64_t live_objects(void) {
-    struct loam_stats stats;
+    struct loam_stats stats = {0};
     scrub_collect();
     loam_stats(&stats, sizeof stats);
     return stats.live_objects;
@@ -134,15 +134,23 @@ static size_t count_tree(const struct node *n, size_t number) {
            count_tree(n->right, 2 * number + 1);
 }
 
+NOT_INLINED static void plant_tree(size_t depth) {
+    root = grow_tree(depth, 1);
+}
+
+NOT_INLINED static void check_tree(size_t count) {
+    assert_int_equal(count_tree(root, 1), count);
+}
+
 static void test_tree(void **state) {
     (void)state;
     size_t depth = SCALED(23, 18); // 24 levels
     uint64_t before = live_objects();
-    root = grow_tree(depth, 1);
+    plant_tree(depth);
     uint64_t live = live_objects();
     size_t count = ((size_t)2 << depth) - 1;
     assert_true(live >= count && live <= before + count + 20);
-    assert_int_equal(count_tree(root, 1), count);
+    check_tree(count);
     root = NULL;
     assert_true(live_objects() <= before + 20);
 }

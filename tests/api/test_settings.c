@@ -12,11 +12,12 @@
 
 #include "loam.h"
 #include "support/child.h"
+#include "support/scrub.h"
 
 // --- What the child does -----------------------------------------------
 
 static struct loam_stats look(void) {
-    struct loam_stats stats;
+    struct loam_stats stats = {0};
     loam_stats(&stats, sizeof stats);
     return stats;
 }
@@ -78,16 +79,27 @@ static int child_misuse(void) {
     return 0;
 }
 
-// 1 when an object is kept by a stack word one past its end.
+static uintptr_t hidden;
+
+NOT_INLINED static char *make_end(void) {
+    char *p = loam_alloc(64);
+    hidden = LOAM_HIDE(p);
+    return p + 64;
+}
+
+NOT_INLINED static int is_there(void) {
+    return loam_is_heap(LOAM_REVEAL(hidden));
+}
+
+// Of 40 objects those that are kept by a stack word one past their end.
 static int child_neighbour(void) {
     int kept = 0;
     for (size_t i = 0; i < 40; i++) {
-        char *volatile end = (char *)loam_alloc(64) + 64;
-        uintptr_t hidden = LOAM_HIDE(end - 64);
-        sink = NULL;
-        (void)loam_collect();
-        kept += loam_is_heap(LOAM_REVEAL(hidden));
+        char *volatile end = make_end();
+        scrub_collect();
+        kept += is_there();
         end = NULL;
+        loam_keep(end);
     }
     return kept;
 }

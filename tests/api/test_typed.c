@@ -239,7 +239,7 @@ static void test_tree(void **state) {
         loam_layout(sizeof(struct node), node_offsets, 3);
     root = grow(layout, 15);
     scrub_collect();
-    struct loam_stats stats;
+    struct loam_stats stats = {0};
     loam_stats(&stats, sizeof stats);
     assert_true(stats.live_objects < 65535 + 2000); // the lures are gone
     assert_int_equal(count_nodes(root), 65535);

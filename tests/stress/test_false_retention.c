@@ -95,7 +95,7 @@ static void test_numbers(void **state) {
     for (size_t k = 0; k < sizeof sorts / sizeof sorts[0]; k++) {
         memset(area, 0, WORDS * sizeof *area);
         scrub_collect();
-        struct loam_stats stats;
+        struct loam_stats stats = {0};
         loam_stats(&stats, sizeof stats);
         uint64_t before = stats.live_objects;
         size_t count = SCALED(1000000, 200000);

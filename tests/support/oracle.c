@@ -26,6 +26,8 @@ __attribute__((__noreturn__)) static void oracle_fail(const struct oracle *o,
     fprintf(stderr, "oracle: %s: %s:%d: %s\n  seed %llu step %llu node %zu\n",
             o->subject->name, function, line, condition,
             (unsigned long long)o->seed, (unsigned long long)o->step, node);
+    fprintf(stderr, "  %zu reachable, %zu kept, %zu of them by chance\n",
+            o->reachable_count, o->kept_count, o->chance_count);
     if (node != ORACLE_NONE) {
         const struct oracle_node *n = &o->nodes[node];
         fprintf(stderr, "  at %p id %llx asked %zu usable %zu kind %d\n",
@@ -553,7 +555,7 @@ static size_t oracle_chance(struct oracle *o) {
 }
 
 size_t oracle_budget(const struct oracle *o) {
-    return 20 + o->reachable_count / 100;
+    return 20 + o->reachable_count / 100 + (size_t)o->subject->neighbours();
 }
 
 void oracle_collect(struct oracle *o) {

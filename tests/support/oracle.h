@@ -125,7 +125,8 @@ void oracle_check(struct oracle *o);
 // Scrubs the stack, collects, then checks everything.
 void oracle_collect(struct oracle *o);
 
-// How many unreachable nodes may survive by chance: 20 and one in a hundred.
+// How many unreachable nodes may survive by chance: 20, one in a hundred, and
+// those that the collector says begin where a pointer ends another.
 size_t oracle_budget(const struct oracle *o);
 
 #endif

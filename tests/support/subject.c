@@ -23,6 +23,12 @@ static uint64_t subject_live_objects(void) {
     return stats.live_objects;
 }
 
+static uint64_t subject_neighbours(void) {
+    struct loam_stats stats;
+    loam_stats(&stats, sizeof stats);
+    return stats.neighbour_objects;
+}
+
 static uint64_t subject_collections(void) {
     struct loam_stats stats;
     loam_stats(&stats, sizeof stats);
@@ -50,5 +56,6 @@ const struct subject subject_loam = {
     .enable = loam_enable,
     .set_limit = loam_set_limit,
     .live_objects = subject_live_objects,
+    .neighbours = subject_neighbours,
     .collections = subject_collections,
 };

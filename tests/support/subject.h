@@ -31,6 +31,7 @@ struct subject {
     void (*enable)(void);
     bool (*set_limit)(size_t bytes);
     uint64_t (*live_objects)(void); // after the last collection
+    uint64_t (*neighbours)(void);   // kept by the last one: loam_stats
     uint64_t (*collections)(void);  // completed
 };
 

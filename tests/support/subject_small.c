@@ -20,6 +20,11 @@ static uint64_t subject_small_live_objects(void) {
     return small_live_objects();
 }
 
+// Its objects do not touch: none begins where another ends.
+static uint64_t subject_small_neighbours(void) {
+    return 0;
+}
+
 static uint64_t subject_small_collections(void) {
     return small_collections();
 }
@@ -45,5 +50,6 @@ const struct subject subject_small = {
     .enable = small_enable,
     .set_limit = small_set_limit,
     .live_objects = subject_small_live_objects,
+    .neighbours = subject_small_neighbours,
     .collections = subject_small_collections,
 };

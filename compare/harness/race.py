@@ -221,6 +221,17 @@ def race(racer, bench, rows, rounds, generator):
                 row["runs"].append(figures)
 
 
+def plan_rounds(scale, bench, budget_s, seconds):
+    """How many rounds of so many seconds: what fits in this benchmark's share
+    of the time; the least that is promised, where three shares suffice for
+    it; two on a machine where they do not."""
+    seconds = max(seconds, 0.001)
+    fits = int((budget_s - seconds) / seconds)
+    least = max(2, min(scale.rounds_min, int(3 * budget_s / seconds)))
+    rounds = max(min(least, scale.rounds_max), min(scale.rounds_max, fits))
+    return min(rounds, 3) if bench.group == "footprint" else rounds
+
+
 def run_bench(racer, bench, options, budget_s, generator):
     """All of one benchmark: counted run, warm-up, rounds, verdict."""
     chosen = options.chosen
@@ -238,14 +249,7 @@ def run_bench(racer, bench, options, budget_s, generator):
                "allocated_bytes": counted["allocated_bytes"]}
     rows = result["rows"] = plan_rows(racer, bench, chosen, counted)
     warm, seconds = warm_up(racer, bench, rows)
-    rounds = options.runs
-    if rounds is None:
-        scale = racer.scale
-        rounds = int((budget_s - seconds) / max(seconds, 0.001))
-        least = scale.rounds_min if budget_s > 0 else scale.rounds_min // 2 + 1
-        rounds = max(least, min(scale.rounds_max, rounds))
-        if bench.group == "footprint":
-            rounds = min(rounds, 3)
+    rounds = options.runs or plan_rounds(racer.scale, bench, budget_s, seconds)
     race(racer, bench, rows, rounds, generator)
     result["rounds"] = rounds
     result["complaints"] += judge.check_sums(result)

@@ -91,6 +91,9 @@ struct CMUnitTest {
 #define cmocka_run_group_tests(tests, before, after)                           \
     cmocka_run((tests), sizeof(tests) / sizeof((tests)[0]), (before), (after))
 
+#define cmocka_run_group_tests_name(name, tests, before, after)                \
+    cmocka_run_group_tests(tests, before, after)
+
 static inline int cmocka_run(const struct CMUnitTest *tests, size_t count,
                              CMFixtureFunction before,
                              CMFixtureFunction after) {

@@ -315,7 +315,7 @@ bool collect_cycle(struct collector *collector, enum collect_reason reason) {
     if (collector->phase != COLLECT_IDLE) { // C3
         return false;
     }
-    if (thread_count() > 1) {
+    if (!thread_is_alone()) {
         check_stop("a collection was due in a process with more than one "
                    "thread; this version of Loam serves programs of one "
                    "thread");

@@ -88,8 +88,9 @@ static uintptr_t segments_thread_pointer(void) {
 static void segments_control(const struct segments_visitor *visitor) {
     uintptr_t pointer = segments_thread_pointer();
     uintptr_t page = bits_round_down(pointer, memory_page_bytes());
-    uintptr_t start = pointer, end = pointer + 2 * WORD_BYTES;
+    uintptr_t start, end;
     if (SEGMENTS_CONTROL_ABOVE) {
+        start = pointer;
         end = pointer + SEGMENTS_CONTROL_BYTES;
         uintptr_t next = page + memory_page_bytes();
         if (end > next && !memory_is_readable((const void *)next)) {
@@ -97,6 +98,7 @@ static void segments_control(const struct segments_visitor *visitor) {
         }
     } else {
         start = pointer - SEGMENTS_CONTROL_BYTES;
+        end = pointer + 2 * WORD_BYTES;
         if (start < page &&
             !memory_is_readable((const void *)(page - WORD_BYTES))) {
             start = page;

@@ -7,8 +7,10 @@
 #include "os/error.h"
 
 #include <fcntl.h>
+#include <string.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
+#include <time.h>
 #include <unistd.h>
 
 #define THREAD_TASKS "/proc/self/task"
@@ -67,4 +69,54 @@ size_t thread_count(void) {
     }
     error_restore(saved); // T3
     return count;
+}
+
+// Whether the program's own file has a name that begins with `prefix`.
+static bool thread_has_file_prefix(const char *prefix, size_t length) {
+    char path[512];
+    long got = syscall(SYS_readlinkat, AT_FDCWD, "/proc/self/exe", path,
+                       sizeof path - 1);
+    path[got < 0 ? 0 : got] = '\0';
+    const char *slash = strrchr(path, '/');
+    return slash != NULL && strncmp(slash + 1, prefix, length) == 0;
+}
+
+// Whether the kernel's name for this process begins with `prefix`.
+static bool thread_has_name_prefix(const char *prefix, size_t length) {
+    char name[32] = "";
+    long file = syscall(SYS_openat, AT_FDCWD, "/proc/self/comm",
+                        O_RDONLY | O_CLOEXEC, 0);
+    if (file < 0) {
+        return false;
+    }
+    (void)syscall(SYS_read, file, name, sizeof name - 1);
+    (void)syscall(SYS_close, file);
+    return strncmp(name, prefix, length) == 0;
+}
+
+// qemu in user mode has one thread of its own.  It tells its program that the
+// program's file is running, and the kernel tells that qemu is.
+static size_t thread_count_emulator(void) {
+    return thread_has_name_prefix("qemu-", 5) &&
+           !thread_has_file_prefix("qemu-", 5);
+}
+
+bool thread_is_alone(void) {
+    int saved = error_save();
+    struct timespec nap = {.tv_nsec = 1000};
+    size_t alone = 1;
+    bool is_alone = thread_count() <= alone;
+    if (!is_alone) {
+        alone += thread_count_emulator();
+    }
+    // Two thousand naps and more, each longer than the last: about a second.
+    while (!is_alone && nap.tv_nsec < 1000000) {
+        is_alone = thread_count() <= alone;
+        if (!is_alone) {
+            (void)syscall(SYS_nanosleep, &nap, NULL);
+            nap.tv_nsec += 500;
+        }
+    }
+    error_restore(saved);
+    return is_alone;
 }

@@ -9,6 +9,8 @@
 //   T2  count     thread_count is the number of tasks at some instant between
 //                 call and return, or 0 where the system does not tell
 //   T3  errno     errno is as the caller left it
+//   T4  alone     while another thread of the program lives thread_is_alone is
+//                 false; threads that were joined before the call do not count
 //
 // Any thread; async-signal-safe; calls no allocator.
 // Design, alternatives and measurements: docs/design/os/thread.md
@@ -28,5 +30,10 @@ uint32_t thread_process_id(void);
 // joined may be counted until the kernel has buried it, some microseconds; so
 // are threads the program never made (of a sanitizer, of an emulator).
 size_t thread_count(void);
+
+// Whether the calling thread is the program's only one, as far as the system
+// tells.  Waits, up to a second, for joined threads to be buried; the thread
+// of an emulator (qemu in user mode) is left out.
+bool thread_is_alone(void);
 
 #endif

@@ -61,6 +61,10 @@ static void fail_at_line(void) {
     check_fail("gc/some/file.c", line_of_check, "n != 0");
 }
 
+static void stop(void) {
+    check_stop("a sentence that says why");
+}
+
 static void pass_all(void) {
     CHECK(1 + 1 == 2);
     ASSERT(1 + 1 == 2);
@@ -85,6 +89,8 @@ static void test_says(void **state) {
     assert_non_null(strstr(said, ": broken: 1 + 1 == 3\n"));
     assert_int_equal(run_child(fail_never, said, sizeof said), SIGABRT);
     assert_non_null(strstr(said, ": broken: a branch that nobody takes\n"));
+    assert_int_equal(run_child(stop, said, sizeof said), SIGABRT);
+    assert_string_equal(said, "loam: a sentence that says why\n");
 }
 
 // C1: and nothing is said, nor stopped, of what holds.

@@ -89,6 +89,30 @@ static void test_threads(void **state) {
     }
 }
 
+// T4: a thread that was joined does not count, however often; one that lives
+// does.
+static void test_alone(void **state) {
+    (void)state;
+    if (count_alone() > 1 && !thread_is_alone()) {
+        skip(); // a sanitizer's thread is never joined
+    }
+    pthread_t thread;
+    for (size_t turn = 0; turn < 2000; turn++) {
+        assert_int_equal(pthread_create(&thread, NULL, do_nothing, NULL), 0);
+        assert_int_equal(pthread_join(thread, NULL), 0);
+        assert_true(thread_is_alone());
+    }
+    struct seen seen;
+    assert_int_equal(pthread_barrier_init(&all_here, NULL, 2), 0);
+    assert_int_equal(pthread_barrier_init(&may_go, NULL, 2), 0);
+    assert_int_equal(pthread_create(&thread, NULL, wait_together, &seen), 0);
+    (void)pthread_barrier_wait(&all_here);
+    assert_false(thread_is_alone());
+    (void)pthread_barrier_wait(&may_go);
+    assert_int_equal(pthread_join(thread, NULL), 0);
+    assert_true(thread_is_alone());
+}
+
 static void test_process(void **state) {
     (void)state;
     assert_int_equal(thread_process_id(), (uint32_t)getpid());
@@ -110,6 +134,7 @@ static void test_errno(void **state) {
     (void)state;
     errno = 82;
     (void)thread_count();
+    (void)thread_is_alone();
     (void)thread_id();
     (void)thread_process_id();
     assert_int_equal(errno, 82);
@@ -118,6 +143,7 @@ static void test_errno(void **state) {
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_threads),
+        cmocka_unit_test(test_alone),
         cmocka_unit_test(test_process),
         cmocka_unit_test(test_errno),
     };

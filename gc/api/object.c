@@ -3,11 +3,16 @@
 #include <string.h>
 
 #include "api/init.h"
-#include "base/bits.h"
-#include "base/check.h"
+#include "collect/collect.h"
 #include "collect/refill.h"
+#include "heap/block.h"
+#include "heap/blockmap.h"
+#include "heap/cache.h"
 #include "heap/layout.h"
+#include "heap/shelf.h"
+#include "heap/sizeclass.h"
 #include "os/error.h"
+#include "roots/mutator.h"
 
 // Above this size a cell shares its span with few others, if with any.
 #define OBJECT_RUN_BYTES (28 * KiB)

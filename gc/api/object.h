@@ -12,8 +12,8 @@
 //               smaller size; bytes added to a zeroed kind are zero
 //   O3  refused a refusal leaves the object as it was and sets errno to ENOMEM
 //
-// Called by the mutator.  Design, alternatives and measurements:
-// docs/design/api/object.md
+// Called by the mutator.
+// Design, alternatives and measurements: docs/design/api/object.md
 
 #ifndef API_OBJECT_H
 #define API_OBJECT_H

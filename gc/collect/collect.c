@@ -5,10 +5,15 @@
 #include "base/check.h"
 #include "base/text.h"
 #include "collect/verify.h"
+#include "heap/block.h"
+#include "heap/blockmap.h"
+#include "heap/cache.h"
+#include "heap/region.h"
 #include "os/clock.h"
 #include "os/output.h"
 #include "os/stack.h"
 #include "os/thread.h"
+#include "roots/mutator.h"
 #include "trace/audit.h"
 
 bool collect_init(struct collector *collector, struct heap *heap,

@@ -1,5 +1,6 @@
 #include "heap/range.h"
 
+#include "base/bits.h"
 #include "base/check.h"
 #include "heap/block.h"
 #include "os/memory.h"

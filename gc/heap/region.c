@@ -3,6 +3,7 @@
 #include "base/bitmap.h"
 #include "base/bits.h"
 #include "base/check.h"
+#include "heap/range.h"
 #include "os/memory.h"
 
 void region_init(struct region *region) {

@@ -31,7 +31,6 @@
 #define HEAP_REGION_H
 
 #include "base/defs.h"
-#include "heap/range.h"
 
 struct region {
     uint32_t low;           // no free block lies below; heap lock

@@ -1,6 +1,7 @@
 // Blocks from a range that lies where the system put it, and from a system
 // that refuses.
 
+#include "heap/range.h"
 #include "heap/region.h"
 
 #include <setjmp.h>

@@ -73,6 +73,7 @@ static int child_collect(void) {
 
 static int child_misuse(void) {
     static long foreign[10];
+    (void)loam_init();
     for (size_t i = 0; i < 10; i++) {
         loam_free(&foreign[i]);
     }

@@ -38,36 +38,43 @@ void mark_begin(struct marker *marker) {
     marker->scanned_bytes = 0;
 }
 
-// Pushes the words of [words, words + count) that lie below the frontier; the
-// stack has room for all.  No branch depends on what is read.
-static inline NO_SANITIZE void
-mark_push_words(struct worklist *list, const uintptr_t *words, size_t count) {
+// Pushes the words of [words, words + count) that lie below the frontier at
+// `top`, where there is room for all, and returns the new top.  No branch
+// depends on what is read.
+static inline NO_SANITIZE uintptr_t *
+mark_push_words(uintptr_t *top, const uintptr_t *words, size_t count) {
     uintptr_t base = range.base;
     size_t frontier = range.frontier_bytes;
-    uintptr_t *top = list->words + list->word_count;
-    for (size_t i = 0; i < count; i++) {
-        uintptr_t word = words[i];
+    const uintptr_t *end = words + count;
+    // Two at a time: a cell has an even number of words, only a root may not.
+    if (count % 2 != 0) {
+        uintptr_t word = *words++;
         *top = word;
         top += word - base < frontier;
     }
-    list->word_count = (size_t)(top - list->words);
+    for (; words < end; words += 2) {
+        uintptr_t first = words[0];
+        uintptr_t second = words[1];
+        *top = first;
+        top += first - base < frontier;
+        *top = second;
+        top += second - base < frontier;
+    }
+    return top;
 }
 
-// The words that the layout names, among `count` words that begin with word
-// `phase` of an element; returns the phase of the word behind them.
-static NO_SANITIZE uint32_t mark_push_described(struct worklist *list,
-                                                const struct layout *layout,
-                                                const uintptr_t *words,
-                                                size_t count, uint32_t phase) {
-    uintptr_t *top = list->words + list->word_count;
+// The same for the words that a layout names, beginning with word *phase of an
+// element; *phase becomes that of the word behind them.
+static NO_SANITIZE uintptr_t *
+mark_push_described(uintptr_t *top, const struct layout *layout,
+                    const uintptr_t *words, size_t count, uint32_t *phase) {
     for (size_t i = 0; i < count; i++) {
-        uint64_t bits = layout->pointer_bits[phase / 64];
+        uint64_t bits = layout->pointer_bits[*phase / 64];
         *top = words[i];
-        top += ((bits >> (phase % 64)) & 1) & range_has(words[i]);
-        phase = phase + 1 == layout->element_words ? 0 : phase + 1;
+        top += ((bits >> (*phase % 64)) & 1) & range_has(words[i]);
+        *phase = *phase + 1 == layout->element_words ? 0 : *phase + 1;
     }
-    list->word_count = (size_t)(top - list->words);
-    return phase;
+    return top;
 }
 
 // The words of a marked object, as its block says.
@@ -116,22 +123,36 @@ static NOINLINE void mark_scan_large(struct marker *marker,
     }
 }
 
+// What the loop below would otherwise load anew after every store: to the
+// compiler a word that is pushed might be any of them.
+struct mark_hot {
+    uintptr_t base;          // of the range
+    const uint16_t *entries; // its tables
+    uint64_t *bits;          //
+    uintptr_t *bottom;       // of the stack of words
+    uintptr_t *top;          // above the last word
+    uintptr_t *end;          // of its room
+    size_t object_count;     // marked here
+    size_t scanned_words;    // read here
+};
+
 // Reads an object that was just marked.
-static ALWAYS_INLINE void mark_scan(struct marker *marker,
+static ALWAYS_INLINE void mark_scan(struct marker *marker, struct mark_hot *hot,
                                     const struct edge *edge) {
-    struct worklist *list = &marker->list;
-    if (UNLIKELY(edge->word_count > MARK_PIECE_WORDS)) {
+    size_t count = edge->word_count;
+    if (UNLIKELY(count > MARK_PIECE_WORDS)) {
         mark_scan_large(marker, edge->words);
         return;
     }
-    marker->scanned_bytes += edge->word_count * WORD_BYTES;
-    if (UNLIKELY(!worklist_has_room(list, edge->word_count))) {
+    hot->scanned_words += count;
+    if (UNLIKELY((size_t)(hot->end - hot->top) < count)) {
         mark_overflow(marker, edge->words);
     } else if (UNLIKELY(edge->layout != 0)) {
-        mark_push_described(list, layout_get(edge->layout), edge->words,
-                            edge->word_count, 0);
+        uint32_t phase = 0;
+        hot->top = mark_push_described(hot->top, layout_get(edge->layout),
+                                       edge->words, count, &phase);
     } else {
-        mark_push_words(list, edge->words, edge->word_count);
+        hot->top = mark_push_words(hot->top, edge->words, count);
     }
 }
 
@@ -163,10 +184,11 @@ static NOINLINE bool mark_look_closer(uintptr_t word, struct edge *edge) {
 }
 
 // Looks a word up and asks for its lines; false if it leads to no cell.
-static ALWAYS_INLINE bool mark_resolve(uintptr_t word, struct edge *edge) {
-    uintptr_t offset = word - range.base;
+static ALWAYS_INLINE bool mark_resolve(const struct mark_hot *hot,
+                                       uintptr_t word, struct edge *edge) {
+    uintptr_t offset = word - hot->base;
     size_t block = offset >> BLOCK_SHIFT;
-    unsigned entry = range.entries[block];
+    unsigned entry = hot->entries[block];
     if (UNLIKELY(entry & ENTRY_LOOK_CLOSER)) {
         if (!mark_look_closer(word, edge)) {
             return false;
@@ -177,68 +199,78 @@ static ALWAYS_INLINE bool mark_resolve(uintptr_t word, struct edge *edge) {
     }
     const struct sizeclass *sizeclass = &sizeclass_table[ENTRY_CLASS(entry)];
     size_t index = ENTRY_INDEX(entry);
+    size_t bytes = sizeclass->bytes;
     uint64_t inside = (offset & (BLOCK_BYTES - 1)) + index * BLOCK_BYTES;
     uint64_t cell = inside * sizeclass->reciprocal >> 40;
     block -= index;
-    edge->pair = &range.bits[block * BITS_WORDS_PER_BLOCK + cell / 64 * 2];
+    uint64_t *pair = &hot->bits[block * BITS_WORDS_PER_BLOCK + cell / 64 * 2];
+    uintptr_t start = hot->base + (block << BLOCK_SHIFT) + cell * bytes;
+    // A leaf is marked and not read: its lines stay where they are.
+    size_t read = kind_is_leaf(ENTRY_KIND(entry)) ? 0 : bytes;
+    uintptr_t first = read == 0 ? (uintptr_t)pair : start;
+    size_t reach =
+        read <= MARK_LINE_BYTES ? read - (read != 0) : MARK_LINE_BYTES;
+    PREFETCH(pair);
+    PREFETCH((const void *)first);
+    PREFETCH((const void *)(first + reach)); // the second line, if it has one
+    edge->pair = pair;
     edge->bit = (uint64_t)1 << (cell % 64);
-    uintptr_t start =
-        range.base + (block << BLOCK_SHIFT) + cell * sizeclass->bytes;
     edge->words = (const uintptr_t *)start;
+    edge->word_count = (uint32_t)(read / WORD_BYTES);
     edge->layout = 0;
-    bool leaf = kind_is_leaf(ENTRY_KIND(entry));
-    edge->word_count = leaf ? 0 : sizeclass->bytes / (uint32_t)WORD_BYTES;
-    PREFETCH(edge->pair);
-    if (!leaf) {
-        // Its first line, and the second if it reaches that far.
-        size_t last = sizeclass->bytes - 1;
-        last = last < MARK_LINE_BYTES ? last : MARK_LINE_BYTES;
-        PREFETCH((const void *)start);
-        PREFETCH((const void *)(start + last));
-    }
     return cell < sizeclass->cells;
 }
 
 // Fills a batch from the top of the stack.
-static ALWAYS_INLINE void mark_fill(struct marker *marker,
-                                    struct batch *batch) {
-    struct worklist *list = &marker->list;
-    size_t count =
-        list->word_count < MARK_BATCH ? list->word_count : MARK_BATCH;
-    batch->count = 0;
+static ALWAYS_INLINE void mark_fill(struct mark_hot *hot, struct batch *batch) {
+    size_t left = (size_t)(hot->top - hot->bottom);
+    size_t count = left < MARK_BATCH ? left : MARK_BATCH;
+    size_t filled = 0;
     for (size_t i = 0; i < count; i++) {
-        uintptr_t word = list->words[--list->word_count];
-        batch->count += mark_resolve(word, &batch->edges[batch->count]);
+        filled += mark_resolve(hot, *--hot->top, &batch->edges[filled]);
     }
+    batch->count = filled;
 }
 
 // Marks the objects of a batch that are not marked yet, and reads them.
 static ALWAYS_INLINE void mark_finish(struct marker *marker,
+                                      struct mark_hot *hot,
                                       const struct batch *batch) {
-    for (size_t i = 0; i < batch->count; i++) {
+    size_t count = batch->count;
+    for (size_t i = 0; i < count; i++) {
         const struct edge *edge = &batch->edges[i];
         uint64_t mark = edge->pair[0];
         if ((edge->pair[1] & ~mark & edge->bit) == 0) { // K2, K3
             continue;
         }
         edge->pair[0] = mark | edge->bit;
-        marker->object_count++;
+        hot->object_count++;
         if (edge->word_count != 0) {
-            mark_scan(marker, edge);
+            mark_scan(marker, hot, edge);
         }
     }
 }
 
 // Empties the stack of words.
 static NOINLINE void mark_drain_words(struct marker *marker) {
+    struct worklist *list = &marker->list;
+    struct mark_hot hot = {.base = range.base,
+                           .entries = range.entries,
+                           .bits = range.bits,
+                           .bottom = list->words,
+                           .top = list->words + list->word_count,
+                           .end = list->words + list->word_capacity};
     struct batch batches[2];
     batches[0].count = batches[1].count = 0;
-    size_t turn = 0;
     do {
-        mark_fill(marker, &batches[turn]);
-        turn ^= 1;
-        mark_finish(marker, &batches[turn]);
-    } while (batches[turn ^ 1].count != 0 || marker->list.word_count != 0);
+        mark_fill(&hot, &batches[0]);
+        mark_finish(marker, &hot, &batches[1]);
+        mark_fill(&hot, &batches[1]);
+        mark_finish(marker, &hot, &batches[0]);
+    } while (batches[1].count != 0 || hot.top != hot.bottom);
+    list->word_count = 0;
+    marker->object_count += hot.object_count;
+    marker->scanned_bytes += hot.scanned_words * WORD_BYTES;
 }
 
 // The words of [from, end) onto the stack, which is drained when it is full,
@@ -252,12 +284,14 @@ static void mark_read(struct marker *marker, struct piece piece) {
         if (!worklist_has_room(list, count)) {
             mark_drain_words(marker);
         }
+        uintptr_t *top = list->words + list->word_count;
         if (piece.layout == 0) {
-            mark_push_words(list, piece.from, count);
+            top = mark_push_words(top, piece.from, count);
         } else {
-            piece.phase = mark_push_described(list, layout_get(piece.layout),
-                                              piece.from, count, piece.phase);
+            top = mark_push_described(top, layout_get(piece.layout), piece.from,
+                                      count, &piece.phase);
         }
+        list->word_count = (size_t)(top - list->words);
         piece.from += count;
     }
 }

@@ -2,6 +2,7 @@
 
 #include "base/check.h"
 #include "heap/block.h"
+#include "heap/blockmap.h"
 #include "heap/heap.h"
 #include "heap/layout.h"
 #include "heap/range.h"

@@ -413,7 +413,9 @@ static void test_disabled(void **state) {
     forbid_by_goal();
     uint64_t cycles_before = cycles();
     struct order order = {.kind = KIND_LEAF};
+    size_t goal = collector.pacer.goal_bytes;
     assert_non_null(refill_run(&collector, order, 10 * MiB, 1)); // Y2
+    assert_int_equal(collector.pacer.goal_bytes, goal); // for when it ends
     struct cache *cache = starve(144);
     arm(cache);
     hook.yes = 3;
@@ -444,6 +446,9 @@ static void test_every(void **state) {
         assert_int_equal(cycles() - cycles_before, 10 + i); // Y1
         assert_int_equal(collector.figures.last.reason, COLLECT_EVERY);
     }
+    cycles_before = cycles();
+    assert_null(take(starve(112)));
+    assert_int_equal(cycles(), cycles_before + 1); // Y1: also when it is short
 }
 
 // What no collection can make room for is refused without one.

@@ -221,7 +221,8 @@ void loam_enable(void) {
 }
 
 static size_t loam_committed_bytes(void) {
-    return init_state.heap.region.committed_bytes + range.table_bytes;
+    return init_state.heap.region.committed_bytes + range.table_bytes +
+           meta_bytes();
 }
 
 bool loam_set_limit(size_t bytes) {

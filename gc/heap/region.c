@@ -3,6 +3,7 @@
 #include "base/bitmap.h"
 #include "base/bits.h"
 #include "base/check.h"
+#include "heap/meta.h"
 #include "heap/range.h"
 #include "os/memory.h"
 
@@ -17,7 +18,7 @@ static size_t region_blocks(void) {
 // Whether `bytes` more may be committed (N5).  Nothing always may: a limit that
 // was set below what is in use forbids growth, not the use of what is free.
 static bool region_may_commit(const struct region *region, size_t bytes) {
-    size_t now = region->committed_bytes + range.table_bytes;
+    size_t now = region->committed_bytes + range.table_bytes + meta_bytes();
     return bytes == 0 || region->limit_bytes == 0 ||
            (now <= region->limit_bytes && bytes <= region->limit_bytes - now);
 }

@@ -20,8 +20,8 @@
 //                 only if all blocks returned are
 //   N4  count     used_blocks is the number handed out; committed_bytes is the
 //                 bytes below the frontier, less dropped chunks
-//   N5  limit     committed_bytes + the range's tables never grow past
-//                 limit_bytes (0: no limit)
+//   N5  limit     committed_bytes, the range's tables and meta memory together
+//                 are not grown past limit_bytes (0: no limit)
 //   N6  refusal   a refusal changes nothing
 //
 // Guarded by the heap lock of its heap.

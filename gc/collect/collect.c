@@ -195,8 +195,7 @@ static void collect_tail_out(struct cache *cache, void *data) {
 }
 
 static void collect_tail_in(struct cache *cache, void *data) {
-    (void)data;
-    cache_tail_in(cache);
+    cache_tail_in(cache, data);
 }
 
 static void collect_verify(const struct collector *collector) {
@@ -228,7 +227,7 @@ static void collect_stopped(struct collect_walk *walk) {
     }
     collector->phase = COLLECT_FLIP;
     heap_flip(collector->heap, &report->census);
-    mutator_each_cache(collector->mutator, collect_tail_in, NULL);
+    mutator_each_cache(collector->mutator, collect_tail_in, collector->heap);
     region_trim(&collector->heap->region, false);
     collect_verify(collector);
     collector->phase = COLLECT_IDLE;

@@ -179,7 +179,24 @@ void cache_tail_out(struct cache *cache) {
     cache->mine = (struct shelf_ends){BLOCK_NONE, BLOCK_NONE};
 }
 
-void cache_tail_in(struct cache *cache) {
+// What is left of the tail was counted as in use: it goes with the block, as
+// found dead.
+static void cache_give_back(struct cache *cache, struct heap *heap) {
+    uint32_t block = cache->block;
+    size_t bytes = cache->held == 0 ? 0 : cache->limit - cache->held;
+    heap->used_bytes -= bytes;
+    heap->collected_bytes += bytes;
+    block_get(block)->flags &= (uint8_t)~BLOCK_CURRENT;
+    cache->block = BLOCK_NONE;
+    cache->bump = cache->limit = cache->held = 0;
+    heap_release_block(heap, block);
+}
+
+void cache_tail_in(struct cache *cache, struct heap *heap) {
+    if (cache->block != BLOCK_NONE && block_get(cache->block)->live == 0) {
+        cache_give_back(cache, heap);
+        return;
+    }
     if (cache->held != 0) {
         cache->bump = cache->held;
         cache->held = 0;

@@ -355,16 +355,23 @@ static void check_flipped(uint32_t block, void *data) {
     assert_int_equal(b->list, list);
 }
 
-static void each_cache(void (*change)(struct cache *cache), bool out) {
+static void move_tails(bool out) {
     for (size_t i = 0; i < MUTATORS * ORDERS; i++) {
-        change(&caches[0][0] + i);
+        struct cache *cache = &caches[0][0] + i;
+        if (out) {
+            cache_tail_out(cache);
+        } else {
+            cache_tail_in(cache, &heap);
+            assert_true(cache->block == BLOCK_NONE ||
+                        block_get(cache->block)->live != 0);
+        }
     }
     tails_are_out = out;
 }
 
 static void step_stop(struct gen *g) {
     static const unsigned percent[] = {0, 5, 50, 90, 99, 100};
-    each_cache(cache_tail_out, true);
+    move_tails(true);
     for (size_t i = 0; i < MUTATORS * ORDERS; i++) {
         assert_null(cache_take(&caches[0][0] + i)); // B3
     }
@@ -379,7 +386,7 @@ static void step_stop(struct gen *g) {
     assert_memory_equal(&census, &expected, sizeof census); // B11
     check_all();
     heap_each_block(check_flipped, NULL);
-    each_cache(cache_tail_in, false);
+    move_tails(false);
     check_all();
     if (gen_chance(g, 50)) {
         region_trim(&heap.region, gen_chance(g, 20));

@@ -74,18 +74,9 @@ static void finish(void) {
     cache_tail_out(&cache);
     heap_prepare(&heap);
     heap_flip(&heap, &census);
-    cache_tail_in(&cache);
-    if (cache.block != BLOCK_NONE) {
-        struct hole tail = {0, 0};
-        uintptr_t first = range_block_address(cache.block);
-        tail.from = (uint32_t)((cache.bump - first) / cache.bytes);
-        tail.end = (uint32_t)((cache.limit - first) / cache.bytes);
-        if (tail.from < tail.end) {
-            block_clear_hole(cache.block, tail);
-        }
-        block_get(cache.block)->flags = 0;
-        heap_release_block(&heap, cache.block);
-    }
+    cache_tail_in(&cache, &heap);
+    assert_int_equal(cache.block, BLOCK_NONE); // nothing in it: given back
+    assert_int_equal(heap.used_bytes, 0);
     assert_int_equal(heap.region.used_blocks, 0);
     heap_init(&heap);
     heap.region.committed_bytes = range.frontier_bytes;
@@ -132,7 +123,7 @@ static void test_tail(void **state) {
     assert_false(cache_has_tail(&cache, bump));
     assert_null(blockmap_object(bump, &place));
     assert_non_null(blockmap_object(first, &place));
-    cache_tail_in(&cache);
+    cache_tail_in(&cache, &heap);
     assert_true(cache.bump == bump && cache.limit == limit);
     assert_non_null(blockmap_object(limit - 1, &place));
     assert_true(cache_check(&cache));
@@ -295,9 +286,9 @@ static void test_exact(void **state) {
         uint32_t block = range_block_of((uintptr_t)cell);
         exact[block] |= bytes == cache.bytes;
         if (gen_chance(&g, 5)) {
-            cache_tail_out(&cache);
+            cache_tail_out(&cache); // and in again; the flip kept everything
             assert_false(cache.exact);
-            cache_tail_in(&cache);
+            cache_tail_in(&cache, &heap);
         }
         for (block = 1; block < range_block_count(); block++) {
             bool knows = (block_get(block)->flags & BLOCK_EXACT) ||

@@ -87,8 +87,7 @@ static inline void ground_tail_out(struct cache *cache, void *data) {
 }
 
 static inline void ground_tail_in(struct cache *cache, void *data) {
-    (void)data;
-    cache_tail_in(cache);
+    cache_tail_in(cache, data);
 }
 
 // As a cycle begins: tails out, marks clear.
@@ -100,7 +99,7 @@ static inline void ground_prepare(struct ground *ground) {
 // As it ends: what is not marked is free, tails in.
 static inline void ground_flip(struct ground *ground, struct census *census) {
     heap_flip(&ground->heap, census);
-    mutator_each_cache(ground->mutator, ground_tail_in, NULL);
+    mutator_each_cache(ground->mutator, ground_tail_in, &ground->heap);
 }
 
 #endif

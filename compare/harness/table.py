@@ -46,11 +46,19 @@ def progress(result, seconds):
     return text + ("   (" + "; ".join(bad) + ")" if bad else "")
 
 
-def line(bench):
+def others(report):
+    """Of the rows for reference, those that were run."""
+    return [name for name in OTHERS
+            if any(row["collector"] == name for bench in report["benches"]
+                   for row in bench["rows"])]
+
+
+def line(bench, beside):
     name = bench["field"]
     base, mine = row_of(bench, "bdwgc"), best_loam(bench)
     equal = bench["verdict"].get("equal")
     text = f"  {bench['name']:<17}"
+    text += number(bench.get("live_bytes", 0) / 2**20, 7)
     text += number(figure(base, name)) + megabytes(base)
     text += number(figure(mine, name)) + megabytes(mine)
     text += (mine["setting"] if mine else "-").rjust(9)
@@ -58,20 +66,22 @@ def line(bench):
     text += " " if equal or not mine else "*"
     over = [found["ratio"] for found in bench["verdict"]["over"]]
     text += (f" {min(over):.2f}..{max(over):.2f}" if over else " -").ljust(12)
-    for collector in OTHERS:
+    for collector in beside:
         text += number(figure(row_of(bench, collector), name), 9)
     return text
 
 
 def head(report):
     clock = "CPU ms" if report["clock"] == "cpu" else "ms"
-    text = "\n" + " " * 19 + "libgc".rjust(15) + "Loam".rjust(24) \
+    text = "\n" + " " * 19 + "live".rjust(7) + "libgc".rjust(15) \
+        + "Loam".rjust(24) \
         + "Loam / libgc".rjust(19) + " over its".ljust(13) \
         + "for reference"
-    text += "\n  " + "benchmark".ljust(17) + clock.rjust(8) + "MB".rjust(7) \
+    text += "\n  " + "benchmark".ljust(17) + "MB".rjust(7) \
+        + clock.rjust(8) + "MB".rjust(7) \
         + clock.rjust(8) + "MB".rjust(7) + "setting".rjust(9) \
         + "[95 %]".rjust(19) + "  settings   "
-    return text + "".join(other.rjust(9) for other in OTHERS)
+    return text + "".join(other.rjust(9) for other in others(report))
 
 
 def ratios(benches, collector):
@@ -130,7 +140,7 @@ def render(report):
         part = [bench for bench in benches if bench["group"] == group]
         if part:
             lines.append(title)
-            lines += [line(bench) for bench in part]
+            lines += [line(bench, others(report)) for bench in part]
     means = summary(benches)
     if means:
         lines += ["", "Geometric means"] + means
@@ -138,5 +148,7 @@ def render(report):
            for bench in benches):
         lines.append("  * at both collectors' defaults: no setting of Loam "
                      "took as little memory as libgc")
+    lines.append("  fit: Loam with a heap limit at the memory that libgc took "
+                 "at its defaults; 2x: at twice the live size")
     lines += reach_lines(report)
     return "\n".join(lines)

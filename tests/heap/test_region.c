@@ -153,7 +153,7 @@ static void step_give(struct gen *g) {
 
 static void step_trim(bool now) {
     uint8_t before[BLOCKS / CHUNK_BLOCKS];
-    memcpy(before, range.chunks, sizeof before);
+    memcpy(before, range.chunks, range_block_count() / CHUNK_BLOCKS);
     size_t committed_bytes = region.committed_bytes;
     size_t dropped_bytes = region_trim(&region, now);
     assert_int_equal(committed_bytes - region.committed_bytes, dropped_bytes);

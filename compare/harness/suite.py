@@ -49,7 +49,7 @@ class Bench:
     measure: str = "cpu_ms"  # what is compared: cpu_ms, or a figure of its own
     unit: str = "ms"
     collectors: list = field(default_factory=lambda: list(COLLECTORS))
-    factors: bool = True     # whether heap factors are tried too
+    factors: bool = True     # whether other heap sizes are tried too
 
     def arguments(self, scale):
         words = getattr(self, scale).split()

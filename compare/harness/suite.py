@@ -29,7 +29,7 @@ class Scale:
 
 
 SCALES = {
-    "smoke": Scale([2.0], 1, 1, 60, 110, 60),
+    "smoke": Scale([2.0], 1, 1, 60, 300, 60),
     "quick": Scale([2.0], 3, 7, 60, 240, 30, leak=False),
     "full": Scale([1.5, 2.0, 3.0], 5, 15, 1200, 1470, 120),
 }

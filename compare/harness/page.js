@@ -41,8 +41,11 @@ function summarize(bench, row) {
           peakLow: d3.quantile(peaks, 0.25),
           peakHigh: d3.quantile(peaks, 0.75)};
 }
-const points = new Map(benches.map(
-  bench => [bench, bench.rows.map(row => summarize(bench, row))]));
+// What is drawn last lies on top: libgc and Loam.
+const depth = point => ["bdwgc", "loam"].indexOf(point.collector);
+const points = new Map(benches.map(bench => [bench,
+  bench.rows.map(row => summarize(bench, row))
+    .sort((a, b) => depth(a) - depth(b))]));
 const pointOf = (bench, collector, setting = "default") =>
   points.get(bench).find(point => point.collector === collector
                          && point.setting === setting && point.ok);

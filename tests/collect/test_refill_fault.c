@@ -1,0 +1,154 @@
+// The ladder where the system says no: at the first call, the second, ... and
+// at all of them.  What was made stays, what can be served is, and when the
+// system gives again so does the ladder.
+
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+#include "collect/refill.h"
+#include "collect/verify.h"
+#include "os/stack.h"
+#include "support/fault.h"
+#include "support/gen.h"
+#include "support/ground.h"
+
+static struct ground ground;
+static struct collector collector;
+
+struct node {
+    struct node *next;
+    size_t bytes;
+    uint64_t stamp[];
+};
+
+static struct node *list; // a segment is a root
+static size_t list_count;
+static size_t refusals;
+static struct gen gen;
+
+static void *make(size_t bytes) {
+    if (bytes > CELL_BYTES_MAX) {
+        struct order order = {.kind = KIND_SCANNED};
+        return refill_run(&collector, order, bytes, 1);
+    }
+    struct order order = {KIND_SCANNED, sizeclass_of(bytes), 0};
+    struct cache *cache = mutator_get_cache(ground.mutator, 0, order);
+    void *cell = cache_take(cache);
+    return cell != NULL ? cell : refill_cell(&collector, cache);
+}
+
+// Puts `count` objects more on the list, as far as they are served.
+static void build(size_t count) {
+    for (size_t i = 0; i < count; i++) {
+        size_t bytes = 32 + gen_bytes(&gen, i % 64 == 0 ? MiB : 2000);
+        struct node *node = make(bytes);
+        if (node == NULL) {
+            refusals++;
+            continue;
+        }
+        assert_int_equal(node->bytes, 0); // Y3
+        node->bytes = bytes;
+        for (size_t at = 0; at < (bytes - 32) / 8; at++) {
+            node->stamp[at] = gen_mix(bytes, at);
+        }
+        node->next = list;
+        list = node;
+        list_count++;
+    }
+}
+
+static void check_list(void) {
+    size_t count = 0;
+    for (const struct node *node = list; node != NULL; node = node->next) {
+        for (size_t at = 0; at < (node->bytes - 32) / 8; at++) {
+            assert_int_equal(node->stamp[at], gen_mix(node->bytes, at));
+        }
+        count++;
+    }
+    assert_int_equal(count, list_count);
+    verify_heap(&ground.heap, ground.mutator);
+}
+
+// One call refused, whichever it is: each round needs fresh memory from the
+// system, so that the first calls of many growths are reached.
+static void test_each(void **state) {
+    (void)state;
+    size_t reached = 0;
+    for (size_t round = 0; round < 24; round++) {
+        size_t n = 1 + round % 4;
+        fault_arm(n);
+        build(LOAM_TINY ? 600 : 3000);
+        bool collected = collect_cycle(&collector, COLLECT_ASKED);
+        collect_trim(&collector);
+        fault_disarm();
+        reached += fault_hits() >= n;
+        assert_true(collected); // a cycle needs nothing of the system
+        check_list();
+        build(50);
+        check_list();
+    }
+    print_message("%zu calls were refused, %zu objects not made\n", reached,
+                  refusals);
+    assert_in_range(reached, 3, 24);
+    // A refusal is tried again on another rung, mostly with success.
+    assert_true(refusals <= reached);
+}
+
+static size_t hook_calls;
+
+static bool hook(size_t bytes) {
+    assert_true(bytes > 0);
+    hook_calls++;
+    return false;
+}
+
+// Every call refused: NULL at last, after a cycle and the hook; all the room
+// there was is used first.
+static void test_all(void **state) {
+    (void)state;
+    list = NULL;
+    list_count = 0;
+    build(100);
+    collector.shortage = hook;
+    fault_arm_from(1);
+    uint64_t cycles = collector.figures.cycles;
+    refusals = 0;
+    while (refusals == 0) {
+        build(10);
+    }
+    assert_int_equal(hook_calls, refusals); // Y1
+    assert_true(collector.figures.cycles > cycles);
+    cycles = collector.figures.cycles;
+    struct order order = {.kind = KIND_LEAF};
+    assert_null(refill_run(&collector, order, 512 * MiB, 1));
+    assert_int_equal(collector.figures.cycles, cycles + 1); // Y1, Y2
+    fault_disarm();
+    check_list();
+    assert_non_null(refill_run(&collector, order, 100 * MiB, 1));
+    refusals = 0;
+    build(1000);
+    assert_int_equal(refusals, 0);
+    check_list();
+}
+
+int main(void) {
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_each),
+        cmocka_unit_test(test_all),
+    };
+    gen_init(&gen, gen_seed("refused"));
+    const void *cold_end = stack_own_cold_end();
+    if (cold_end == NULL || !ground_init(&ground, 4 * GiB) ||
+        !collect_init(&collector, &ground.heap, ground.mutator)) {
+        return 77; // no memory for it here
+    }
+    ground.mutator->cold_end = cold_end;
+    pacer_init(&collector.pacer, 4 * MiB, 100);
+    collector.check_verify = true;
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}

@@ -136,7 +136,8 @@ void block_clear_hole(uint32_t block, struct hole hole) {
 bool block_free_remotely(uint32_t block, uint32_t cell) {
     ASSERT(range.freed_in_use);
     uint64_t bit = (uint64_t)1 << (cell % 64);
-    if (!block_is_allocated(block, cell)) {
+    const uint64_t *alloc = &block_pair(block, cell / 64)[1];
+    if ((__atomic_load_n(alloc, __ATOMIC_RELAXED) & bit) == 0) {
         return false;
     }
     // The summary first: a drain that misses the bit leaves both for the next.
@@ -157,7 +158,7 @@ uint32_t block_drain_freed(uint32_t block) {
         uint64_t freed = __atomic_exchange_n(from, 0, __ATOMIC_SEQ_CST);
         uint64_t *pair = block_pair(block, word);
         freed &= pair[1]; // what a wrong program freed twice counts once
-        pair[1] &= ~freed;
+        __atomic_store_n(&pair[1], pair[1] & ~freed, __ATOMIC_RELAXED);
         pair[0] &= ~freed; // B4
         count += (uint32_t)bits_count(freed);
     }

@@ -3,6 +3,7 @@
 
 #include "heap/block.h"
 
+#include <pthread.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -226,6 +227,39 @@ static void test_freed_twice(void **state) {
     destroy(block);
 }
 
+static void *free_all(void *data) {
+    size_t *asked = data;
+    size_t cells = block_cells(1);
+    for (uint32_t i = 0; i < cells; i++) {
+        *asked += block_free_remotely(1, (uint32_t)(i * 1579 % cells));
+    }
+    return NULL;
+}
+
+// Another thread frees while the owner drains: each cell is freed once, and
+// none is forgotten.
+static void test_threads(void **state) {
+    (void)state;
+    for (size_t round = 0; round < 20; round++) {
+        uint32_t block = make(1, KIND_LEAF);
+        block_set_hole(block, (struct hole){0, 4096});
+        size_t asked = 0;
+        size_t drained = 0;
+        pthread_t thread;
+        assert_int_equal(pthread_create(&thread, NULL, free_all, &asked), 0);
+        while (drained < 2048) {
+            drained += block_drain_freed(block); // B7, B8
+        }
+        assert_int_equal(pthread_join(thread, NULL), 0);
+        drained += block_drain_freed(block);
+        assert_int_equal(asked, 4096);
+        assert_int_equal(drained, 4096);
+        assert_true(block_check(block)); // B6
+        assert_int_equal(block_get(block)->live, 0);
+        destroy(block);
+    }
+}
+
 // Entries as they are written, and what block_check is there to see.
 static void test_entries(void **state) {
     (void)state;
@@ -295,7 +329,7 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_holes),       cmocka_unit_test(test_steps),
         cmocka_unit_test(test_freed_twice), cmocka_unit_test(test_entries),
-        cmocka_unit_test(test_runs),
+        cmocka_unit_test(test_runs),        cmocka_unit_test(test_threads),
     };
     return cmocka_run_group_tests(tests, make_range, NULL);
 }

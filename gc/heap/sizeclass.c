@@ -15,7 +15,7 @@
         ROW((base) / 8 * 14, f), ROW((base) / 8 * 15, g),                      \
         ROW((base) / 8 * 16, h)
 
-// The spans are the shortest that leave at most 8.5 % over.
+// Above 8 KiB the spans are the shortest that leave at most 8.5 % over.
 const struct sizeclass sizeclass_table[128] = {
     {0, 0, 0, 0, 0},
     ROW(16, 1),

@@ -39,6 +39,11 @@ static void test_spans(void **state) {
         assert_true((span_bytes - used_bytes) * 100 <= span_bytes * 9);
         assert_true(c->blocks >= 1 && c->blocks <= 16); // four bits of an entry
         assert_true(cls > CLASS_SMALL_LAST || c->blocks == 1);
+        for (size_t blocks = 1; blocks < c->blocks; blocks++) {
+            size_t bytes = blocks * BLOCK_BYTES; // a shorter span wastes more
+            assert_true(bytes < c->bytes ||
+                        bytes % c->bytes * 1000 > bytes * 85);
+        }
         assert_int_equal(c->words, (c->cells + 63) / 64);
         assert_true(c->words <= 64);
     }

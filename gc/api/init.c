@@ -17,6 +17,13 @@ static void init_tell(const char *sentence, void *data) {
     report_warning(REPORT_OPTION, sentence);
 }
 
+// For the first of two readings: what is wrong is told by the second, when it
+// is known whether anything is to be told.
+static void init_hush(const char *sentence, void *data) {
+    (void)sentence;
+    (void)data;
+}
+
 static bool init_shortage(size_t bytes) {
     return init_state.shortage != NULL &&
            init_state.shortage(bytes, init_state.shortage_data);
@@ -41,13 +48,15 @@ static void init_configure(void) {
     collector->report = options->trace ? report_cycle : NULL;
     collector->huge_bytes = options->huge == OPTIONS_HUGE_OFF  ? 0
                             : options->huge == OPTIONS_HUGE_ON ? 1
-                                                               : 8 * MiB;
+                                                               : 32 * MiB;
     init_state.heap.region.limit_bytes = options->limit_bytes;
     collector->pacer.limit_bytes = options->limit_bytes;
 }
 
 static bool init_build(void) {
     options_init(&init_state.options);
+    options_read(&init_state.options, init_hush, NULL);
+    report_set_warn(init_state.options.warn);
     options_read(&init_state.options, init_tell, NULL);
     if (init_state.options.help) {
         report_options();
@@ -80,21 +89,15 @@ struct mutator *init_ready(void) {
         check_stop("a second thread allocates; this version of Loam serves "
                    "one thread of a process"); // I3
     }
-    if (!init_state.failed && !init_state.built) {
+    // A hook that is told of a wrong option may call in while this builds.
+    if (!init_state.begun) {
+        init_state.begun = true; // I1
         init_state.built = init_build();
-        init_state.failed = !init_state.built;
-        if (init_state.failed) { // I1
+        if (!init_state.built) {
             report_warning(REPORT_START,
                            "the system refuses the memory that the collector "
                            "needs to begin; every allocation will fail");
         }
     }
     return init_mutator;
-}
-
-// At exit, after the program's own handlers.
-__attribute__((destructor)) static void init_exit(void) {
-    if (init_state.built && init_state.options.stats) {
-        report_exit();
-    }
 }

@@ -29,11 +29,9 @@ struct init_state {
     struct heap heap;           // the default heap, heap 0
     struct collector collector; // its conductor
     struct options options;     // as the environment set them
-    loam_warning_fn *warning;   // the program's hook, or NULL
-    void *warning_data;
     loam_shortage_fn *shortage; // the program's hook, or NULL
     void *shortage_data;
-    bool built, failed;
+    bool begun, built; // built is false while it is being built, or failed
 };
 
 extern struct init_state init_state;

@@ -103,13 +103,23 @@ char *loam_strdup(const char *text) {
     return copy == NULL ? NULL : memcpy(copy, text, bytes);
 }
 
+// Whether and how often warnings are printed is known when the options have
+// been read.
+static COLD void loam_report(const char *function, const void *pointer,
+                             const void *caller) {
+    if (!init_state.begun) {
+        (void)init_ready();
+    }
+    report_misuse(function, pointer, caller);
+}
+
 void *loam_realloc(void *p, size_t bytes) {
     if (p == NULL) {
         return loam_alloc(bytes);
     }
     struct place place;
     if (!object_is_start(p, &place)) {
-        report_misuse("loam_realloc", p, __builtin_return_address(0));
+        loam_report("loam_realloc", p, __builtin_return_address(0));
         error_set_invalid();
         return NULL;
     }
@@ -129,7 +139,7 @@ void loam_free(void *p) {
     if (object_is_start(p, &place)) {
         object_free(&place);
     } else {
-        report_misuse("loam_free", p, __builtin_return_address(0));
+        loam_report("loam_free", p, __builtin_return_address(0));
     }
     error_restore(error);
 }
@@ -294,9 +304,17 @@ void loam_stats(struct loam_stats *stats, size_t stats_bytes) {
     memset((char *)stats + known, 0, stats_bytes - known);
 }
 
+// At exit, after the program's own handlers.
+__attribute__((destructor)) static void loam_exit(void) {
+    if (init_state.built && init_state.options.stats) {
+        struct loam_stats stats;
+        loam_fill_stats(&stats);
+        report_exit(&stats);
+    }
+}
+
 void loam_set_warning_hook(loam_warning_fn *hook, void *data) {
-    init_state.warning = hook;
-    init_state.warning_data = data;
+    report_set_hook(hook, data);
 }
 
 void loam_set_shortage_hook(loam_shortage_fn *hook, void *data) {

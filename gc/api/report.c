@@ -2,7 +2,6 @@
 
 #include <string.h>
 
-#include "api/init.h"
 #include "api/options.h"
 #include "base/text.h"
 #include "heap/block.h"
@@ -13,7 +12,22 @@
 
 #define REPORT_LINE_BYTES 512
 
-static uint32_t report_said; // a bit for each kind that was printed
+// To whom it speaks, and how often.
+static struct {
+    loam_warning_fn *hook;  // the program's, or NULL
+    void *data;             // what it is given
+    enum options_warn warn; // as the user set it
+    uint32_t said;          // a bit for each kind that was printed
+} report_state;
+
+void report_set_hook(loam_warning_fn *hook, void *data) {
+    report_state.hook = hook;
+    report_state.data = data;
+}
+
+void report_set_warn(enum options_warn warn) {
+    report_state.warn = warn;
+}
 
 static void report_print(const char *sentence) {
     char line[REPORT_LINE_BYTES + 16];
@@ -26,19 +40,19 @@ static void report_print(const char *sentence) {
 }
 
 void report_warning(enum report_kind kind, const char *sentence) {
-    if (init_state.warning != NULL) { // R1
-        init_state.warning(sentence, init_state.warning_data);
+    if (report_state.hook != NULL) { // R1
+        report_state.hook(sentence, report_state.data);
         return;
     }
     uint32_t bit = (uint32_t)1 << kind;
-    bool said = (report_said & bit) != 0;
-    enum options_warn warn = init_state.options.warn;
+    bool said = (report_state.said & bit) != 0;
+    enum options_warn warn = report_state.warn;
     // Options are each told once by their reader.
     if (warn == OPTIONS_WARN_NONE ||
         (said && warn == OPTIONS_WARN_ONCE && kind != REPORT_OPTION)) {
         return; // R2
     }
-    report_said |= bit;
+    report_state.said |= bit;
     report_print(sentence);
 }
 
@@ -147,25 +161,23 @@ static void report_line(const char *name, uint64_t bytes) {
     report_print(line);
 }
 
-void report_exit(void) {
-    struct loam_stats stats;
-    loam_stats(&stats, sizeof stats);
+void report_exit(const struct loam_stats *stats) {
     char line[REPORT_LINE_BYTES];
     struct text text;
     text_init(&text, line, sizeof line);
     text_add(&text, "at exit: ");
-    text_add_number(&text, stats.collections);
+    text_add_number(&text, stats->collections);
     text_add(&text, " collections, pauses ");
-    text_add_time(&text, stats.pause_ns_total);
+    text_add_time(&text, stats->pause_ns_total);
     text_add(&text, " in all, longest ");
-    text_add_time(&text, stats.pause_ns_max);
+    text_add_time(&text, stats->pause_ns_max);
     report_print(line);
-    report_line("allocated         ", stats.allocated_bytes);
-    report_line("  freed by hand   ", stats.freed_bytes);
-    report_line("  collected       ", stats.collected_bytes);
-    report_line("  in objects now  ", stats.used_bytes);
-    report_line("heap committed    ", stats.heap_bytes);
-    report_line("  at most         ", stats.heap_bytes_max);
-    report_line("  in blocks now   ", stats.block_bytes);
-    report_line("side tables       ", stats.metadata_bytes);
+    report_line("allocated         ", stats->allocated_bytes);
+    report_line("  freed by hand   ", stats->freed_bytes);
+    report_line("  collected       ", stats->collected_bytes);
+    report_line("  in objects now  ", stats->used_bytes);
+    report_line("heap committed    ", stats->heap_bytes);
+    report_line("  at most         ", stats->heap_bytes_max);
+    report_line("  in blocks now   ", stats->block_bytes);
+    report_line("side tables       ", stats->metadata_bytes);
 }

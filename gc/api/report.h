@@ -17,6 +17,9 @@
 #ifndef API_REPORT_H
 #define API_REPORT_H
 
+#include "loam.h"
+
+#include "api/options.h"
 #include "base/defs.h"
 #include "collect/collect.h"
 
@@ -27,6 +30,12 @@ enum report_kind {
     REPORT_BALANCE, // more loam_enable than loam_disable
     REPORT_KINDS
 };
+
+// Where warnings go instead of to standard error; NULL: there.
+void report_set_hook(loam_warning_fn *hook, void *data);
+
+// Which warnings are printed: OPTIONS_WARN_ONCE until this is called.
+void report_set_warn(enum options_warn warn);
 
 // Says a sentence without a newline.
 void report_warning(enum report_kind kind, const char *sentence);
@@ -42,7 +51,7 @@ void report_options(void);
 // One line for a cycle; the bell of the collector when LOAM_TRACE is set.
 void report_cycle(const struct collect_report *report);
 
-// The summary at exit, if LOAM_STATS is set.
-void report_exit(void);
+// The summary at exit, when LOAM_STATS is set.
+void report_exit(const struct loam_stats *stats);
 
 #endif

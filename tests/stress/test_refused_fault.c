@@ -60,6 +60,14 @@ static int recover(void) {
     return loam_collect() ? 0 : 1;
 }
 
+// A collector that could not begin says NULL to everything, and harms nothing.
+static bool refuse(void) {
+    errno = 0;
+    bool refused = !loam_alloc(100) && errno == ENOMEM && !loam_init();
+    return refused && !loam_collect() && !loam_base(global_slots) &&
+           !loam_set_limit(1) && !loam_roots_add(global_slots, 8);
+}
+
 static void arm(const struct order *order) {
     if (order->onward) {
         fault_arm_from(order->n);
@@ -77,8 +85,8 @@ NOT_INLINED static int run(void *data) {
         bool ready = loam_init();
         size_t hits = fault_hits();
         fault_disarm();
-        if (!ready && !loam_init()) {
-            return 3; // the second try has all it needs
+        if (!ready) {
+            return refuse() ? REFUSED : 3;
         }
         return recover() ? 4 : hits < order->n ? PASSED : REFUSED;
     }

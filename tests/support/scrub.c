@@ -6,7 +6,9 @@
 #include "loam.h"
 
 // Volatile stores cannot be left out, and each call of the chain adds a frame.
-NOT_INLINED static void scrub_frame(unsigned depth) {
+// Uninstrumented: a sanitizer's red zones would stay as they were.
+__attribute__((no_sanitize("address"))) NOT_INLINED static void
+scrub_frame(unsigned depth) {
     volatile uintptr_t words[1024];
     for (size_t i = 0; i < sizeof words / sizeof words[0]; i++) {
         words[i] = 0;
@@ -17,8 +19,22 @@ NOT_INLINED static void scrub_frame(unsigned depth) {
     words[0] = 1; // not a tail call
 }
 
+// The same from half a frame further down: what lay between two frames of the
+// first pass lies within one of the second.
+__attribute__((no_sanitize("address"))) NOT_INLINED static void
+scrub_shifted(void) {
+    volatile uintptr_t words[512];
+    for (size_t i = 0; i < sizeof words / sizeof words[0]; i++) {
+        words[i] = 0;
+    }
+    scrub_frame(7);
+    words[0] = 1;
+}
+
 void scrub_stack(void) {
     scrub_frame(7);
+    scrub_shifted();
+    __asm__ volatile(""); // not a tail call
 }
 
 _Bool scrub_collect(void) {

@@ -119,17 +119,29 @@ static bool refill_fresh(struct climb *climb) {
     return refill_new(climb);
 }
 
+// Whether it is the pacer that says no, and not the limit or the system.
+static bool refill_is_planned(const struct climb *climb) {
+    const struct collector *collector = climb->collector;
+    const struct pacer *pacer = &collector->pacer;
+    size_t block_bytes = heap_block_bytes(collector->heap);
+    return !pacer_may_grow(pacer, block_bytes, refill_new_bytes(climb)) &&
+           (pacer->limit_bytes == 0 || pacer->goal_bytes < pacer->limit_bytes);
+}
+
+// In a heap that cannot grow, each tight block would cost a collection if the
+// ladder did not come by here: they are used up first.
+static bool refill_scraps(struct climb *climb) {
+    return !refill_is_planned(climb) && refill_tight(climb);
+}
+
 static bool refill_collect(struct climb *climb) {
     struct collector *collector = climb->collector;
     if (climb->collected || collector->disabled != 0) { // Y1
         return false;
     }
-    size_t block_bytes = heap_block_bytes(collector->heap);
-    bool planned = !pacer_may_grow(&collector->pacer, block_bytes,
-                                   refill_new_bytes(climb));
     climb->collected = true;
-    climb->again =
-        collect_cycle(collector, planned ? COLLECT_GOAL : COLLECT_SHORTAGE);
+    climb->again = collect_cycle(
+        collector, refill_is_planned(climb) ? COLLECT_GOAL : COLLECT_SHORTAGE);
     return false;
 }
 
@@ -164,8 +176,8 @@ static bool refill_hook(struct climb *climb) {
 typedef bool refill_rung(struct climb *climb);
 
 static refill_rung *const refill_ladder[] = {
-    refill_own,   refill_shelf,  refill_fresh, refill_collect,
-    refill_tight, refill_beyond, refill_hook,
+    refill_own,     refill_shelf, refill_fresh,  refill_scraps,
+    refill_collect, refill_tight, refill_beyond, refill_hook,
 };
 
 static void *refill_climb(struct climb *climb) {

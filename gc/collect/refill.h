@@ -7,6 +7,8 @@
 //     own       a freed cell, the next hole of the current block
 //     shelf     a block that is at least a quarter free
 //     fresh     a new block or run, if the pacer allows it
+//     scraps    a block with some room, if not the pacer but the limit or the
+//               system refused a fresh one
 //     collect   a collection; if it was run, the ladder starts again
 //     tight     a block with some room
 //     beyond    a new block or run, whatever the pacer says

@@ -227,18 +227,56 @@ static void test_collect(void **state) {
     assert_true(blocks() < before); // Y2: nothing beyond the goal was needed
 }
 
-// tight: the last room of all, after a cycle for shortage has brought nothing.
-static void test_tight(void **state) {
+// scraps: where the heap cannot grow, tight blocks come before a cycle, until
+// none is left; then a cycle runs.
+static void test_scraps(void **state) {
     (void)state;
     struct cache *cache = cache_for(96, KIND_SCANNED);
     uint32_t tight = make_shelved(cache, 50);
     assert_int_equal(block_get(tight)->list, SHELF_TIGHT);
     forbid_by_limit();
     uint64_t cycles_before = cycles();
+    size_t taken = 0;
+    for (;;) {
+        void *cell = must(take(cache));
+        if (cycles() != cycles_before) {
+            break;
+        }
+        assert_int_equal(range_block_of((uintptr_t)cell), tight);
+        taken++;
+    }
+    assert_int_equal(taken, block_cells(tight) / 50 + 1); // every hole
+    assert_int_equal(cycles(), cycles_before + 1);        // Y1
+    assert_int_equal(collector.figures.last.reason, COLLECT_SHORTAGE);
+}
+
+// The same where the goal stands at the limit: that is no plan.
+static void test_scraps_goal(void **state) {
+    (void)state;
+    struct cache *cache = cache_for(96, KIND_SCANNED);
+    uint32_t tight = make_shelved(cache, 50);
+    uint64_t cycles_before = cycles();
+    forbid_by_goal();
+    collector.pacer.limit_bytes = collector.pacer.goal_bytes;
     void *cell = must(take(cache));
     assert_int_equal(range_block_of((uintptr_t)cell), tight);
-    assert_int_equal(cycles(), cycles_before + 1); // Y1
-    assert_int_equal(collector.figures.last.reason, COLLECT_SHORTAGE);
+    assert_int_equal(cycles(), cycles_before);
+}
+
+// tight: the last room of all, where the pacer says no and a cycle has brought
+// nothing, and the system says no too.
+static void test_tight(void **state) {
+    (void)state;
+    struct cache *cache = cache_for(96, KIND_SCANNED);
+    uint32_t tight = make_shelved(cache, 50);
+    assert_int_equal(block_get(tight)->list, SHELF_TIGHT);
+    forbid_by_limit();
+    forbid_by_goal();
+    uint64_t cycles_before = cycles();
+    void *cell = must(take(cache));
+    assert_int_equal(range_block_of((uintptr_t)cell), tight);
+    assert_int_equal(cycles(), cycles_before + 1); // Y1, Y2
+    assert_int_equal(collector.figures.last.reason, COLLECT_GOAL);
 }
 
 // beyond: more than the goal, after a cycle that did not help; and the goal has
@@ -553,6 +591,7 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         TEST(test_own),         TEST(test_shelf),
         TEST(test_fresh),       TEST(test_collect),
+        TEST(test_scraps),      TEST(test_scraps_goal),
         TEST(test_tight),       TEST(test_beyond),
         TEST(test_hook_no),     TEST(test_hook_yes),
         TEST(test_hook_helps),  TEST(test_hook_allocates),

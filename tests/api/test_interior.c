@@ -141,6 +141,59 @@ static void test_end_from_stack(void **state) {
     loam_keep(places);
 }
 
+// One past the last byte that was asked for, however it was asked for: where
+// that is the end of the cell too, nothing else tells the collector so.
+static char *make_exact(size_t how, size_t bytes) {
+    switch (how) {
+    case 0:
+        return loam_alloc(bytes);
+    case 1:
+        return loam_alloc_leaf(bytes);
+    case 2:
+        return loam_calloc(bytes, 1);
+    case 3:
+        return loam_realloc(loam_alloc_leaf(1 + bytes / 8 * 7), bytes);
+    case 4:
+        return loam_realloc(loam_alloc(bytes + bytes / 8), bytes);
+    case 5:
+        return loam_alloc_aligned(64, bytes);
+    case 6:
+        return loam_alloc_base_only(bytes);
+    default: {
+        char *p = loam_alloc_leaf(bytes < 32 ? 32 : bytes);
+        memset(p, 'x', bytes - 1);
+        p[bytes - 1] = '\0';
+        return loam_strdup(p);
+    }
+    }
+}
+
+NOT_INLINED static void plant_exact(void **places, size_t how, size_t bytes) {
+    for (size_t i = 0; i < COUNT; i++) {
+        char *p = make_exact(how, bytes);
+        places[i] = p + bytes;
+        hidden[i] = LOAM_HIDE(p);
+        loam_keep(make_exact(how, bytes)); // a neighbour that goes
+    }
+}
+
+static void test_exact_ends(void **state) {
+    (void)state;
+    void *places[COUNT];
+    for (size_t how = 0; how < 8; how++) {
+        for (size_t bytes = 8; bytes < 20000; bytes += 8 + bytes / 64 * 8) {
+            // A pointer into a base-only object counts in its first 4 KiB.
+            if (how == 6 && bytes > 4096) {
+                break;
+            }
+            plant_exact(places, how, bytes);
+            scrub_collect();
+            assert_int_equal(count_alive(), COUNT);
+        }
+    }
+    loam_keep(places);
+}
+
 // The heap's words are exact: the end of one object is not in it.
 static void test_end_from_heap(void **state) {
     (void)state;
@@ -223,6 +276,7 @@ int main(void) {
         cmocka_unit_test(test_from_heap),
         cmocka_unit_test(test_from_pinned),
         cmocka_unit_test(test_end_from_stack),
+        cmocka_unit_test(test_exact_ends),
         cmocka_unit_test(test_end_from_heap),
         cmocka_unit_test(test_base_everywhere),
         cmocka_unit_test(test_any_value),

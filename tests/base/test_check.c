@@ -1,6 +1,4 @@
 // A failed check stops a child of this test; what it said comes by a pipe.
-//
-// emulated: no, an emulator speaks on standard error too
 
 #include "base/check.h"
 

@@ -81,8 +81,8 @@ struct CMUnitTest {
         }                                                                      \
     } while (0)
 #define assert_in_range(value, least, most)                                    \
-    assert_true(cmocka_word(value) >= cmocka_word(least) &&                    \
-                cmocka_word(value) <= cmocka_word(most))
+    assert_true(cmocka_within(cmocka_word(value), cmocka_word(least),          \
+                              cmocka_word(most)))
 #define assert_string_equal(a, b)           assert_true(strcmp((a), (b)) == 0)
 #define assert_string_not_equal(a, b)       assert_true(strcmp((a), (b)) != 0)
 #define assert_memory_equal(a, b, size)     assert_true(memcmp(a, b, size) == 0)
@@ -93,6 +93,11 @@ struct CMUnitTest {
 
 #define cmocka_run_group_tests_name(name, tests, before, after)                \
     cmocka_run_group_tests(tests, before, after)
+
+static inline int cmocka_within(uintmax_t value, uintmax_t least,
+                                uintmax_t most) {
+    return value >= least && value <= most;
+}
 
 static inline int cmocka_run(const struct CMUnitTest *tests, size_t count,
                              CMFixtureFunction before,

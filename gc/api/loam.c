@@ -43,6 +43,9 @@ static ALWAYS_INLINE void *loam_get(size_t bytes, enum kind kind) {
     if (LIKELY(mutator != NULL && wanted <= CELL_BYTES_MAX)) {
         struct cache *cache = &mutator->home.caches[kind][sizeclass_of(wanted)];
         void *cell = cache_take_for(cache, wanted);
+        if (UNLIKELY(cell == NULL && !mutator->single)) {
+            cell = cache_pop(cache, &init_state.heap);
+        }
         if (LIKELY(cell != NULL)) {
             return cell;
         }

@@ -49,7 +49,6 @@ static void object_climb(void *data) {
     struct collector *collector = &init_state.collector;
     if (request->cache != NULL) {
         request->object = refill_cell(collector, request->cache);
-        cache_note(request->cache, request->bytes);
     } else {
         request->object = refill_run(collector, request->order, request->bytes,
                                      request->alignment);
@@ -74,6 +73,16 @@ static unsigned object_class(size_t bytes, size_t alignment) {
     return bytes <= CELL_BYTES_MAX ? sizeclass_of(bytes) : CLASS_FREE;
 }
 
+// The cache may have told another block, which it left for the one that serves
+// the request in the end, or that it had when a cycle began.
+static void object_note(const struct object_request *request) {
+    struct place place;
+    if (request->cache != NULL && request->bytes == request->cache->bytes &&
+        blockmap_object((uintptr_t)request->object, &place) != NULL) {
+        object_use_whole(&place);
+    }
+}
+
 static void *object_serve(struct object_request *request) {
     struct mutator *mutator = init_ready();
     if (mutator != NULL && request->bytes <= PTRDIFF_MAX) {
@@ -81,10 +90,15 @@ static void *object_serve(struct object_request *request) {
         if (!object_is_run(request)) {
             request->cache = object_cache(mutator, request->order);
             request->object = cache_take_for(request->cache, request->bytes);
+            if (request->object == NULL) {
+                request->object =
+                    refill_quick(&init_state.collector, request->cache);
+            }
         }
         if (request->object == NULL) {
             collect_enter(&init_state.collector, object_climb, request);
         }
+        object_note(request);
     }
     if (request->object == NULL) {
         error_set_no_memory(); // O3
@@ -179,7 +193,7 @@ static bool object_fits(const struct place *place, size_t bytes) {
 
 void *object_resize(const struct place *place, size_t bytes) {
     void *old = (void *)place->start;
-    bool zeroed = !kind_is_leaf(place->kind);
+    bool zeroed = !block_kind_is_leaf(place->kind);
     size_t kept = bytes < place->bytes ? bytes : place->bytes;
     if (!object_fits(place, bytes)) {
         int error = error_save();

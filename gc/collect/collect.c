@@ -228,7 +228,6 @@ static void collect_stopped(struct collect_walk *walk) {
     collector->phase = COLLECT_FLIP;
     heap_flip(collector->heap, &report->census);
     mutator_each_cache(collector->mutator, collect_tail_in, collector->heap);
-    region_trim(&collector->heap->region, false);
     collect_verify(collector);
     collector->phase = COLLECT_IDLE;
 }
@@ -238,7 +237,9 @@ static void collect_pace(struct collector *collector, uint64_t stopped_ns,
     struct pacer_cycle cycle = {
         .live_bytes = report->census.live_bytes,
         .used_bytes = report->used_bytes,
-        .block_bytes = heap_block_bytes(collector->heap),
+        // With the blocks that empty caches gave back at the end: the program
+        // is likely to want as many again at once.
+        .block_bytes = report->census.block_bytes,
         .other_bytes = report->root_bytes,
         .allocated_bytes = (size_t)(collector->heap->allocated_bytes -
                                     collector->allocated_then),
@@ -273,6 +274,8 @@ static void collect_run(struct collector *collector,
     struct collect_walk walk = {collector, NULL, &report};
     collect_stopped(&walk);
     collect_pace(collector, stopped_ns, &report);
+    collector->heap->region.keep_bytes = collector->pacer.goal_bytes;
+    region_trim(&collector->heap->region, false);
     report.heap_bytes = collector->heap->region.committed_bytes;
     report.goal_bytes = collector->pacer.goal_bytes;
     collector->resumed_ns = clock_now_ns();

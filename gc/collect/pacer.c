@@ -37,27 +37,24 @@ static size_t pacer_root(size_t n) {
     return root;
 }
 
-// g / s in sixteenths, between 1/4 and 4; 1 while either is unknown.
+// g / s in sixteenths, between 1/2 and 2; 1 while either is unknown.
 static size_t pacer_speed(const struct pacer *pacer) {
     if (pacer->allocate_rate == 0 || pacer->mark_rate == 0) {
         return 16;
     }
     size_t speed = pacer->allocate_rate * 16 / pacer->mark_rate;
-    return speed < 4 ? 4 : speed > 64 ? 64 : speed;
+    return speed < 8 ? 8 : speed > 32 ? 32 : speed;
 }
 
 size_t pacer_room(const struct pacer *pacer, size_t work_bytes) {
     // In KiB under the root, so that no heap is too large for it.
     size_t work = work_bytes / KiB + 1;
-    size_t room_square =
+    size_t square =
         work > SIZE_MAX / (PACER_ROOM_BYTES / KiB * 64)
             ? SIZE_MAX
             : work * (PACER_ROOM_BYTES / KiB) * pacer_speed(pacer) / 16;
-    size_t room = pacer_scale(pacer_root(room_square), KiB, 1);
-    size_t least = work_bytes / 8 * 3;
-    size_t most = work_bytes / 4 * 3;
-    room = room < least ? least : room > most ? most : room;
-    return pacer_scale(room, pacer->growth_percent, 100);
+    size_t room = pacer_scale(pacer_root(square), KiB, 1);
+    return pacer_scale(pacer_max(room, work_bytes), pacer->growth_percent, 100);
 }
 
 #define PACER_RATE_MAX ((uint64_t)1 << 40) // a petabyte a second
@@ -81,18 +78,35 @@ static void pacer_set_goal(struct pacer *pacer, size_t goal_bytes) {
     pacer->goal_bytes = goal_bytes;
 }
 
+// Whether the program keeps what it allocates: nine tenths of a good part of
+// the heap are new and alive.  A cycle that comes soon after another says
+// nothing.
+static bool pacer_is_building(const struct pacer *pacer,
+                              const struct pacer_cycle *cycle) {
+    size_t before = pacer->live_bytes;
+    size_t grown = cycle->live_bytes > before ? cycle->live_bytes - before : 0;
+    return cycle->allocated_bytes >= before / 2 &&
+           grown >= cycle->allocated_bytes / 10 * 9;
+}
+
 void pacer_finish(struct pacer *pacer, const struct pacer_cycle *cycle) {
     pacer->allocate_rate = pacer_smooth(
         pacer->allocate_rate, cycle->allocated_bytes, cycle->mutator_ns);
-    size_t work = pacer_add(cycle->live_bytes, cycle->other_bytes);
+    // Roots are read, not chased: a byte of them costs an eighth.
+    size_t work = pacer_add(cycle->live_bytes, cycle->other_bytes / 8);
     pacer->mark_rate = pacer_smooth(pacer->mark_rate, work, cycle->mark_ns);
     size_t room = pacer_room(pacer, work);
+    if (pacer->limit_bytes != 0) {
+        room = pacer_max(room, pacer_add(work, work)); // P6
+    }
+    size_t step = pacer_max(room / 4, pacer->floor_bytes);
     size_t goal = pacer_max(pacer_add(cycle->live_bytes, room),
-                            pacer_add(cycle->block_bytes, room / 4)); // P2
-    if (cycle->live_bytes >= cycle->used_bytes / 10 * 9) {
+                            pacer_add(cycle->block_bytes, step)); // P2
+    if (pacer_is_building(pacer, cycle)) {
         size_t twice = pacer_add(cycle->block_bytes, cycle->block_bytes);
         goal = pacer_max(goal, twice); // P3
     }
+    pacer->live_bytes = cycle->live_bytes;
     pacer_set_goal(pacer, goal);
 }
 

@@ -9,23 +9,30 @@
 // speed g at which the program allocates, and of 1/s, s being the speed of
 // marking (Kirisame, Shenoy and Panchekha, MemBalancer, 2022):
 //
-//     E = sqrt(W * (g / s) * ROOM)    between 3/8 and 3/4 of W
+//     E = max(W, sqrt(W * (g / s) * ROOM))
+//
+// The root counts while the heap is small; a large one gets as much again as is
+// alive, since there the rule would collect more often than programs that were
+// tuned for other collectors expect (docs/decisions/).
 //
 // A program that is building what it keeps gains nothing from collections: as
-// long as nine tenths survive, the heap is allowed to double.
+// long as nine tenths of what it allocates survive, the heap may double.
 //
-//     goal = max(floor, W + E, in blocks + E / 4)
+//     goal = max(floor, live + E, in blocks + max(E / 4, floor))
 //
 // The last term ends a thrash: where holes cannot be filled (classes that are
-// not asked for), a quarter of the room is granted above what is there.
+// not asked for), some room is granted above what is there.
 //
 // Invariants
 //   P1  floor    goal_bytes >= floor_bytes, unless the limit is lower
-//   P2  room     after a cycle goal_bytes - block_bytes >= E / 4, unless the
-//                limit is lower
+//   P2  room     after a cycle goal_bytes - block_bytes >= max(E / 4, floor),
+//                unless the limit is lower
 //   P3  build    building what survives from the floor to H bytes takes at most
 //                1 + log2(H / floor) collections
-//   P4  bounded  3/8 W <= E <= 3/4 W, times growth_percent / 100
+//   P4  bounded  W <= E <= max(W, sqrt(2 * W * ROOM)), times
+//                growth_percent / 100, but for P6
+//   P6  budget   a limit is a budget: under one the room is at least 2 W, as
+//                far as the limit goes
 //   P5  total    no input, however absurd, overflows or divides by zero
 //
 // Used by the conductor.
@@ -36,13 +43,14 @@
 
 #include "base/defs.h"
 
-#define PACER_ROOM_BYTES (32 * MiB)
+#define PACER_ROOM_BYTES (5 * MiB)
 
 struct pacer {
     size_t floor_bytes;      // no collection below this; constant
     uint32_t growth_percent; // scales E; constant
     size_t limit_bytes;      // 0: none; set by the user
     size_t goal_bytes;       // in blocks: collect rather than grow past this
+    size_t live_bytes;       // after the last cycle
     uint64_t allocate_rate;  // bytes a millisecond, smoothed; 0 unknown
     uint64_t mark_rate;      // the same for marking
 };

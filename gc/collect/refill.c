@@ -29,16 +29,22 @@ static void refill_use_huge(struct collector *collector) {
     }
 }
 
-static bool refill_own(struct climb *climb) {
-    if (climb->cache == NULL) {
-        return false;
+// What the cache itself has: a freed cell, or the first of a new tail.  A hook
+// that allocates may have left it a tail during this climb.
+static void *refill_from_cache(struct cache *cache, struct heap *heap) {
+    void *cell = cache_pop(cache, heap);
+    if (cell == NULL) {
+        cell = cache_take(cache);
     }
-    // The cache was empty when the climb began; a hook that allocates may have
-    // left it a tail.
-    climb->got = cache_take(climb->cache);
-    if (climb->got == NULL &&
-        cache_refill(climb->cache, climb->collector->heap)) {
-        climb->got = cache_take(climb->cache);
+    if (cell == NULL && cache_refill(cache, heap)) {
+        cell = cache_take(cache);
+    }
+    return cell;
+}
+
+static bool refill_own(struct climb *climb) {
+    if (climb->cache != NULL) {
+        climb->got = refill_from_cache(climb->cache, climb->collector->heap);
     }
     return climb->got != NULL;
 }
@@ -79,7 +85,7 @@ static bool refill_run_fresh(struct climb *climb) {
     if (climb->order.layout != 0) {
         heap_describe_run(run, climb->order.layout);
     }
-    if (!zero && !kind_is_leaf(climb->order.kind)) { // Y3
+    if (!zero && !block_kind_is_leaf(climb->order.kind)) { // Y3
         memset((void *)run, 0,
                block_cell_bytes(range_block_of((uintptr_t)run)));
     }
@@ -202,6 +208,13 @@ static void *refill_climb(struct climb *climb) {
         }
     }
     return NULL;
+}
+
+void *refill_quick(const struct collector *collector, struct cache *cache) {
+    if (collector->collect_every != 0 || collector->phase != COLLECT_IDLE) {
+        return NULL;
+    }
+    return refill_from_cache(cache, collector->heap);
 }
 
 void *refill_cell(struct collector *collector, struct cache *cache) {

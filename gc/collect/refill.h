@@ -32,6 +32,10 @@
 #include "base/defs.h"
 #include "collect/collect.h"
 
+// The first rung alone: a cell of what the cache has, or NULL if the ladder
+// must be climbed.  Needs no registers in memory, for no cycle can begin.
+void *refill_quick(const struct collector *collector, struct cache *cache);
+
 // A cell of the cache, or NULL.
 void *refill_cell(struct collector *collector, struct cache *cache);
 

@@ -170,7 +170,7 @@ uint32_t block_drain_freed(uint32_t block) {
 }
 
 void block_clear_marks(uint32_t block) {
-    bool pinned = kind_is_pinned(ENTRY_KIND(block_entry(block)));
+    bool pinned = block_kind_is_pinned(ENTRY_KIND(block_entry(block)));
     uint64_t *pair = block_pair(block, 0);
     uint64_t *end = pair + 2 * block_words(block);
     for (; pair < end; pair += 2) {
@@ -180,7 +180,7 @@ void block_clear_marks(uint32_t block) {
 
 uint32_t block_flip(uint32_t block) {
     struct block *b = block_get(block);
-    if (kind_is_pinned(ENTRY_KIND(block_entry(block)))) {
+    if (block_kind_is_pinned(ENTRY_KIND(block_entry(block)))) {
         return 0;
     }
     size_t live = 0;

@@ -64,11 +64,11 @@ enum kind {
 
 #define BASE_ONLY_BYTES ((size_t)4096)
 
-static inline bool kind_is_pinned(unsigned kind) {
+static inline bool block_kind_is_pinned(unsigned kind) {
     return kind == KIND_PINNED || kind == KIND_PINNED_LEAF;
 }
 
-static inline bool kind_is_leaf(unsigned kind) {
+static inline bool block_kind_is_leaf(unsigned kind) {
     return kind == KIND_LEAF || kind == KIND_PINNED_LEAF;
 }
 

@@ -35,7 +35,7 @@ static void cache_open_hole(struct cache *cache, struct heap *heap,
     size_t bytes = cache->limit - cache->bump;
     heap->allocated_bytes += bytes;
     heap->used_bytes += bytes;
-    if (!kind_is_leaf(cache->order.kind) &&
+    if (!block_kind_is_leaf(cache->order.kind) &&
         !(block_get(block)->flags & BLOCK_ZERO)) {
         memset((void *)cache->bump, 0, bytes); // C3
     }
@@ -73,35 +73,33 @@ static bool cache_next_hole(struct cache *cache, struct heap *heap) {
     return true;
 }
 
-// A freed cell becomes a tail of one cell.  Its block must be current for that
-// (C1), so the tail of another block would have to be left: it is used up here.
-static bool cache_reuse(struct cache *cache, struct heap *heap) {
+void *cache_pop(struct cache *cache, struct heap *heap) {
     if (cache->free_count == 0) {
-        return false;
+        return NULL;
     }
     uintptr_t at = cache->free[--cache->free_count];
     struct place place;
     bool found = blockmap_find(at, &place);
     CHECK(found && place.start == at);
-    if (place.block != cache->block) {
-        if (cache->block != BLOCK_NONE) {
-            cache_leave(cache);
-        }
-        if (block_get(place.block)->list == SHELF_MINE) {
-            shelf_remove(&cache->mine, place.block);
-        }
-        cache_adopt(cache, place.block);
+    block_set_hole(place.block, (struct hole){place.cell, place.cell + 1});
+    heap->allocated_bytes += cache->bytes;
+    heap->used_bytes += cache->bytes;
+    struct block *b = block_get(place.block);
+    if (b->list == SHELF_MINE && b->live == block_cells(place.block)) {
+        shelf_remove(&cache->mine, place.block); // C6
     }
-    cache_open_hole(cache, heap, place.block,
-                    (struct hole){place.cell, place.cell + 1});
-    return true;
+    if (cache->exact) {
+        b->flags |= BLOCK_EXACT;
+    }
+    if (!block_kind_is_leaf(cache->order.kind)) {
+        memset((void *)at, 0, cache->bytes); // C3
+    }
+    return (void *)at;
 }
 
 bool cache_refill(struct cache *cache, struct heap *heap) {
     ASSERT(cache->bump == cache->limit);
-    if (cache_reuse(cache, heap)) {
-        return true;
-    }
+    ASSERT(cache->free_count == 0); // C4
     for (;;) {
         if (cache->block != BLOCK_NONE) {
             if (cache_next_hole(cache, heap)) {

@@ -71,7 +71,7 @@ static inline void cache_note(struct cache *cache, size_t bytes) {
 }
 
 // cache_take and cache_note.  After a NULL the block that serves the request in
-// the end is another, and must be noted anew.
+// the end may be another, which the caller tells itself.
 static inline void *cache_take_for(struct cache *cache, size_t bytes) {
     cache_note(cache, bytes);
     return cache_take(cache);
@@ -82,9 +82,12 @@ static inline void *cache_take_for(struct cache *cache, size_t bytes) {
 void cache_init(struct cache *cache, struct order order, uint32_t owner,
                 bool single);
 
-// Makes a tail out of what the cache has: a freed cell, the next hole of the
-// current block, or a block of its own list.  False if there is nothing; then
-// the cache has no current block.
+// A cell that was freed by hand, in use again; NULL if there is none.
+void *cache_pop(struct cache *cache, struct heap *heap);
+
+// Makes a tail out of what the cache has, its stack being empty: the next hole
+// of the current block, or of a block of its own list.  False if there is
+// nothing; then the cache has no current block.
 bool cache_refill(struct cache *cache, struct heap *heap);
 
 // Makes `block`, which has room and belongs to the mutator, current.

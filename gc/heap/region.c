@@ -170,7 +170,7 @@ static bool region_chunk_is_free(size_t chunk) {
 size_t region_trim(struct region *region, bool now) {
     size_t before = region->committed_bytes;
     size_t chunks = region_blocks() / CHUNK_BLOCKS;
-    for (size_t chunk = 0; chunk < chunks; chunk++) {
+    for (size_t chunk = chunks; chunk-- > 0;) {
         uint8_t *state = &range.chunks[chunk];
         if (*state & CHUNK_DROPPED) {
             continue;
@@ -179,7 +179,8 @@ size_t region_trim(struct region *region, bool now) {
             *state = 0;
             continue;
         }
-        if (!now && !(*state & CHUNK_IDLE)) {
+        bool kept = region->committed_bytes < region->keep_bytes + CHUNK_BYTES;
+        if (!now && (kept || !(*state & CHUNK_IDLE))) {
             *state = CHUNK_IDLE;
             continue;
         }

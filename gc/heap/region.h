@@ -38,6 +38,7 @@ struct region {
     size_t committed_bytes; // see N4
     size_t committed_bytes_max;
     size_t limit_bytes; // see N5; 0: none
+    size_t keep_bytes;  // region_trim leaves so much committed; conductor
 };
 
 // The whole range as one region, nothing committed.
@@ -52,7 +53,8 @@ MUST_USE uint32_t region_take(struct region *region, size_t count,
 // Gives blocks back; their entries are free already.
 void region_give(struct region *region, uint32_t block, size_t count);
 
-// Called once a cycle: drops chunks that were free at the last call too; all
+// Called once a cycle: drops chunks that were free at the last call too, from
+// the highest down to keep_bytes, which the program is about to use anyway; all
 // free ones if `now`.  Returns the bytes dropped.
 size_t region_trim(struct region *region, bool now);
 

@@ -22,17 +22,9 @@ static uint64_t mutator_key(struct order order) {
     return (uint64_t)order.layout << 8 | order.cls;
 }
 
-struct cache *mutator_find_cache(const struct mutator *mutator, size_t heap,
-                                 struct order order) {
-    struct cacheset *set = mutator->sets[heap];
-    if (set == NULL) {
-        return NULL;
-    }
-    if (order.kind == KIND_DESCRIBED) {
-        return table_find(&set->described, mutator_key(order));
-    }
-    struct cache *cache = &set->caches[order.kind][order.cls];
-    return cache->bytes == 0 ? NULL : cache;
+struct cache *mutator_find_described(const struct cacheset *set,
+                                     struct order order) {
+    return table_find(&set->described, mutator_key(order));
 }
 
 // A cache that the set has not used before.

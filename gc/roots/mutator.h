@@ -48,9 +48,23 @@ MUST_USE struct mutator *mutator_make(uint32_t id, const void *cold_end,
 struct cache *mutator_get_cache(struct mutator *mutator, size_t heap,
                                 struct order order);
 
-// The cache that would hold a place; NULL if the mutator has none.
-struct cache *mutator_find_cache(const struct mutator *mutator, size_t heap,
-                                 struct order order);
+// The cache of a described order, or NULL.
+struct cache *mutator_find_described(const struct cacheset *set,
+                                     struct order order);
+
+// The cache that serves an order; NULL if the mutator has not used it yet.
+static inline struct cache *
+mutator_find_cache(struct mutator *mutator, size_t heap, struct order order) {
+    struct cacheset *set = mutator->sets[heap];
+    if (set == NULL) {
+        return NULL;
+    }
+    if (order.kind == KIND_DESCRIBED) {
+        return mutator_find_described(set, order);
+    }
+    struct cache *cache = &set->caches[order.kind][order.cls];
+    return cache->bytes == 0 ? NULL : cache;
+}
 
 // Calls visit for each cache in use, of all heaps.
 typedef void mutator_visit(struct cache *cache, void *data);

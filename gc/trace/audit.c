@@ -94,7 +94,7 @@ static NO_SANITIZE uintptr_t audit_load(const uintptr_t *at) {
 // Pushes the words of an object that may be pointers.
 static void audit_scan(struct audit *audit, const struct audit_object *object) {
     unsigned kind = ENTRY_KIND(block_entry(object->block));
-    if (kind_is_leaf(kind)) {
+    if (block_kind_is_leaf(kind)) {
         return;
     }
     const uintptr_t *words = (const uintptr_t *)object->start;
@@ -146,7 +146,7 @@ void audit_range(struct audit *audit, const uintptr_t *start,
 }
 
 static void audit_pinned_block(uint32_t block, void *data) {
-    if (!kind_is_pinned(ENTRY_KIND(block_entry(block)))) {
+    if (!block_kind_is_pinned(ENTRY_KIND(block_entry(block)))) {
         return;
     }
     for (size_t cell = 0; cell < block_cells(block); cell++) {

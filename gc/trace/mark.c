@@ -64,6 +64,23 @@ mark_push_words(uintptr_t *top, const uintptr_t *words, size_t count) {
     return top;
 }
 
+// The same for roots and large arrays, where most words are no pointers: four
+// are turned away together.
+static inline NO_SANITIZE uintptr_t *
+mark_push_sparse(uintptr_t *top, const uintptr_t *words, size_t count) {
+    uintptr_t base = range.base;
+    size_t frontier = range.frontier_bytes;
+    const uintptr_t *end = words + count;
+    for (; end - words >= 4; words += 4) {
+        bool any = (words[0] - base < frontier) | (words[1] - base < frontier) |
+                   (words[2] - base < frontier) | (words[3] - base < frontier);
+        if (UNLIKELY(any)) {
+            top = mark_push_words(top, words, 4);
+        }
+    }
+    return mark_push_words(top, words, (size_t)(end - words));
+}
+
 // The same for the words that a layout names, beginning with word *phase of an
 // element; *phase becomes that of the word behind them.
 static NO_SANITIZE uintptr_t *
@@ -86,7 +103,7 @@ static struct piece mark_object_piece(uint32_t block, uint32_t cell) {
     struct piece piece = {from, from + block_cell_bytes(block) / WORD_BYTES, 0,
                           0};
     unsigned kind = ENTRY_KIND(block_entry(block));
-    if (kind_is_leaf(kind)) {
+    if (block_kind_is_leaf(kind)) {
         piece.end = from;
     } else if (kind == KIND_DESCRIBED) {
         piece.layout = block_get(block)->layout;
@@ -173,7 +190,7 @@ static NOINLINE bool mark_look_closer(uintptr_t word, struct edge *edge) {
     edge->layout = 0;
     size_t count = place.bytes / WORD_BYTES;
     edge->word_count = count > UINT32_MAX ? UINT32_MAX : (uint32_t)count;
-    if (kind_is_leaf(place.kind)) {
+    if (block_kind_is_leaf(place.kind)) {
         edge->word_count = 0;
     } else if (place.kind == KIND_DESCRIBED) {
         edge->layout = block_get(place.block)->layout;
@@ -207,7 +224,7 @@ static ALWAYS_INLINE bool mark_resolve(const struct mark_hot *hot,
     uint64_t *pair = &hot->bits[block * BITS_WORDS_PER_BLOCK + cell / 64 * 2];
     uintptr_t start = hot->base + (block << BLOCK_SHIFT) + cell * bytes;
     // A leaf is marked and not read: its lines stay where they are.
-    size_t read = kind_is_leaf(ENTRY_KIND(entry)) ? 0 : bytes;
+    size_t read = block_kind_is_leaf(ENTRY_KIND(entry)) ? 0 : bytes;
     uintptr_t first = read == 0 ? (uintptr_t)pair : start;
     size_t reach =
         read <= MARK_LINE_BYTES ? read - (read != 0) : MARK_LINE_BYTES;
@@ -233,22 +250,27 @@ static ALWAYS_INLINE void mark_fill(struct mark_hot *hot, struct batch *batch) {
     batch->count = filled;
 }
 
-// Marks the objects of a batch that are not marked yet, and reads them.
+// Marks an object if it is not marked yet, and reads it.
+static ALWAYS_INLINE void mark_visit(struct marker *marker,
+                                     struct mark_hot *hot,
+                                     const struct edge *edge) {
+    uint64_t mark = edge->pair[0];
+    if ((edge->pair[1] & ~mark & edge->bit) == 0) { // K2, K3
+        return;
+    }
+    edge->pair[0] = mark | edge->bit;
+    hot->object_count++;
+    if (edge->word_count != 0) {
+        mark_scan(marker, hot, edge);
+    }
+}
+
 static ALWAYS_INLINE void mark_finish(struct marker *marker,
                                       struct mark_hot *hot,
                                       const struct batch *batch) {
     size_t count = batch->count;
     for (size_t i = 0; i < count; i++) {
-        const struct edge *edge = &batch->edges[i];
-        uint64_t mark = edge->pair[0];
-        if ((edge->pair[1] & ~mark & edge->bit) == 0) { // K2, K3
-            continue;
-        }
-        edge->pair[0] = mark | edge->bit;
-        hot->object_count++;
-        if (edge->word_count != 0) {
-            mark_scan(marker, hot, edge);
-        }
+        mark_visit(marker, hot, &batch->edges[i]);
     }
 }
 
@@ -287,7 +309,7 @@ static void mark_read(struct marker *marker, struct piece piece) {
         }
         uintptr_t *top = list->words + list->word_count;
         if (piece.layout == 0) {
-            top = mark_push_words(top, piece.from, count);
+            top = mark_push_sparse(top, piece.from, count);
         } else {
             top = mark_push_described(top, layout_get(piece.layout), piece.from,
                                       count, &piece.phase);

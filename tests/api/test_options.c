@@ -43,7 +43,7 @@ static void test_defaults(void **state) {
     memset(&options, 0xff, sizeof options);
     options_init(&options); // O1
     assert_int_equal(options.limit_bytes, 0);
-    assert_int_equal(options.floor_bytes, 4 << 20);
+    assert_int_equal(options.floor_bytes, 256 << 10);
     assert_int_equal(options.growth_percent, 100);
     assert_int_equal(options.collect_every, 0);
     assert_int_equal(options.check_flags, 0);
@@ -123,7 +123,7 @@ static void test_ranges(void **state) {
     assert_true(set(&options, "LOAM_FLOOR", "64K", &heard));
     assert_int_equal(options.floor_bytes, 65536);
     assert_false(set(&options, "LOAM_FLOOR", "65535", &heard));
-    assert_int_equal(options.floor_bytes, 4 << 20);
+    assert_int_equal(options.floor_bytes, 256 << 10);
     assert_non_null(strstr(heard.last, "at least 64KiB"));
 }
 

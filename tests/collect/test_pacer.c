@@ -52,32 +52,37 @@ static size_t add(size_t a, size_t b) {
     return a > SIZE_MAX - b ? SIZE_MAX : a + b;
 }
 
-// a / 8 * 3 * percent / 100 and the like, in floating point and rounded the
-// wrong way on purpose.
+// W and max(W, sqrt(2 * W * ROOM)), times percent / 100, in floating point and
+// rounded the wrong way on purpose; the root is compared as a square.
 static void check_bounds(size_t room, size_t work, uint32_t percent) {
     double scale = (double)percent / 100;
-    double least = (double)work * 3 / 8 * scale;
-    double most = (double)work * 3 / 4 * scale;
-    most = most < (double)SIZE_MAX ? most : (double)SIZE_MAX;
+    double least = (double)work * scale;
     least = least < (double)SIZE_MAX ? least : (double)SIZE_MAX;
-    double slack = 64 * (1 + scale) + (double)work * 1e-9;
+    double slack = 2 * KiB * (1 + scale) + (double)work * 1e-9;
     assert_true((double)room >= least - slack); // P4
-    assert_true((double)room <= most + slack);  // P4
+    double over = ((double)room - slack) / scale;
+    double square = 2 * ((double)work + KiB) * (double)PACER_ROOM_BYTES;
+    assert_true(over <= (double)work || over * over <= square); // P4
 }
 
 static void check_goal(const struct pacer *pacer,
                        const struct pacer_cycle *cycle) {
     size_t limit = pacer->limit_bytes;
-    size_t work = add(cycle->live_bytes, cycle->other_bytes);
+    size_t work = add(cycle->live_bytes, cycle->other_bytes / 8);
     size_t room = pacer_room(pacer, work);
     check_bounds(room, work, pacer->growth_percent);
+    size_t step = room / 4 > pacer->floor_bytes ? room / 4 : pacer->floor_bytes;
     if (limit != 0 && pacer->goal_bytes == limit) {
         return;
     }
     assert_true(limit == 0 || pacer->goal_bytes < limit);
-    assert_true(pacer->goal_bytes >= pacer->floor_bytes);                // P1
-    assert_true(pacer->goal_bytes >= add(cycle->block_bytes, room / 4)); // P2
+    assert_true(pacer->goal_bytes >= pacer->floor_bytes);            // P1
+    assert_true(pacer->goal_bytes >= add(cycle->block_bytes, step)); // P2
     assert_true(pacer->goal_bytes >= cycle->live_bytes);
+    if (limit != 0) { // P6
+        assert_true(pacer->goal_bytes >=
+                    add(cycle->live_bytes, add(work, work)));
+    }
 }
 
 // P1, P2, P4, P5: for any history, also one that never was.
@@ -327,7 +332,7 @@ static void test_holes(void **state) {
         }
         blocks += 64 * KiB;
     }
-    assert_in_range(cycles, 1, 300 / (100 * 3 / 8 / 4) + 1);
+    assert_in_range(cycles, 1, 300 / (100 / 4) + 1);
 }
 
 // --- The table of the chapter ----------------------------------------------

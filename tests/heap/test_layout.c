@@ -103,10 +103,35 @@ static void test_odd(void **state) {
     assert_int_equal(small->pointer_count, 0);
 }
 
+// Two shapes of 64 words with equal hashes: the hash of a shape of one bitmap
+// word depends on bytes * K ^ bits alone, so the bits can make up for the bytes.
+static void test_collisions(void **state) {
+    (void)state;
+    const uint64_t k = UINT64_C(0x9E3779B97F4A7C15);
+    struct made shapes[8];
+    for (size_t i = 0; i < 8; i++) {
+        shapes[i].bytes = 512 + i;
+        uint64_t bits = UINT64_C(0x123456789abcdef) ^ 512 * k ^ (512 + i) * k;
+        for (size_t word = 0; word < 64; word++) {
+            shapes[i].pointer[word] = bits >> word & 1;
+        }
+        shapes[i].layout = make(&shapes[i], false);
+        assert_non_null(shapes[i].layout);
+        for (size_t other = 0; other <= i; other++) {
+            assert_int_equal(shapes[other].layout->id == shapes[i].layout->id,
+                             other == i);
+            assert_ptr_equal(make(&shapes[other], false),
+                             shapes[other].layout); // D1
+            check(&shapes[other]);
+        }
+    }
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_random),
         cmocka_unit_test(test_odd),
+        cmocka_unit_test(test_collisions),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -156,7 +156,7 @@ static void step_drain(uint32_t block) {
 }
 
 static void step_cycle(struct gen *g, uint32_t block) {
-    bool pinned = kind_is_pinned(ENTRY_KIND(block_entry(block)));
+    bool pinned = block_kind_is_pinned(ENTRY_KIND(block_entry(block)));
     step_drain(block);
     block_get(block)->flags |= BLOCK_ZERO | BLOCK_CURRENT;
     block_clear_marks(block);

@@ -192,7 +192,7 @@ static void add_item(void *object, unsigned order) {
     struct cells *cells = &model[item->place.block];
     assert_false(bitmap_get(cells->object, item->place.cell)); // B1
     bitmap_set(cells->object, item->place.cell);
-    if (!kind_is_leaf(item->place.kind)) {
+    if (!block_kind_is_leaf(item->place.kind)) {
         assert_true(is_zero(item->place.start, item->place.bytes));
     }
     memset(object, 0xA5, item->place.bytes);
@@ -219,6 +219,9 @@ static bool refill(struct gen *g, unsigned m, unsigned o) {
 static void step_alloc(struct gen *g, unsigned m, unsigned o) {
     struct cache *cache = &caches[m][o];
     void *object = cache_take(cache);
+    if (object == NULL) {
+        object = cache_pop(cache, &heap);
+    }
     if (object == NULL && refill(g, m, o) && gen_chance(g, 90)) {
         object = cache_take(cache); // or leave a whole hole as the tail
     }
@@ -302,7 +305,7 @@ static void model_prepare(void) {
         if (bitmap_get(cells->freed, place->cell)) {
             bitmap_clear(cells->freed, place->cell);
             forget_item(at); // B8
-        } else if (kind_is_pinned(place->kind)) {
+        } else if (block_kind_is_pinned(place->kind)) {
             bitmap_set(cells->marked, place->cell);
         } else {
             bitmap_clear(cells->marked, place->cell);

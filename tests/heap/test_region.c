@@ -157,19 +157,25 @@ static void step_trim(bool now) {
     size_t committed_bytes = region.committed_bytes;
     size_t dropped_bytes = region_trim(&region, now);
     assert_int_equal(committed_bytes - region.committed_bytes, dropped_bytes);
-    for (size_t chunk = 0; chunk < range_block_count() / CHUNK_BLOCKS;
-         chunk++) {
+    // From the highest: at once, or the second time that a chunk is found free,
+    // as long as what is to be kept is left.
+    for (size_t chunk = range_block_count() / CHUNK_BLOCKS; chunk-- > 0;) {
         size_t first = chunk * CHUNK_BLOCKS;
         bool is_free =
             chunk != 0 &&
             free_blocks_at(first, first + CHUNK_BLOCKS) == CHUNK_BLOCKS;
-        bool dropped = is_dropped(first);
-        // At once, or the second time that it is found free.
-        assert_int_equal(dropped, is_free && (now || before[chunk] != 0));
-        if (dropped) {
+        bool was_dropped = (before[chunk] & CHUNK_DROPPED) != 0;
+        bool drops =
+            is_free && !was_dropped &&
+            (now || (before[chunk] == CHUNK_IDLE &&
+                     committed_bytes - CHUNK_BYTES >= region.keep_bytes));
+        committed_bytes -= drops ? CHUNK_BYTES : 0;
+        assert_int_equal(is_dropped(first), was_dropped || drops);
+        if (drops) {
             memset(&written[first], 0, CHUNK_BLOCKS);
         }
     }
+    assert_int_equal(committed_bytes, region.committed_bytes);
 }
 
 static void test_random(void **state) {
@@ -185,6 +191,8 @@ static void test_random(void **state) {
             // None, too little for anything, and all between.
             region.limit_bytes =
                 gen_chance(&g, 30) ? 0 : 1 + gen_below(&g, 36 * MiB);
+            region.keep_bytes =
+                gen_chance(&g, 50) ? 0 : gen_below(&g, 40 * MiB);
         }
         if (run_count != 0 && (run_count == RUNS || gen_chance(&g, weight))) {
             step_give(&g);
@@ -217,6 +225,43 @@ static void test_limit(void **state) {
     region.limit_bytes = 0;
 }
 
+// A run that begins in dropped chunks below the frontier and ends above it: the
+// limit must allow for both before the frontier moves.
+static void test_dropped_end(void **state) {
+    (void)state;
+    bool zero;
+    size_t full = CHUNK_BLOCKS - 1; // chunk 0, block 0 left out
+    assert_int_equal(region_take(&region, full, 1, &zero), 1);
+    uint32_t block = region_take(&region, 4 * CHUNK_BLOCKS, 1, &zero);
+    assert_int_equal(block, CHUNK_BLOCKS);
+    region_give(&region, block, 4 * CHUNK_BLOCKS);
+    memset(taken + 1, true, full);
+    size_t end = range_block_count();
+    region_trim(&region, true);
+    size_t dropped = 0;
+    for (size_t chunk = 1; chunk < end / CHUNK_BLOCKS; chunk++) {
+        dropped += is_dropped(chunk * CHUNK_BLOCKS);
+    }
+    assert_true(dropped > 2 && end + 8 <= BLOCKS);
+    size_t count = end + 8 - CHUNK_BLOCKS; // from the first dropped chunk on
+    size_t needed_bytes = region.committed_bytes + range.table_bytes +
+                          range_extend_bytes(8) + dropped * CHUNK_BYTES;
+    for (size_t less = 1; less < needed_bytes; less = less * 2 + 4096) {
+        region.limit_bytes = needed_bytes - less;
+        struct before before = remember(count, 1);
+        assert_int_equal(region_take(&region, count, 1, &zero), BLOCK_NONE);
+        refused(&before); // N6
+    }
+    region.limit_bytes = needed_bytes;
+    assert_int_equal(region_take(&region, count, 1, &zero), CHUNK_BLOCKS);
+    assert_int_equal(region.committed_bytes + range.table_bytes, needed_bytes);
+    assert_true(region_check(&region));
+    region_give(&region, CHUNK_BLOCKS, count);
+    region_give(&region, 1, full);
+    memset(taken + 1, false, full);
+    region.limit_bytes = 0;
+}
+
 // Counts that no range has, and sums that would overflow.
 static void test_absurd(void **state) {
     (void)state;
@@ -232,6 +277,7 @@ static void test_absurd(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_dropped_end),
         cmocka_unit_test(test_random),
         cmocka_unit_test(test_limit),
         cmocka_unit_test(test_absurd),

@@ -17,7 +17,7 @@
 static size_t chained;
 
 static void count_cache(struct cache *cache, void *data) {
-    const struct mutator *mutator = data;
+    struct mutator *mutator = data;
     assert_int_equal(cache->owner, mutator->id); // U3
     assert_int_equal(cache->bytes, sizeclass_bytes(cache->order.cls));
     assert_ptr_equal(mutator_find_cache(mutator, 0, cache->order), cache);

@@ -177,10 +177,12 @@ static bool help(size_t bytes, void *data) {
     shortage->bytes = bytes;
     switch (shortage->act) {
     case DROP:
-        if (chain) {
-            chain->next = NULL; // fill may still hold the first link itself
+        // Link by link: fill may still hold the first one itself.
+        while (chain) {
+            struct link *next = chain->next;
+            chain->next = NULL;
+            chain = next;
         }
-        chain = NULL;
         scrub_stack();
         return shortage->calls < 10;
     case FREE: {

@@ -103,8 +103,8 @@ static void test_odd(void **state) {
     assert_int_equal(small->pointer_count, 0);
 }
 
-// Two shapes of 64 words with equal hashes: the hash of a shape of one bitmap
-// word depends on bytes * K ^ bits alone, so the bits can make up for the bytes.
+// Shapes of 64 words with equal hashes: where the bitmap is one word, the hash
+// depends on bytes * K ^ bits alone, so the bits can make up for the bytes.
 static void test_collisions(void **state) {
     (void)state;
     const uint64_t k = UINT64_C(0x9E3779B97F4A7C15);

@@ -9,6 +9,8 @@
 #include "heap/cache.h"
 #include "heap/heap.h"
 #include "heap/range.h"
+#include "heap/region.h"
+#include "trace/worklist.h"
 
 // One way up the ladder: for a cell of a cache, or for a run.
 struct climb {
@@ -21,8 +23,11 @@ struct climb {
     bool again;              // start from the first rung
 };
 
-static void refill_use_huge(struct collector *collector) {
+// The heap may have grown: what depends on its size follows.
+static void refill_grown(struct collector *collector) {
     size_t committed = collector->heap->region.committed_bytes;
+    worklist_grow(&collector->marker.list, committed,
+                  region_spare_bytes(&collector->heap->region));
     if (collector->huge_bytes != 0 && committed >= collector->huge_bytes) {
         range_use_huge();
         collector->huge_bytes = 0;
@@ -101,7 +106,7 @@ static bool refill_new(struct climb *climb) {
             : refill_adopt(climb, heap_make_block(collector->heap, climb->order,
                                                   climb->cache->owner));
     if (got) {
-        refill_use_huge(collector);
+        refill_grown(collector);
     }
     return got;
 }

@@ -7,9 +7,11 @@
 #include "heap/meta.h"
 #include "heap/table.h"
 
+#define LAYOUT_PAGE_IDS ((size_t)256)
+
 static struct {
-    struct table by_hash;  // hash → first layout
-    struct layout **by_id; // LAYOUT_COUNT_MAX + 1 of them
+    struct table by_hash; // hash → first layout
+    struct layout **by_id[LAYOUT_COUNT_MAX / LAYOUT_PAGE_IDS + 1]; // pages
     size_t count;
 } layouts;
 
@@ -29,21 +31,26 @@ static bool layout_equal(const struct layout *a, const struct layout *b) {
                   bitmap_words(a->element_words) * sizeof(uint64_t)) == 0;
 }
 
-// Registers a new layout; false when memory is short.
-static bool layout_register(struct layout *layout, uint64_t hash) {
-    if (layouts.by_id == NULL) {
-        layouts.by_id =
-            meta_make((LAYOUT_COUNT_MAX + 1) * sizeof *layouts.by_id);
-        if (layouts.by_id == NULL) {
-            return false;
-        }
+// Where the layout of `id` is noted: ids come in pages, made when the first of
+// them is needed and never moved, so that a reader needs no lock (D2).
+static struct layout **layout_slot(size_t id) {
+    struct layout ***page = &layouts.by_id[id / LAYOUT_PAGE_IDS];
+    if (*page == NULL) {
+        *page = meta_make(LAYOUT_PAGE_IDS * sizeof **page);
     }
-    if (layouts.count == LAYOUT_COUNT_MAX ||
-        !table_put(&layouts.by_hash, hash, layout)) {
+    return *page == NULL ? NULL : &(*page)[id % LAYOUT_PAGE_IDS];
+}
+
+// Registers a new layout; false when memory or ids are used up.
+static bool layout_register(struct layout *layout, uint64_t hash) {
+    size_t id = layouts.count + 1;
+    struct layout **slot = id <= LAYOUT_COUNT_MAX ? layout_slot(id) : NULL;
+    if (slot == NULL || !table_put(&layouts.by_hash, hash, layout)) {
         return false;
     }
-    layout->id = (uint32_t)++layouts.count;
-    layouts.by_id[layout->id] = layout;
+    layout->id = (uint32_t)id;
+    *slot = layout;
+    layouts.count = id;
     return true;
 }
 
@@ -80,5 +87,5 @@ struct layout *layout_make(size_t bytes, const size_t *offsets, size_t count) {
 
 const struct layout *layout_get(unsigned id) {
     ASSERT(id >= 1 && id <= layouts.count);
-    return layouts.by_id[id];
+    return layouts.by_id[id / LAYOUT_PAGE_IDS][id % LAYOUT_PAGE_IDS];
 }

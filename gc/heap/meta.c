@@ -88,6 +88,10 @@ void meta_free(void *piece, size_t bytes) {
     *list = free_piece;
 }
 
+void meta_count(size_t bytes) {
+    meta.mapped_bytes += bytes;
+}
+
 size_t meta_bytes(void) {
     return meta.mapped_bytes;
 }

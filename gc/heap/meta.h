@@ -32,7 +32,10 @@ MUST_USE void *meta_make(size_t bytes);
 // Gives back a piece; `bytes` is what it was asked with.
 void meta_free(void *piece, size_t bytes);
 
-// Bytes mapped by meta now.
+// Counts memory that another module of the collector has mapped for itself.
+void meta_count(size_t bytes);
+
+// Bytes mapped by meta now, and counted.
 size_t meta_bytes(void);
 
 #endif

@@ -15,12 +15,18 @@ static size_t region_blocks(void) {
     return range_block_count();
 }
 
+size_t region_spare_bytes(const struct region *region) {
+    size_t now = region->committed_bytes + range.table_bytes + meta_bytes();
+    if (region->limit_bytes == 0) {
+        return SIZE_MAX;
+    }
+    return now < region->limit_bytes ? region->limit_bytes - now : 0;
+}
+
 // Whether `bytes` more may be committed (N5).  Nothing always may: a limit that
 // was set below what is in use forbids growth, not the use of what is free.
 static bool region_may_commit(const struct region *region, size_t bytes) {
-    size_t now = region->committed_bytes + range.table_bytes + meta_bytes();
-    return bytes == 0 || region->limit_bytes == 0 ||
-           (now <= region->limit_bytes && bytes <= region->limit_bytes - now);
+    return bytes <= region_spare_bytes(region);
 }
 
 static void region_count_commit(struct region *region, size_t bytes) {
@@ -179,7 +185,7 @@ size_t region_trim(struct region *region, bool now) {
             *state = 0;
             continue;
         }
-        bool kept = region->committed_bytes < region->keep_bytes + CHUNK_BYTES;
+        bool kept = region->committed_bytes - CHUNK_BYTES < region->keep_bytes;
         if (!now && (kept || !(*state & CHUNK_IDLE))) {
             *state = CHUNK_IDLE;
             continue;

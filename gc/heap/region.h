@@ -53,6 +53,9 @@ MUST_USE uint32_t region_take(struct region *region, size_t count,
 // Gives blocks back; their entries are free already.
 void region_give(struct region *region, uint32_t block, size_t count);
 
+// What may still be committed under the limit; SIZE_MAX if there is none.
+size_t region_spare_bytes(const struct region *region);
+
 // Called once a cycle: drops chunks that were free at the last call too, from
 // the highest down to keep_bytes, which the program is about to use anyway; all
 // free ones if `now`.  Returns the bytes dropped.

@@ -1,9 +1,10 @@
 // worklist — what is still to be looked at.
 //
-// Two stacks in one mapping that is made when the collector starts, so that a
-// collection never asks for memory. The first holds words that may be pointers
-// and have not been looked up; the second holds pieces of large objects that
-// have been marked but not read to their end.
+// Two stacks that are mapped before a collection begins, so that it never asks
+// for memory.  The first holds words that may be pointers and have not been
+// looked up; the second holds pieces of large objects that have been marked but
+// not read to their end.  The first grows with the heap, a word for every
+// 4 KiB, which few graphs overflow.
 //
 //     words  [w0 w1 w2 ... ]           pieces  [{from, end, layout} ...]
 //
@@ -34,7 +35,8 @@ struct piece {
 struct worklist {
     uintptr_t *words;      // the stack of words; marker
     size_t word_count;     // words on it
-    size_t word_capacity;  // constant
+    size_t word_capacity;  // grows between cycles
+    size_t word_reserved;  // bytes of address space it may grow into; constant
     struct piece *pieces;  // the stack of pieces; marker
     size_t piece_count;    // pieces on it
     size_t piece_capacity; // constant
@@ -42,6 +44,11 @@ struct worklist {
 
 // Maps the stacks; false when memory is short.
 MUST_USE bool worklist_init(struct worklist *list);
+
+// Gives the stack of words its share of a heap of `heap_bytes`, in at most
+// `spare_bytes` more and as far as the system allows.  Between cycles.
+void worklist_grow(struct worklist *list, size_t heap_bytes,
+                   size_t spare_bytes);
 
 // Whether `count` more words fit.
 static inline bool worklist_has_room(const struct worklist *list,

@@ -105,7 +105,7 @@ static void test_resized(void **state) {
                 for (size_t i = 0; i < kept; i += 1 + kept / 5000) {
                     assert_int_equal(p[i], 0x3C);
                 }
-                bool leaf = kind_is_leaf(kinds[k]);
+                bool leaf = block_kind_is_leaf(kinds[k]);
                 for (size_t i = old_bytes; i < place.bytes && !leaf; i++) {
                     assert_int_equal(p[i], 0);
                 }
@@ -225,7 +225,8 @@ static void test_walk(void **state) {
             assert_int_equal(block_get(place.block)->layout,
                              order_of(kind).layout);
             check_filled(p, kept); // O2
-            assert_true(kind_is_leaf(kind) || is_zero(p + kept, wanted - kept));
+            assert_true(block_kind_is_leaf(kind) ||
+                        is_zero(p + kept, wanted - kept));
             fill(p, wanted);
             bytes = wanted;
         }

@@ -47,7 +47,7 @@ static void make_graph(struct gen *gen, uintptr_t *roots, size_t root_count) {
     object_count = 100 + gen_below(gen, OBJECTS_MAX - 100);
     for (size_t i = 0; i < object_count; i++) {
         unsigned kind = (unsigned)gen_below(gen, KIND_COUNT);
-        kind = kind_is_pinned(kind) && i % 8 != 0 ? KIND_SCANNED : kind;
+        kind = block_kind_is_pinned(kind) && i % 8 != 0 ? KIND_SCANNED : kind;
         size_t bytes = gen_bytes(gen, i % 50 == 0 ? 400 * KiB : 600);
         unsigned layout = kind == KIND_DESCRIBED ? layout_id : 0;
         objects[i] = make(bytes, kind, layout);
@@ -57,7 +57,7 @@ static void make_graph(struct gen *gen, uintptr_t *roots, size_t root_count) {
         assert_true(blockmap_find((uintptr_t)objects[i], &place));
         uintptr_t *words = (uintptr_t *)place.start;
         size_t count = place.bytes / WORD_BYTES;
-        if (kind_is_leaf(place.kind)) {
+        if (block_kind_is_leaf(place.kind)) {
             memset(words, 0, place.bytes);
         }
         for (size_t n = 0; n < 3; n++) {
@@ -105,7 +105,7 @@ static void clear_all(void) {
     for (size_t i = 0; i < object_count; i++) {
         struct place place;
         if (blockmap_object((uintptr_t)objects[i], &place) != NULL &&
-            kind_is_pinned(place.kind)) {
+            block_kind_is_pinned(place.kind)) {
             if (place.bytes > CELL_BYTES_MAX) {
                 heap_free_run(&ground.heap, place.block);
             } else {

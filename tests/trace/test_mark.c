@@ -56,7 +56,7 @@ static struct object *make(size_t bytes, unsigned kind, unsigned layout) {
     }
     items[item_count++] = (struct item){place.start, place.bytes, kind,
                                         block_get(place.block)->layout, false};
-    if (kind_is_leaf(kind)) {
+    if (block_kind_is_leaf(kind)) {
         memset((void *)object, 0, place.bytes);
     }
     return object;
@@ -103,7 +103,7 @@ static void reach_word(uintptr_t word) {
 }
 
 static bool counts(const struct item *item, size_t word) {
-    if (kind_is_leaf(item->kind)) {
+    if (block_kind_is_leaf(item->kind)) {
         return false;
     }
     if (item->kind != KIND_DESCRIBED) {
@@ -156,7 +156,7 @@ static void count_marks(uint32_t block, void *data) {
 static size_t readable_bytes(const struct item *item) {
     bool named = item->kind != KIND_DESCRIBED ||
                  layout_get(item->layout)->pointer_count != 0;
-    return !kind_is_leaf(item->kind) && named ? item->bytes : 0;
+    return !block_kind_is_leaf(item->kind) && named ? item->bytes : 0;
 }
 
 static void compare(void) {
@@ -171,7 +171,7 @@ static void compare(void) {
                      item->reached ? "not " : "");
         }
         reached += item->reached;
-        pinned += kind_is_pinned(item->kind);
+        pinned += block_kind_is_pinned(item->kind);
         bytes += item->reached ? readable_bytes(item) : 0;
     }
     marks_in_all = 0;
@@ -227,7 +227,7 @@ static void mark_and_compare(const uintptr_t *roots, size_t count) {
     compare();
     flip();
     for (size_t i = 0; i < item_count; i++) {
-        if (kind_is_pinned(items[i].kind)) {
+        if (block_kind_is_pinned(items[i].kind)) {
             free_pinned(&items[i]);
         }
     }
@@ -322,7 +322,7 @@ static void make_graph(struct gen *gen, size_t count) {
             KIND_SCANNED,   KIND_DESCRIBED, KIND_DESCRIBED,
             KIND_BASE_ONLY, KIND_PINNED,    KIND_PINNED_LEAF};
         unsigned kind = kinds[gen_below(gen, sizeof kinds / sizeof *kinds)];
-        if (kind_is_pinned(kind) && !gen_chance(gen, 10)) {
+        if (block_kind_is_pinned(kind) && !gen_chance(gen, 10)) {
             kind = KIND_SCANNED;
         }
         unsigned layout = kind == KIND_DESCRIBED
@@ -340,7 +340,7 @@ static void free_some(struct gen *gen) {
     for (size_t i = 0; i < item_count; i++) {
         struct place place;
         assert_non_null(blockmap_object(items[i].start, &place));
-        if (kind_is_pinned(items[i].kind) || !gen_chance(gen, 5)) {
+        if (block_kind_is_pinned(items[i].kind) || !gen_chance(gen, 5)) {
             items[kept++] = items[i];
         } else if (place.bytes > CELL_BYTES_MAX ||
                    block_cells(place.block) == 1) {

@@ -97,6 +97,9 @@ static void test_account(void **state) {
     while (piece_count != 0) {
         give(0);
     }
+    size_t counted = meta_bytes();
+    meta_count(4096); // mapped by somebody else
+    assert_int_equal(meta_bytes(), counted + 4096); // M4
     size_t after = meta_bytes();
     for (size_t i = 0; i < 100; i++) {
         take(128, 1);

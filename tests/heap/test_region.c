@@ -127,6 +127,12 @@ static void step_take(struct gen *g) {
     struct before before = remember(count, alignment);
     size_t lowest = lowest_fit(count, alignment, false);
     size_t bytes_before = region.committed_bytes + range.table_bytes;
+    size_t limit_bytes =
+        region.limit_bytes == 0 ? SIZE_MAX : region.limit_bytes;
+    assert_int_equal(region_spare_bytes(&region),
+                     limit_bytes == SIZE_MAX      ? SIZE_MAX
+                     : bytes_before < limit_bytes ? limit_bytes - bytes_before
+                                                  : 0);
     bool zero;
     uint32_t block = region_take(&region, count, alignment, &zero);
     if (block == BLOCK_NONE) {

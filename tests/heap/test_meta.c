@@ -98,7 +98,7 @@ static void test_account(void **state) {
         give(0);
     }
     size_t counted = meta_bytes();
-    meta_count(4096); // mapped by somebody else
+    meta_count(4096);                               // mapped by somebody else
     assert_int_equal(meta_bytes(), counted + 4096); // M4
     size_t after = meta_bytes();
     for (size_t i = 0; i < 100; i++) {

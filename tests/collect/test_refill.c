@@ -520,41 +520,6 @@ static void test_absurd(void **state) {
     assert_int_equal(cycles(), cycles_before + 1);
 }
 
-static bool is_zero(const unsigned char *at, size_t bytes) {
-    return at[0] == 0 && memcmp(at, at + 1, bytes - 1) == 0;
-}
-
-// Y3: every kind of memory that was in use, every kind of object that is zero.
-static void test_zeroed(void **state) {
-    (void)state;
-    static const unsigned kinds[] = {KIND_SCANNED, KIND_BASE_ONLY, KIND_PINNED};
-    static const size_t sizes[] = {16, 176, 5000, 40000, 300 * KiB, 3 * MiB};
-    for (size_t round = 0; round < 4; round++) {
-        for (size_t i = 0; i < 18; i++) {
-            size_t bytes = sizes[i / 3];
-            struct order order = {.kind = kinds[i % 3]};
-            for (size_t n = 0; n < 20; n++) {
-                bool small = bytes <= CELL_BYTES_MAX;
-                unsigned char *p =
-                    small ? take(cache_for(bytes, order.kind))
-                          : refill_run(&collector, order, bytes, 1);
-                must(p);
-                struct place place;
-                assert_non_null(blockmap_object((uintptr_t)p, &place));
-                assert_true(is_zero(p, place.bytes)); // Y3
-                memset(p, 0xA5, place.bytes);
-                if (order.kind == KIND_PINNED && !small) {
-                    heap_free_run(&ground.heap, place.block);
-                } else if (order.kind == KIND_PINNED) {
-                    cache_free(cache_for(bytes, order.kind), &ground.heap,
-                               &place);
-                }
-            }
-        }
-        assert_true(collect_cycle(&collector, COLLECT_ASKED));
-    }
-}
-
 // --- Inside a cycle --------------------------------------------------------
 
 static size_t scans;
@@ -597,8 +562,7 @@ int main(void) {
         TEST(test_hook_helps),  TEST(test_hook_allocates),
         TEST(test_hook_within), TEST(test_hook_collects),
         TEST(test_disabled),    TEST(test_every),
-        TEST(test_absurd),      TEST(test_zeroed),
-        TEST(test_inside),
+        TEST(test_absurd),      TEST(test_inside),
     };
     eaten = malloc(8192 * sizeof *eaten);
     const void *cold_end = stack_own_cold_end();

@@ -95,6 +95,42 @@ static void test_apart(void **state) {
                 pieces + pieces_bytes <= words);
 }
 
+// W1: grown with the heap, as far as is left and never beyond its reservation;
+// what was on it stays, and the new room is there to its last word.
+static void test_growth(void **state) {
+    (void)state;
+    size_t first = list.word_capacity;
+    for (size_t i = 0; i < first; i++) {
+        list.words[i] = ~i;
+    }
+    list.word_count = first;
+    static const size_t heaps[][2] = {
+        // of so many bytes, with so many left
+        {0, SIZE_MAX},   {MiB, SIZE_MAX},          {GiB, 0},
+        {GiB, 4 * KiB},  {GiB, SIZE_MAX},          {64 * MiB, SIZE_MAX},
+        {GiB, SIZE_MAX}, {SIZE_MAX / 2, SIZE_MAX}, {SIZE_MAX, SIZE_MAX}};
+    size_t words = list.word_capacity;
+    for (size_t i = 0; i < sizeof heaps / sizeof *heaps; i++) {
+        size_t before = meta_bytes();
+        worklist_grow(&list, heaps[i][0], heaps[i][1]);
+        assert_true(list.word_capacity >= words); // W1: never less
+        size_t more = (list.word_capacity - words) * sizeof *list.words;
+        assert_true(more <= heaps[i][1]);
+        assert_int_equal(meta_bytes(), before + more);
+        words = list.word_capacity;
+        assert_true(words == first ||
+                    words * sizeof *list.words <= list.word_reserved);
+        list.words[words - 1] = i;
+        assert_true(worklist_has_room(&list, words - first));
+        assert_false(worklist_has_room(&list, words - first + 1)); // W1
+    }
+    assert_true(LOAM_TINY ? words == first : words > first);
+    for (size_t i = 0; i + 1 < first; i++) {
+        assert_int_equal(list.words[i], ~i);
+    }
+    list.word_count = 0;
+}
+
 static int child_short(void *data) {
     (void)data;
     struct worklist other;
@@ -121,10 +157,9 @@ static void test_shortage(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_pieces),
-        cmocka_unit_test(test_words),
-        cmocka_unit_test(test_apart),
-        cmocka_unit_test(test_shortage),
+        cmocka_unit_test(test_pieces), cmocka_unit_test(test_words),
+        cmocka_unit_test(test_apart),  cmocka_unit_test(test_shortage),
+        cmocka_unit_test(test_growth),
     };
     return cmocka_run_group_tests(tests, make_list, NULL);
 }

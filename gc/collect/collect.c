@@ -265,6 +265,11 @@ static void collect_count(struct collector *collector,
 // The cycle itself, with the registers of the program in memory.
 static void collect_run(struct collector *collector,
                         enum collect_reason reason) {
+    if (!stack_is_whole(collector->hot_end, collector->mutator->cold_end)) {
+        check_stop("a collection was due on a stack that is not the thread's "
+                   "own (a fiber's, a signal handler's); this version of Loam "
+                   "cannot scan it");
+    }
     uint64_t stopped_ns = clock_now_ns();
     struct collect_report report = {
         .number = collector->figures.cycles + 1,

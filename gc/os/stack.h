@@ -52,6 +52,10 @@ void stack_spill(void (*body)(const void *hot_end, void *data), void *data);
 #define STACK_CLEAR_BYTES ((size_t)8 * 1024)
 void stack_clear_below(void);
 
+// Whether [hot_end, cold_end) can be a part of one stack: not if hot_end lies
+// beyond cold_end, or further from it than a stack of this process may reach.
+bool stack_is_whole(const void *hot_end, const void *cold_end);
+
 // The far end of the main thread's stack: all its frames lie below.  NULL when
 // unknown.
 const void *stack_cold_end(void);

@@ -12,6 +12,7 @@
 #include <pthread.h>
 #include <string.h>
 #include <sys/auxv.h>
+#include <sys/resource.h>
 
 // gcc may learn which registers a function leaves alone and let its callers
 // keep values there.  Nothing may be learnt about the two frames below.
@@ -85,6 +86,20 @@ static bool stack_holds(const void *cold_end, const void *here) {
         }
     }
     return (uintptr_t)here < (uintptr_t)cold_end;
+}
+
+bool stack_is_whole(const void *hot_end, const void *cold_end) {
+    uintptr_t hot = (uintptr_t)hot_end;
+    uintptr_t cold = (uintptr_t)cold_end;
+    if (hot > cold) {
+        return false;
+    }
+    int saved = error_save();
+    struct rlimit limit;
+    bool known = getrlimit(RLIMIT_STACK, &limit) == 0;
+    error_restore(saved); // K4
+    return !known || limit.rlim_cur == RLIM_INFINITY ||
+           cold - hot <= limit.rlim_cur;
 }
 
 const void *stack_own_cold_end(void) {

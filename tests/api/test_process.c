@@ -14,6 +14,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/wait.h>
+#include <ucontext.h>
 #include <unistd.h>
 
 #include "loam.h"
@@ -231,6 +232,31 @@ static void test_second_thread(void **state) {
     expect_refusal(churns_beside_one);
 }
 
+// A collection begun on another stack would read what lies between the two.
+static void collect_there(void) {
+    loam_collect();
+}
+
+static int collects_on_a_fiber(void *data) {
+    (void)data;
+    static ucontext_t back, fiber;
+    static char stack[256 * 1024];
+    (void)!loam_alloc(100);
+    if (getcontext(&fiber) != 0) {
+        return 1;
+    }
+    fiber.uc_stack.ss_sp = stack;
+    fiber.uc_stack.ss_size = sizeof stack;
+    fiber.uc_link = &back;
+    makecontext(&fiber, collect_there, 0);
+    return swapcontext(&back, &fiber) == 0 ? 0 : 1;
+}
+
+static void test_foreign_stack(void **state) {
+    (void)state;
+    expect_refusal(collects_on_a_fiber);
+}
+
 static void *nothing_there(void *data) {
     return data;
 }
@@ -338,6 +364,7 @@ int main(void) {
         cmocka_unit_test(test_fork),
         cmocka_unit_test(test_fork_of_fork),
         cmocka_unit_test(test_second_thread),
+        cmocka_unit_test(test_foreign_stack),
         cmocka_unit_test(test_thread_that_left),
         cmocka_unit_test(test_key),
         cmocka_unit_test(test_longjmp),

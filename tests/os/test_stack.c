@@ -17,6 +17,8 @@
 
 #include <cmocka.h>
 
+#include <sys/resource.h>
+
 #include "base/defs.h"
 
 typedef void stack_body(const void *hot_end, void *data);
@@ -203,8 +205,26 @@ static void test_errno(void **state) {
     assert_true(STACK_SLOP_BYTES == 1 || STACK_SLOP_BYTES == 64);
 }
 
+// K3: the two ends of one stack, and pairs that are none.
+static void test_whole(void **state) {
+    (void)state;
+    uintptr_t cold = (uintptr_t)stack_own_cold_end();
+    int here;
+    assert_true(stack_is_whole(&here, (const void *)cold));
+    assert_false(stack_is_whole((const void *)cold, &here));
+    struct rlimit limit;
+    assert_int_equal(getrlimit(RLIMIT_STACK, &limit), 0);
+    if (limit.rlim_cur < cold) {
+        uintptr_t far = cold - (uintptr_t)limit.rlim_cur;
+        assert_true(stack_is_whole((const void *)far, (const void *)cold));
+        assert_false(
+            stack_is_whole((const void *)(far - 1), (const void *)cold));
+    }
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_whole),
         cmocka_unit_test(test_every_register),
         cmocka_unit_test(test_blind_spill_is_noticed),
         cmocka_unit_test(test_main_stack),

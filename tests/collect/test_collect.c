@@ -41,7 +41,7 @@ static bool cycle(void) {
     return collect_cycle(&collector, COLLECT_ASKED);
 }
 
-static bool is_object(uintptr_t hidden) {
+static NOT_INLINED bool is_object(uintptr_t hidden) {
     struct place place;
     void *start = blockmap_object(~hidden, &place);
     return start != NULL && (uintptr_t)start == ~hidden;
@@ -76,7 +76,7 @@ static NOT_INLINED void *make_list(size_t length, uintptr_t *hidden) {
 }
 
 // C1: in use, unchanged, and where it was.
-static void check_list(void *list, size_t length) {
+static NOT_INLINED void check_list(void *list, size_t length) {
     void **node = list;
     for (size_t i = length; i-- > 0; node = node[0]) {
         assert_true(is_object(HIDE(node)));
@@ -90,7 +90,7 @@ static void check_list(void *list, size_t length) {
 static uintptr_t hidden[LENGTH];
 
 // C2: all but what some forgotten word may still hold.
-static void check_gone(void) {
+static NOT_INLINED void check_gone(void) {
     size_t left = 0;
     for (size_t i = 0; i < LENGTH; i++) {
         left += is_object(hidden[i]);
@@ -122,6 +122,12 @@ static const struct scanner scanner = {(void (*)(void))scan, NULL};
 
 static NOT_INLINED void **away(void) {
     return REVEAL(away_hidden);
+}
+
+// Into the page, or nowhere: the caller never holds the list.
+static NOT_INLINED void put_away(size_t length, bool keep) {
+    void *list = make_list(length, hidden);
+    *away() = keep ? list : NULL;
 }
 
 static void test_global(void **state) {
@@ -163,7 +169,7 @@ static void test_added(void **state) {
     (void)state;
     struct extent extent = {(uintptr_t)away(), (uintptr_t)(away() + 1)};
     bool removed;
-    *away() = make_list(LENGTH, hidden);
+    put_away(LENGTH, true);
     assert_true(ranges_add(&collector.roots.added, extent));
     assert_true(cycle());
     check_list(*away(), LENGTH); // C1
@@ -175,7 +181,7 @@ static void test_added(void **state) {
 // C3, too: a cycle that a scanner asks for does not begin.
 static void test_scanner(void **state) {
     (void)state;
-    *away() = make_list(LENGTH, hidden);
+    put_away(LENGTH, true);
     assert_true(ranges_add_scanner(&collector.roots.scanners, scanner));
     uint64_t before = collector.figures.cycles;
     scans = 0;
@@ -189,23 +195,35 @@ static void test_scanner(void **state) {
     check_gone();
 }
 
+static NOT_INLINED uintptr_t make_pinned(size_t bytes) {
+    void *pin = ground_make(&ground, bytes, KIND_PINNED, 0);
+    assert_non_null(pin);
+    return HIDE(pin);
+}
+
+static NOT_INLINED void set_last(uintptr_t pin, size_t bytes, bool list) {
+    void **words = REVEAL(pin);
+    words[bytes / sizeof *words - 1] = list ? make_list(LENGTH, hidden) : NULL;
+}
+
+static NOT_INLINED void check_last(uintptr_t pin, size_t bytes) {
+    void **words = REVEAL(pin);
+    check_list(words[bytes / sizeof *words - 1], LENGTH); // C1
+}
+
 static void test_pinned(void **state) {
     (void)state;
     static const size_t sizes[] = {16, 50000, 300 * KiB};
     for (size_t i = 0; i < 3; i++) {
-        void **pin = (void **)ground_make(&ground, sizes[i], KIND_PINNED, 0);
-        assert_non_null(pin);
-        size_t last = sizes[i] / sizeof *pin - 1;
-        uintptr_t where = HIDE(pin);
-        pin[last] = make_list(LENGTH, hidden);
-        pin = NULL;
+        uintptr_t pin = make_pinned(sizes[i]);
+        set_last(pin, sizes[i], true);
         assert_true(cycle());
-        assert_true(is_object(where));
-        check_list(((void **)REVEAL(where))[last], LENGTH); // C1
-        ((void **)REVEAL(where))[last] = NULL;
+        assert_true(is_object(pin));
+        check_last(pin, sizes[i]);
+        set_last(pin, sizes[i], false);
         assert_true(cycle());
         check_gone();
-        assert_true(is_object(where)); // it stays, kept by nobody
+        assert_true(is_object(pin)); // it stays, kept by nobody
     }
 }
 
@@ -287,10 +305,18 @@ static void test_neighbours(void **state) {
 }
 
 // The end of a large base-only object is no pointer to it.
+static NOT_INLINED uintptr_t make_base_only(void) {
+    return HIDE(ground_make(&ground, 512 * KiB, KIND_BASE_ONLY, 0));
+}
+
+static NOT_INLINED void *end_of(uintptr_t object) {
+    return (char *)REVEAL(object) + 512 * KiB;
+}
+
 static void test_base_only_end(void **state) {
     (void)state;
-    uintptr_t object = HIDE(ground_make(&ground, 512 * KiB, KIND_BASE_ONLY, 0));
-    void *volatile end = (char *)REVEAL(object) + 512 * KiB;
+    uintptr_t object = make_base_only();
+    void *volatile end = end_of(object);
     assert_true(cycle());
     assert_false(is_object(object));
     assert_int_equal(told.neighbour_objects, 0);
@@ -322,8 +348,9 @@ static int child_starved(void *data) {
 static void test_starved(void **state) {
     (void)state;
     global = make_list(LENGTH, hidden);
-    (void)make_list(LENGTH, hidden);
+    put_away(LENGTH, false);
     static struct child child;
+    scrub_stack(); // or the frames of the fork show what lay there
     child_fork(&child, child_starved, NULL);
     child_show(&child);
     assert_int_equal(child.status, 0); // C4
@@ -436,7 +463,8 @@ static int child_missed(void *data) {
     if (!ranges_add_scanner(&collector.roots.scanners, item)) {
         return 1;
     }
-    *away() = make_list(3, hidden);
+    put_away(3, true);
+    scrub_stack();
     cycle();
     return 0;
 }

@@ -52,14 +52,14 @@ static int run_child(void) {
     uint64_t seed = gen_seed("every allocation");
     size_t programs = is_long ? 100 : SCALED(4, 1);
     for (uint64_t i = 0; i < programs; i++) {
-        run(seed + i, 300, 400, SCALED(4000, 2000));
-        run(seed + i, 300, 30000, SCALED(3000, 1000));
-        run(seed + i, 100, 1000000, SCALED(600, 200));
+        run(seed + i, 300, 400, SCALED(4000, 1000));
+        run(seed + i, 300, 30000, SCALED(3000, 600));
+        run(seed + i, 100, 1000000, SCALED(600, 100));
     }
     struct loam_stats stats;
     loam_stats(&stats, sizeof stats);
     printf("%llu collections\n", (unsigned long long)stats.collections);
-    return stats.collections > 1000 ? 0 : 1;
+    return stats.collections > 200 ? 0 : 1;
 }
 
 // A tree in the making: each new node is only in a register for a while.

@@ -96,12 +96,15 @@ static char *join(const char *a, const char *b) {
 }
 
 static int grow_child(void) {
-    const struct node *root = grow(10, 1);
+    const size_t depth = SCALED(10, 7);
+    const size_t joins = SCALED(500, 100);
+    const struct node *root = grow(depth, 1);
     char *text = loam_strdup("");
-    for (size_t i = 0; i < 500; i++) {
+    for (size_t i = 0; i < joins; i++) {
         text = join(text, "abc");
     }
-    return count(root, 1) == 2047 && strlen(text) == 1500 ? 0 : 1;
+    bool whole = count(root, 1) == ((size_t)2 << depth) - 1;
+    return whole && strlen(text) == 3 * joins ? 0 : 1;
 }
 
 // --- In the parent -----------------------------------------------------

@@ -13,8 +13,9 @@
  * Conventions of this header
  *   Memory      What a function returns belongs to the collector.  It stays
  *               while any word in a scanned place points to its first byte or
- *               into it.  Scanned places: stacks, registers, global and thread
- *               -local variables, scanned objects, ranges the program adds.
+ *               into it.  Scanned places: stacks, registers, variables (global,
+ *               static, thread-local), scanned objects, ranges the program
+ *               adds.
  *   Alignment   Every object is aligned to 16 bytes.
  *   Sizes       Bytes, unless the name says otherwise.
  *   Shortage    Allocation returns NULL and sets errno to ENOMEM; nothing

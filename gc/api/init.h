@@ -1,9 +1,9 @@
 // init — the house, built from the ground up, and its one state.
 //
 // Everything that the process has once stands here: the default heap, its
-// collector, the options, the hooks, and for each thread the pointer to its
-// mutator.  The first allocation builds it (init_mutator is NULL until then);
-// nothing is built before, no constructor runs.
+// collector, the options, the shortage hook, and for each thread the pointer to
+// its mutator.  The first allocation builds it (init_mutator is NULL until
+// then); nothing is built before, no constructor runs.
 //
 // Invariants
 //   I1  once     init_ready builds at most once; a failure is final and said

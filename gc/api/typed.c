@@ -3,7 +3,7 @@
 // The functions of loam/typed.h.  A struct loam_layout is a struct layout: the
 // program sees only its address.
 //
-// Design, alternatives and measurements: docs/design/api/typed.md
+// Design, alternatives and measurements: docs/design/api/index.md
 
 #include "loam/typed.h"
 

@@ -1,6 +1,6 @@
 // block — equal cells in a row, and the two bits that say what they are.
 //
-// A block (or a span of up to 16 blocks that act as one, or a run that holds
+// A block (or a span of up to 7 blocks that act as one, or a run that holds
 // one large object) is cut into cells of its class.  Of each cell two bits are
 // kept, interleaved word by word so that one cache line answers both:
 //

@@ -11,8 +11,9 @@
 // A hole is taken in slices of a few KiB that are zeroed just before use, so
 // that the zeroing and the first use of a cell meet in the L1 cache.
 //
-// Cells freed by hand go on a small stack and are handed out again first: what
-// was just freed is what the processor still has at hand.
+// Cells freed by hand go on a small stack and are handed out again before
+// another hole is taken: what was just freed is what the processor still has at
+// hand.
 //
 // Invariants
 //   C1  tail     [bump, limit) is a whole number of cells of the current block

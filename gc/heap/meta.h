@@ -13,7 +13,8 @@
 //   M1  zero      a piece is zero when it is handed out
 //   M2  apart     pieces in use never overlap, and are aligned to 16 bytes
 //   M3  shortage  a refused mapping is NULL; pieces in use are untouched
-//   M4  account   meta_bytes() is what is mapped, in use or waiting
+//   M4  account   meta_bytes() is what is mapped, in use or waiting, and what
+//                 others have counted
 //
 // Guarded by the heap lock, which the one mutator of this version needs not
 // take.

@@ -8,7 +8,7 @@
 //     bytes   16  32  48 .. 128 | 144 .. 256 | 288 .. 512 | ... | 144K .. 256K
 //
 // Classes up to 56 (8 KiB) live in blocks of 64 KiB; the rest in spans of 1 to
-// 16 blocks, as many as leave little of the span over.  Three class numbers are
+// 7 blocks, as few as leave little of the span over.  Three class numbers are
 // no sizes: a block may be free, the head of a run (one large object), or a
 // later block of a run.  They have no cells, so that the general arithmetic
 // below turns every word that points there away without a special case.

@@ -35,7 +35,7 @@ struct ranges {
 
 // A function of the program, and what it is given.
 struct scanner {
-    void (*function)(void); // of a type that only api/ knows
+    void (*function)(void); // of a type that loam.h gives it
     void *data;
 };
 

@@ -27,7 +27,7 @@ enum root_kind { ROOT_STACK, ROOT_STATIC, ROOT_ADDED };
 
 struct roots {
     struct ranges added, excluded;
-    struct scanners scanners; // called by api/, which knows their type
+    struct scanners scanners; // called by collect/, which knows their type
 };
 
 // Is given words [start, end), both aligned.

@@ -19,7 +19,6 @@
 #include "heap/cache.h"
 #include "heap/heap.h"
 #include "heap/meta.h"
-#include "heap/sizeclass.h"
 #include "os/error.h"
 #include "roots/mutator.h"
 #include "roots/ranges.h"
@@ -38,17 +37,10 @@ const char *loam_version(void) {
 
 // The fast path, or the ladder.  The caller passes a constant kind.
 static ALWAYS_INLINE void *loam_get(size_t bytes, enum kind kind) {
-    struct mutator *mutator = init_mutator;
     size_t wanted = bytes + (bytes == 0);
-    if (LIKELY(mutator != NULL && wanted <= CELL_BYTES_MAX)) {
-        struct cache *cache = &mutator->home.caches[kind][sizeclass_of(wanted)];
-        void *cell = cache_take_for(cache, wanted);
-        if (UNLIKELY(cell == NULL && !mutator->single)) {
-            cell = cache_pop(cache, &init_state.heap);
-        }
-        if (LIKELY(cell != NULL)) {
-            return cell;
-        }
+    void *cell = object_take(wanted, kind);
+    if (LIKELY(cell != NULL)) {
+        return cell;
     }
     return object_make(wanted, (struct order){.kind = kind});
 }

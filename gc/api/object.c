@@ -107,6 +107,11 @@ static void *object_serve(struct object_request *request) {
 }
 
 void *object_make(size_t bytes, struct order order) {
+    void *cell =
+        order.kind != KIND_DESCRIBED ? object_take(bytes, order.kind) : NULL;
+    if (LIKELY(cell != NULL)) {
+        return cell;
+    }
     struct object_request request = {bytes, 1, order, NULL, NULL};
     return object_serve(&request);
 }

@@ -18,8 +18,27 @@
 #ifndef API_OBJECT_H
 #define API_OBJECT_H
 
+#include "api/init.h"
 #include "base/defs.h"
+#include "heap/cache.h"
 #include "heap/heap.h"
+#include "heap/sizeclass.h"
+#include "roots/mutator.h"
+
+// The fast path: a cell for `bytes` > 0 bytes of a kind that has no layout, if
+// the cache has one at hand; else NULL.
+static ALWAYS_INLINE void *object_take(size_t bytes, unsigned kind) {
+    struct mutator *mutator = init_mutator;
+    if (UNLIKELY(mutator == NULL || bytes > CELL_BYTES_MAX)) {
+        return NULL;
+    }
+    struct cache *cache = &mutator->home.caches[kind][sizeclass_of(bytes)];
+    void *cell = cache_take_for(cache, bytes);
+    if (UNLIKELY(cell == NULL && !mutator->single)) {
+        cell = cache_pop(cache, &init_state.heap);
+    }
+    return cell;
+}
 
 // An object of `bytes` > 0 bytes, of the kind and layout of `order` (its class
 // is not read); NULL with errno when memory is short or the size absurd.

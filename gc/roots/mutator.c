@@ -42,15 +42,11 @@ static struct cache *mutator_new_cache(struct cacheset *set,
     return cache;
 }
 
-struct cache *mutator_get_cache(struct mutator *mutator, size_t heap,
+struct cache *mutator_add_cache(struct mutator *mutator, size_t heap,
                                 struct order order) {
-    struct cache *cache = mutator_find_cache(mutator, heap, order);
-    if (cache != NULL) {
-        return cache;
-    }
     struct cacheset *set = mutator->sets[heap];
     ASSERT(set != NULL);
-    cache = mutator_new_cache(set, order);
+    struct cache *cache = mutator_new_cache(set, order);
     if (cache != NULL) {
         cache_init(cache, order, mutator->id, mutator->single);
         cache->next = set->used; // U1

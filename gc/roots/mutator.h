@@ -43,11 +43,6 @@ struct mutator {
 MUST_USE struct mutator *mutator_make(uint32_t id, const void *cold_end,
                                       bool single);
 
-// The cache for an order, ready for use; NULL when memory is short, which can
-// happen only for a described order.
-struct cache *mutator_get_cache(struct mutator *mutator, size_t heap,
-                                struct order order);
-
 // The cache of a described order, or NULL.
 struct cache *mutator_find_described(const struct cacheset *set,
                                      struct order order);
@@ -64,6 +59,18 @@ mutator_find_cache(struct mutator *mutator, size_t heap, struct order order) {
     }
     struct cache *cache = &set->caches[order.kind][order.cls];
     return cache->bytes == 0 ? NULL : cache;
+}
+
+// Readies a cache that the mutator has not used yet; NULL when memory is short,
+// which can happen only for a described order.
+struct cache *mutator_add_cache(struct mutator *mutator, size_t heap,
+                                struct order order);
+
+// The cache for an order, ready for use; NULL as above.
+static inline struct cache *mutator_get_cache(struct mutator *mutator,
+                                              size_t heap, struct order order) {
+    struct cache *cache = mutator_find_cache(mutator, heap, order);
+    return cache != NULL ? cache : mutator_add_cache(mutator, heap, order);
 }
 
 // Calls visit for each cache in use, of all heaps.

@@ -5,7 +5,7 @@
 // is here in full: a class from the size, a cache from the class, a cell from
 // the cache.
 //
-// Design, alternatives and measurements: docs/design/api/loam.md
+// Design, alternatives and measurements: docs/design/api/index.md
 
 #include "loam.h"
 

@@ -2,8 +2,8 @@
 //
 // The functions of loam.h.  Each checks what the program handed in, finds the
 // mutator, and calls the floor that does the work.  The fast path of allocation
-// is here in full: a class from the size, a cache from the class, a cell from
-// the cache.
+// is compiled into each of them (object_take): a class from the size, a cache
+// from the class, a cell from the cache.
 //
 // Design, alternatives and measurements: docs/design/api/index.md
 

@@ -1,8 +1,8 @@
 // object — an object from the door's side: made, found, resized, freed.
 //
-// The slow half of allocation, and everything that begins with a pointer the
-// program hands in.  Such a pointer may be anything; object_find and
-// object_is_start are where it is doubted.
+// Allocation, its fast path inline and the rest behind one call, and everything
+// that begins with a pointer the program hands in.  Such a pointer may be
+// anything; object_find and object_is_start are where it is doubted.
 //
 // Invariants
 //   O1  exact   object_find is true exactly for words inside an object that was

@@ -1,6 +1,8 @@
 // ulimit -v: the address space is short.  The program starts itself again,
 // limits itself before the collector starts, and works: a smaller range, NULL
 // where there is no more, and nothing lost.
+//
+// seconds: 240
 
 #include <setjmp.h>
 #include <stdarg.h>
@@ -74,10 +76,11 @@ static int run_child(size_t limit) {
     }
     run_random(4711);
     for (size_t round = 0; round < 4; round++) {
-        size_t count = fill(2000, 2 * limit);
+        size_t bytes = limit / 20000;
+        size_t count = fill(bytes, 2 * limit);
         // Not all of the space can be heap; a fifth of it must.
-        if (count * 2000 < limit / 5 || count * 2000 > limit) {
-            fprintf(stderr, "%zu MiB of %zu\n", count * 2000 / MIB,
+        if (count * bytes < limit / 5 || count * bytes > limit) {
+            fprintf(stderr, "%zu MiB of %zu\n", count * bytes / MIB,
                     limit / MIB);
             return 4;
         }

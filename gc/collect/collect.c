@@ -241,8 +241,7 @@ static void collect_pace(struct collector *collector, uint64_t stopped_ns,
         // is likely to want as many again at once.
         .block_bytes = report->census.block_bytes,
         .other_bytes = report->root_bytes,
-        .allocated_bytes = (size_t)(collector->heap->allocated_bytes -
-                                    collector->allocated_then),
+        .allocated_bytes = report->allocated_bytes,
         .mutator_ns = stopped_ns - collector->resumed_ns,
         .mark_ns = report->mark_ns,
     };
@@ -275,6 +274,8 @@ static void collect_run(struct collector *collector,
         .number = collector->figures.cycles + 1,
         .reason = reason,
         .used_bytes = collector->heap->used_bytes,
+        .allocated_bytes = (size_t)(collector->heap->allocated_bytes -
+                                    collector->allocated_then),
     };
     struct collect_walk walk = {collector, NULL, &report};
     collect_stopped(&walk);

@@ -58,6 +58,7 @@ struct collect_report {
     enum collect_reason reason;
     struct census census;     // what the flip found
     size_t used_bytes;        // in objects when it began
+    size_t allocated_bytes;   // since the cycle before, tails and all
     size_t heap_bytes;        // committed after it
     size_t root_bytes;        // scanned outside the heap
     size_t scanned_bytes;     // read in objects

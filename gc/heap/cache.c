@@ -177,13 +177,13 @@ void cache_tail_out(struct cache *cache) {
     cache->mine = (struct shelf_ends){BLOCK_NONE, BLOCK_NONE};
 }
 
-// What is left of the tail was counted as in use: it goes with the block, as
-// found dead.
+// What is left of the tail was counted when it was taken, and goes with the
+// block: it was never allocated.
 static void cache_give_back(struct cache *cache, struct heap *heap) {
     uint32_t block = cache->block;
     size_t bytes = cache->held == 0 ? 0 : cache->limit - cache->held;
     heap->used_bytes -= bytes;
-    heap->collected_bytes += bytes;
+    heap->allocated_bytes -= bytes;
     block_get(block)->flags &= (uint8_t)~BLOCK_CURRENT;
     cache->block = BLOCK_NONE;
     cache->bump = cache->limit = cache->held = 0;

@@ -359,6 +359,15 @@ static void test_starved(void **state) {
 
 // --- What it says ----------------------------------------------------------
 
+static size_t tail_bytes(void) {
+    size_t tails = 0;
+    struct cache *cache = ground.mutator->home.used;
+    for (; cache != NULL; cache = cache->next) {
+        tails += cache_tail_bytes(cache);
+    }
+    return tails;
+}
+
 static uint64_t monotone[5];
 
 static void check_monotone(void) {
@@ -395,12 +404,8 @@ static void test_figures(void **state) {
                 live_bytes += place.bytes;
             }
         }
-        size_t tails = 0;
+        size_t tails = tail_bytes();
         size_t used = ground.heap.used_bytes;
-        struct cache *cache = ground.mutator->home.used;
-        for (; cache != NULL; cache = cache->next) {
-            tails += cache_tail_bytes(cache);
-        }
         uint64_t number = told.number;
         size_t rung = told_count;
         enum collect_reason reason = round % COLLECT_REASONS;
@@ -424,6 +429,25 @@ static void test_figures(void **state) {
         assert_memory_equal(&told, &collector.figures.last, sizeof told);
     }
     memset(held, 0, sizeof held);
+}
+
+static NOT_INLINED void make_one(size_t bytes) {
+    assert_non_null(ground_make(&ground, bytes, KIND_LEAF, 0));
+}
+
+// Tails are no objects, neither allocated nor collected, though a cycle takes
+// the block of one that holds nothing else.
+static void test_tails(void **state) {
+    (void)state;
+    for (size_t bytes = 2560; bytes <= 4096; bytes += 512) {
+        uint64_t allocated = ground.heap.allocated_bytes - tail_bytes();
+        uint64_t collected = ground.heap.collected_bytes;
+        make_one(bytes);
+        assert_true(cycle());
+        assert_int_equal(ground.heap.allocated_bytes - tail_bytes(),
+                         allocated + bytes);
+        assert_int_equal(ground.heap.collected_bytes, collected + bytes);
+    }
 }
 
 // The walks at the borders of a cycle are done where they are asked for.
@@ -518,7 +542,8 @@ int main(void) {
         TEST(test_added),    TEST(test_scanner),    TEST(test_pinned),
         TEST(test_excluded), TEST(test_neighbours), TEST(test_base_only_end),
         TEST(test_starved),  TEST(test_figures),    TEST(test_verify),
-        TEST(test_audit),    TEST(test_trim),
+        TEST(test_tails),    TEST(test_tails),      TEST(test_audit),
+        TEST(test_trim),
     };
     const void *cold_end = stack_own_cold_end();
     void *page = malloc(4096);

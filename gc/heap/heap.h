@@ -40,7 +40,7 @@ struct heap {
     struct region region;
     struct shelf shelves[KIND_COUNT][CLASS_LAST + 1];
     struct table described;   // layout and class → struct shelf
-    uint64_t allocated_bytes; // in cells and runs, tails included, for ever
+    uint64_t allocated_bytes; // in cells and runs, and in tails while they last
     uint64_t freed_bytes;     // by hand
     uint64_t collected_bytes; // by flips
     size_t used_bytes;        // E1

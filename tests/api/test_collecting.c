@@ -145,6 +145,38 @@ static void test_rings(void **state) {
     assert_true(live_objects() <= before + 40);
 }
 
+// Phases that each keep 4 MB alive in objects of another size: what the one
+// leaves behind is the next one's, or the heap would grow phase by phase.
+static void **held;
+
+NOT_INLINED static void run_phase(size_t bytes, bool leaf) {
+    size_t count = 4000000 / bytes + 1;
+    held = loam_alloc(count * sizeof *held);
+    for (size_t round = 0; round < 5; round++) {
+        for (size_t i = 0; i < count; i++) {
+            held[i] = leaf ? loam_alloc_leaf(bytes) : loam_alloc(bytes);
+            memset(held[i], 0, bytes);
+        }
+    }
+    held = NULL;
+}
+
+static void test_phases(void **state) {
+    (void)state;
+    struct loam_stats stats = {0};
+    uint64_t early = 0;
+    uint64_t most = 0;
+    for (size_t phase = 0; phase < 60; phase++) {
+        size_t step = phase * 37 % 60; // up and down through all sizes
+        run_phase((size_t)16 << step / 4 | (step % 4) << step / 5,
+                  phase % 3 == 1);
+        loam_stats(&stats, sizeof stats);
+        early = phase == 5 ? stats.heap_bytes : early;
+        most = stats.heap_bytes > most ? stats.heap_bytes : most;
+    }
+    assert_true(most <= 2 * early + ((uint64_t)16 << 20));
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_is_synchronous),
@@ -153,6 +185,7 @@ int main(void) {
         cmocka_unit_test(test_enable_too_many),
         cmocka_unit_test(test_chain),
         cmocka_unit_test(test_rings),
+        cmocka_unit_test(test_phases),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -233,6 +233,38 @@ static void test_hook_raises(void **state) {
     assert_non_null(loam_alloc(20 * MIB));
 }
 
+// A hook that allocates and collects itself, and meets the shortage it is there
+// for, is not called from within itself.
+struct busy {
+    size_t calls, depth, deepest;
+};
+
+static bool help_busily(size_t bytes, void *data) {
+    struct busy *busy = data;
+    busy->calls++;
+    busy->depth++;
+    busy->deepest = busy->depth > busy->deepest ? busy->depth : busy->deepest;
+    (void)!loam_alloc(bytes);
+    (void)loam_collect();
+    struct link *next = chain ? chain->next : NULL;
+    loam_free(chain);
+    chain = next;
+    (void)!loam_alloc_leaf(16);
+    busy->depth--;
+    return busy->calls < 50;
+}
+
+static void test_busy_hook(void **state) {
+    (void)state;
+    struct busy busy = {0};
+    assert_true(loam_set_limit(12 * MIB));
+    loam_set_shortage_hook(help_busily, &busy);
+    fill(5000, 12 * MIB);
+    assert_int_equal(busy.calls, 50);
+    assert_int_equal(busy.deepest, 1);
+    check_chain();
+}
+
 // The hook is not asked in vain: absurd sizes fail without it or with it.
 static void test_hook_and_absurd(void **state) {
     (void)state;
@@ -330,6 +362,7 @@ int main(void) {
         LIMITED(test_disabled),
         LIMITED(test_hook),
         LIMITED(test_hook_raises),
+        LIMITED(test_busy_hook),
         LIMITED(test_hook_and_absurd),
         LIMITED(test_all_fail_softly),
         LIMITED(test_random_sizes),

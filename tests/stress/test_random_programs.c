@@ -19,6 +19,7 @@
 #include <string.h>
 
 #include "loam.h"
+#include "support/child.h"
 #include "support/churn.h"
 #include "support/scrub.h"
 
@@ -109,13 +110,49 @@ static void test_many_nodes(void **state) {
         &(struct shape){"many nodes", 30000, 500, 60 << 20, 60000, 1, false});
 }
 
+// A child that is forked anywhere goes on by itself, and so does the parent.
+static int run_forked(void *data) {
+    struct churn *c = data;
+    churn_run(c, 1500);
+    return c->refused ? 1 : 0;
+}
+
+NOT_INLINED static void run_and_fork(uint64_t number) {
+    static struct child child;
+    struct oracle o;
+    struct churn c;
+    void *stack_slots[SLOTS];
+    oracle_init(&o, &subject_loam, 2000, 2 * SLOTS, number);
+    oracle_add_slots(&o, global_slots, SLOTS);
+    oracle_add_slots(&o, stack_slots, SLOTS);
+    churn_init(&c, &o, number);
+    c.bytes_max = 100000;
+    c.total_max = 16 << 20;
+    for (size_t round = 0; round < 10; round++) {
+        churn_run(&c, 300 + number % 97);
+        child_fork(&child, run_forked, &c);
+        if (child.status || child.count) {
+            child_show(&child);
+        }
+        assert_int_equal(child.status, 0);
+    }
+    oracle_fini(&o);
+}
+
+static void test_forks(void **state) {
+    (void)state;
+    for (uint64_t i = 0; i < SCALED(8, 2); i++) {
+        run_and_fork(seed + i);
+    }
+}
+
 int main(int argc, char **argv) {
     is_long = argc > 1 && strcmp(argv[1], "long") == 0;
     seed = gen_seed("random programs");
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_small_objects), cmocka_unit_test(test_all_sizes),
         cmocka_unit_test(test_large_objects), cmocka_unit_test(test_limits),
-        cmocka_unit_test(test_many_nodes),
+        cmocka_unit_test(test_many_nodes),    cmocka_unit_test(test_forks),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

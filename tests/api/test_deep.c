@@ -159,9 +159,9 @@ static void test_tree(void **state) {
     assert_true(live_objects() <= before + 20);
 }
 
-// A list each of whose nodes fans out into an array of lists.  The way on stands
-// at both ends of a fan: in whichever order a marker takes the words, it goes
-// deeper with a fan still to be read, until its bounded stack is full.
+// A list each of whose nodes fans out into an array of lists.   The way on
+// stands at both ends of a fan: in whichever order a marker takes the words,
+// it goes deeper with a fan still to be read, until its bounded stack is full.
 NOT_INLINED static void grow_fans(size_t fans, size_t width, struct gen *g) {
     struct node ***spine = NULL;
     for (size_t i = 0; i < fans; i++) {

@@ -9,7 +9,9 @@
 //               handed out and neither freed nor found dead: cells of a tail
 //               are none
 //   O2  kept    object_resize keeps kind, layout and the bytes up to the
-//               smaller size; bytes added to a zeroed kind are zero
+//               smaller size; bytes added to a zeroed kind are zero; only an
+//               array of elements that are no number of words is scanned
+//               instead of described
 //   O3  refused a refusal leaves the object as it was and sets errno to ENOMEM
 //
 // Called by the mutator.

@@ -236,7 +236,6 @@ static void collect_pace(struct collector *collector, uint64_t stopped_ns,
                          const struct collect_report *report) {
     struct pacer_cycle cycle = {
         .live_bytes = report->census.live_bytes,
-        .used_bytes = report->used_bytes,
         // With the blocks that empty caches gave back at the end: the program
         // is likely to want as many again at once.
         .block_bytes = report->census.block_bytes,

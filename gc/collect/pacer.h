@@ -58,7 +58,6 @@ struct pacer {
 // What a cycle found and what it took.
 struct pacer_cycle {
     size_t live_bytes;      // in objects that survived
-    size_t used_bytes;      // in objects when it began
     size_t block_bytes;     // in blocks and runs after it
     size_t other_bytes;     // scanned outside the heap
     size_t allocated_bytes; // since the cycle before

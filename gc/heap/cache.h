@@ -41,16 +41,16 @@
 struct cache {
     uintptr_t bump;         // next cell to hand out; mutator
     uintptr_t limit;        // end of the tail; mutator
-    uintptr_t held;         // bump while the tail is out, else 0; conductor
     uint32_t bytes;         // of a cell; constant once in use
+    bool exact;             // a cell was asked for to its last byte since the
+                            // block was told (B12 of heap/block.h); mutator
     uint32_t block;         // current block or BLOCK_NONE; mutator
     uint32_t free_count;    // cells on the stack; mutator
     uint32_t owner;         // the mutator's id; constant once in use
+    uintptr_t held;         // bump while the tail is out, else 0; conductor
     struct order order;     // class, kind, layout; constant once in use
     struct shelf_ends mine; // see C6; mutator
     uint32_t slice_cells;   // most cells to take at once; mutator
-    bool exact;             // a cell was asked for to its last byte since the
-                            // block was told (B12 of heap/block.h); mutator
     struct cache *next;     // another cache in use of the same set
     uintptr_t free[CACHE_FREE_CELLS]; // the stack; mutator
 };

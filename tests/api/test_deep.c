@@ -159,7 +159,7 @@ static void test_tree(void **state) {
     assert_true(live_objects() <= before + 20);
 }
 
-// A list each of whose nodes fans out into an array of lists.   The way on
+// A list each of whose nodes fans out into an array of lists.  The way on
 // stands at both ends of a fan: in whichever order a marker takes the words,
 // it goes deeper with a fan still to be read, until its bounded stack is full.
 NOT_INLINED static void grow_fans(size_t fans, size_t width, struct gen *g) {

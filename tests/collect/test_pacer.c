@@ -39,7 +39,6 @@ static size_t any_size(struct gen *gen) {
 static struct pacer_cycle any_cycle(struct gen *gen) {
     return (struct pacer_cycle){
         .live_bytes = any_size(gen),
-        .used_bytes = any_size(gen),
         .block_bytes = any_size(gen),
         .other_bytes = any_size(gen),
         .allocated_bytes = any_size(gen),
@@ -173,7 +172,6 @@ static struct play play_begin(uint32_t percent) {
 static void play_collect(struct play *play) {
     struct pacer_cycle cycle = {
         .live_bytes = play->live_bytes,
-        .used_bytes = play->used_bytes,
         .other_bytes = 100 * KiB,
         .allocated_bytes = play->allocated_bytes,
         .mutator_ns = play->allocated_bytes / KiB * ALLOCATE_NS_PER_KIB,
@@ -322,10 +320,8 @@ static void test_holes(void **state) {
     size_t live = 100 * MiB, blocks = 300 * MiB, cycles = 0;
     for (size_t done = 0; done < 300 * MiB; done += 64 * KiB) {
         if (!pacer_may_grow(&pacer, blocks, 64 * KiB)) {
-            struct pacer_cycle cycle = {.live_bytes = live,
-                                        .used_bytes = live * 2,
-                                        .block_bytes = blocks,
-                                        .mark_ns = 1000000};
+            struct pacer_cycle cycle = {
+                .live_bytes = live, .block_bytes = blocks, .mark_ns = 1000000};
             pacer_finish(&pacer, &cycle);
             assert_true(pacer_may_grow(&pacer, blocks, 64 * KiB)); // P2
             cycles++;

@@ -136,7 +136,9 @@ static void test_zero_on_reuse(void **state) {
     for (size_t round = 0; round < 4; round++) {
         for (size_t i = 0; i < sizeof sizes / sizeof sizes[0]; i++) {
             fill_and_forget(sizes[i], round % 2);
-            scrub_collect();
+            if (round < 2) { // else what was freed is used again at once
+                scrub_collect();
+            }
             for (size_t k = 0; k < 100; k++) {
                 unsigned char *p = loam_alloc(sizes[i]);
                 assert_true(is_zero(p, loam_usable_size(p)));

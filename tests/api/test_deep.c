@@ -190,6 +190,7 @@ NOT_INLINED static void check_fans(size_t fans, size_t width) {
             const struct node *n = (const struct node *)(void *)spine[k];
             for (; n; n = n->left) {
                 assert_true(n->number == i * width + k);
+                assert_true(loam_is_heap(n)); // dead, it might read the same
             }
         }
         spine = (struct node ***)(void *)spine[0];

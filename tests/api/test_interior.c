@@ -194,6 +194,39 @@ static void test_exact_ends(void **state) {
     loam_keep(places);
 }
 
+// The same in cells that were freed by hand, amid objects none of which fills
+// its cell: what is known of a whole block is known too late here.
+NOT_INLINED static void plant_exact_again(void **places, size_t bytes) {
+    enum { BLOCKS = 3 };
+    size_t count = (size_t)BLOCKS * 65536 / bytes + COUNT;
+    char **slack = loam_alloc(count * sizeof *slack);
+    for (size_t i = 0; i < count; i++) {
+        slack[i] = loam_alloc_leaf(bytes - 1);
+    }
+    for (size_t i = 0; i < COUNT; i++) {
+        size_t middle = count / 3 + i / 2;
+        loam_free(slack[middle]);
+        slack[middle] = loam_alloc_leaf(bytes);
+        places[i] = slack[middle] + bytes;
+        hidden[i] = LOAM_HIDE(slack[middle]);
+        slack[middle] = loam_alloc_leaf(bytes - 1); // for the next to free
+    }
+}
+
+static void test_exact_in_freed_cells(void **state) {
+    (void)state;
+    void *places[COUNT];
+    for (size_t bytes = 16; bytes <= 1024;
+         bytes += bytes < 128 ? 16 : bytes / 8) {
+        loam_disable();
+        plant_exact_again(places, bytes);
+        loam_enable();
+        scrub_collect();
+        assert_int_equal(count_alive(), COUNT);
+    }
+    loam_keep(places);
+}
+
 #if defined(__aarch64__)
 
 // Compilers for this machine keep a pointer less a few elements: a stack word
@@ -307,6 +340,7 @@ int main(void) {
         cmocka_unit_test(test_from_pinned),
         cmocka_unit_test(test_end_from_stack),
         cmocka_unit_test(test_exact_ends),
+        cmocka_unit_test(test_exact_in_freed_cells),
 #if defined(__aarch64__)
         cmocka_unit_test(test_biased),
 #endif

@@ -213,6 +213,30 @@ NOT_INLINED static void plant_exact_again(void **places, size_t bytes) {
     }
 }
 
+// And where only one in a few cells is asked for to its end.
+NOT_INLINED static void plant_exact_rarely(void **places, size_t bytes) {
+    for (size_t i = 0; i < COUNT; i++) {
+        for (size_t k = 0; k < 1 + i % 7; k++) {
+            loam_keep(loam_alloc_leaf(bytes - 1));
+        }
+        char *p = loam_alloc_leaf(bytes);
+        places[i] = p + bytes;
+        hidden[i] = LOAM_HIDE(p);
+    }
+}
+
+static void test_exact_rarely(void **state) {
+    (void)state;
+    void *places[COUNT];
+    for (size_t bytes = 16; bytes <= 1024;
+         bytes += bytes < 128 ? 16 : bytes / 8) {
+        plant_exact_rarely(places, bytes);
+        scrub_collect();
+        assert_int_equal(count_alive(), COUNT);
+    }
+    loam_keep(places);
+}
+
 static void test_exact_in_freed_cells(void **state) {
     (void)state;
     void *places[COUNT];
@@ -333,6 +357,7 @@ static void test_any_value(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_exact_rarely), // before blocks are known
         cmocka_unit_test(test_from_global),
         cmocka_unit_test(test_from_stack),
         cmocka_unit_test(test_from_thread_local),

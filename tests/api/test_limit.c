@@ -143,6 +143,22 @@ static void test_below_use(void **state) {
     assert_true(fill(1000, 8 * MIB) > 1000);
 }
 
+// Limits that no heap can keep: said, and survived.
+static void test_absurd_limits(void **state) {
+    (void)state;
+    assert_true(loam_set_limit(16 * MIB));
+    fill(1000, 16 * MIB);
+    for (size_t limit = 1; limit < MIB; limit *= 16) {
+        assert_false(loam_set_limit(limit));
+        assert_null(loam_alloc(5 * MIB));
+        assert_null(loam_alloc_pinned(300000));
+        check_chain();
+    }
+    assert_true(loam_set_limit(SIZE_MAX));
+    assert_non_null(loam_alloc(5 * MIB));
+    check_chain();
+}
+
 // At the limit, and no collection allowed: NULL.
 static void test_disabled(void **state) {
     (void)state;
@@ -356,17 +372,12 @@ static void test_random_sizes(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        LIMITED(test_is_honoured),
-        LIMITED(test_free_makes_room),
-        LIMITED(test_below_use),
-        LIMITED(test_disabled),
-        LIMITED(test_hook),
-        LIMITED(test_hook_raises),
-        LIMITED(test_busy_hook),
-        LIMITED(test_hook_and_absurd),
-        LIMITED(test_all_fail_softly),
-        LIMITED(test_random_sizes),
-        LIMITED(test_all_classes),
+        LIMITED(test_is_honoured),     LIMITED(test_free_makes_room),
+        LIMITED(test_below_use),       LIMITED(test_absurd_limits),
+        LIMITED(test_disabled),        LIMITED(test_hook),
+        LIMITED(test_hook_raises),     LIMITED(test_busy_hook),
+        LIMITED(test_hook_and_absurd), LIMITED(test_all_fail_softly),
+        LIMITED(test_random_sizes),    LIMITED(test_all_classes),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -78,6 +78,33 @@ static void test_small_steps(void **state) {
     }
 }
 
+// What was cut off is gone: grown again, those bytes are new, hence zero.
+static void test_shrink_and_grow(void **state) {
+    (void)state;
+    for (size_t from = 0; from < SIZES; from++) {
+        for (size_t to = 0; to < from; to++) {
+            unsigned char *p = loam_alloc(sizes[from]);
+            fill(p, sizes[from]);
+            p = loam_realloc(p, sizes[to]);
+            check_fill(p, sizes[to]);
+            p = loam_realloc(p, sizes[from]);
+            check_fill(p, sizes[to]);
+            for (size_t i = sizes[to]; i < sizes[from]; i++) {
+                assert_int_equal(p[i], 0);
+            }
+        }
+        for (size_t cut = 1; cut < sizes[from] && cut < 9; cut++) {
+            unsigned char *p = loam_alloc(sizes[from]);
+            fill(p, sizes[from]);
+            p = loam_realloc(loam_realloc(p, sizes[from] - cut), sizes[from]);
+            check_fill(p, sizes[from] - cut);
+            for (size_t i = sizes[from] - cut; i < sizes[from]; i++) {
+                assert_int_equal(p[i], 0);
+            }
+        }
+    }
+}
+
 static void test_null_and_zero(void **state) {
     (void)state;
     unsigned char *p = loam_realloc(NULL, 100);
@@ -225,6 +252,7 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_all_pairs),
         cmocka_unit_test(test_small_steps),
+        cmocka_unit_test(test_shrink_and_grow),
         cmocka_unit_test(test_null_and_zero),
         cmocka_unit_test(test_keeps_kind),
         cmocka_unit_test(test_keeps_pinned),

@@ -1,5 +1,7 @@
 // loam_set_limit and the shortage hook: the limit is honoured, shortage is
 // NULL and ENOMEM, and after it life goes on.
+//
+// seconds: 240
 
 #include <setjmp.h>
 #include <stdarg.h>

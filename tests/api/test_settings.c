@@ -1,5 +1,7 @@
 // Options by the environment: this program starts itself again with LOAM_* set
 // and looks at what the child does and says.
+//
+// seconds: 240
 
 #include <setjmp.h>
 #include <stdarg.h>

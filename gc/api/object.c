@@ -196,6 +196,16 @@ static bool object_fits(const struct place *place, size_t bytes) {
            (bytes > place->bytes / 2 || place->bytes <= 2 * GRANULE_BYTES);
 }
 
+// Moves the bytes, and frees the old object: unless a shortage hook has freed
+// it meanwhile, when the new one may even stand in its place.
+static void object_replace(void *old, void *moved, size_t bytes) {
+    struct place place;
+    if (moved != old && object_is_start(old, &place)) {
+        memcpy(moved, old, bytes);
+        object_free(&place);
+    }
+}
+
 void *object_resize(const struct place *place, size_t bytes) {
     void *old = (void *)place->start;
     bool zeroed = !block_kind_is_leaf(place->kind);
@@ -204,8 +214,7 @@ void *object_resize(const struct place *place, size_t bytes) {
         int error = error_save();
         void *moved = object_make(bytes, object_order_for(place, bytes));
         if (moved != NULL) {
-            memcpy(moved, old, kept);
-            object_free(place);
+            object_replace(old, moved, kept);
             return moved;
         }
         if (bytes > place->bytes) {

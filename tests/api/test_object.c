@@ -11,6 +11,7 @@
 
 #include "api/init.h"
 #include "api/object.h"
+#include "collect/verify.h"
 #include "heap/block.h"
 #include "heap/blockmap.h"
 #include "heap/layout.h"
@@ -387,6 +388,33 @@ static void test_first_end(void **state) {
     }
 }
 
+static void *resized; // frees itself in the hook
+
+static bool free_resized(size_t bytes, void *data) {
+    (void)bytes;
+    (void)data;
+    loam_free(resized);
+    return loam_set_limit(0);
+}
+
+// A hook that frees what is being resized is wrong, and breaks nothing.
+static void test_freed_meanwhile(void **state) {
+    (void)state;
+    static const size_t few[] = {100, 20000, MiB};
+    loam_set_shortage_hook(free_resized, NULL);
+    for (size_t i = 0; i < sizeof few / sizeof *few; i++) {
+        resized = must(loam_alloc(few[i]));
+        struct place place = place_of(resized);
+        (void)loam_set_limit(1);
+        void *moved = must(object_resize(&place, 40 * MiB));
+        assert_true(moved == resized || !object_is_start(resized, &place));
+        assert_true(place_of(moved).bytes >= 40 * MiB);
+        verify_heap(&init_state.heap, init_ready());
+        loam_free(moved);
+    }
+    loam_set_shortage_hook(NULL, NULL);
+}
+
 // Alignments up to a gigabyte, and those that no range can serve.
 static void test_far_apart(void **state) {
     (void)state;
@@ -415,12 +443,19 @@ static void test_far_apart(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_found),        cmocka_unit_test(test_tail),
-        cmocka_unit_test(test_resized),      cmocka_unit_test(test_refused),
-        cmocka_unit_test(test_aligned),      cmocka_unit_test(test_walk),
-        cmocka_unit_test(test_cut),          cmocka_unit_test(test_nowhere),
-        cmocka_unit_test(test_odd_elements), cmocka_unit_test(test_ends),
-        cmocka_unit_test(test_first_end),    cmocka_unit_test(test_far_apart),
+        cmocka_unit_test(test_found),
+        cmocka_unit_test(test_tail),
+        cmocka_unit_test(test_resized),
+        cmocka_unit_test(test_refused),
+        cmocka_unit_test(test_aligned),
+        cmocka_unit_test(test_walk),
+        cmocka_unit_test(test_cut),
+        cmocka_unit_test(test_nowhere),
+        cmocka_unit_test(test_odd_elements),
+        cmocka_unit_test(test_ends),
+        cmocka_unit_test(test_first_end),
+        cmocka_unit_test(test_freed_meanwhile),
+        cmocka_unit_test(test_far_apart),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

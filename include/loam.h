@@ -169,7 +169,8 @@ LOAM_API bool loam_roots_add(const void *start, size_t bytes);
 LOAM_API bool loam_roots_remove(const void *start, size_t bytes);
 
 /* Never scan [start, start + bytes) as a root, whoever says it is one: for a
- * large global array of numbers.  Stays in force until the process ends. */
+ * large global array of numbers.  A stack is always scanned.  Stays in force
+ * until the process ends. */
 LOAM_API bool loam_roots_exclude(const void *start, size_t bytes);
 
 /* A scanner for roots that only the program can find.  At every collection it
@@ -238,9 +239,10 @@ LOAM_API void loam_stats(struct loam_stats *stats, size_t stats_bytes);
 typedef void loam_warning_fn(const char *sentence, void *data);
 LOAM_API void loam_set_warning_hook(loam_warning_fn *hook, void *data);
 
-/* Called when an allocation of `bytes` bytes is about to fail, after a
- * collection did not help: it may free, drop references, or raise the limit,
- * and returns true to have the allocation tried once more.  NULL: none. */
+/* Called when an allocation is about to fail after a collection did not help:
+ * it may free, drop references, or raise the limit, and returns true to have
+ * the allocation tried once more.  `bytes` is the size of the object it would
+ * become, at least what was asked for.  It must return.  NULL: none. */
 typedef bool loam_shortage_fn(size_t bytes, void *data);
 LOAM_API void loam_set_shortage_hook(loam_shortage_fn *hook, void *data);
 

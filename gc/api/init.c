@@ -53,7 +53,8 @@ static void init_configure(void) {
     collector->pacer.limit_bytes = options->limit_bytes;
 }
 
-static bool init_build(void) {
+// What the environment says, read once.
+static void init_read(void) {
     options_init(&init_state.options);
     options_read(&init_state.options, init_hush, NULL);
     report_set_warn(init_state.options.warn);
@@ -61,21 +62,46 @@ static bool init_build(void) {
     if (init_state.options.help) {
         report_options();
     }
-    heap_init(&init_state.heap);
+}
+
+// Step by step from the ground: what an earlier try has built stands.
+static bool init_build(void) {
     const void *cold_end = stack_own_cold_end();
     bool single = init_state.options.collect_every != 0;
-    if (cold_end == NULL || !range_init(init_state.options.range_bytes)) {
+    if (cold_end == NULL ||
+        (range.base == 0 && !range_init(init_state.options.range_bytes))) {
         return false;
     }
-    struct mutator *mutator = mutator_make(1, cold_end, single);
-    if (mutator == NULL ||
-        !collect_init(&init_state.collector, &init_state.heap, mutator)) {
+    if (init_state.first == NULL) {
+        init_state.first = mutator_make(1, cold_end, single);
+    }
+    heap_init(&init_state.heap);
+    if (init_state.first == NULL ||
+        !collect_init(&init_state.collector, &init_state.heap,
+                      init_state.first)) {
         return false;
     }
     init_state.collector.here = &init_mutator;
     init_configure();
-    init_mutator = mutator;
+    init_mutator = init_state.first;
     return true;
+}
+
+// One try.  A hook that is told of a wrong option may call in meanwhile.
+static COLD void init_try(void) {
+    init_state.building = true; // I1
+    if (!init_state.read) {
+        init_state.read = true;
+        init_read();
+    }
+    init_state.built = init_build();
+    if (!init_state.built && !init_state.said) {
+        init_state.said = true;
+        report_warning(REPORT_START,
+                       "the system refuses the memory that the collector needs "
+                       "to begin; allocation fails until it can be had");
+    }
+    init_state.building = false;
 }
 
 struct mutator *init_ready(void) {
@@ -89,15 +115,8 @@ struct mutator *init_ready(void) {
         check_stop("a second thread allocates; this version of Loam serves "
                    "one thread of a process"); // I3
     }
-    // A hook that is told of a wrong option may call in while this builds.
-    if (!init_state.begun) {
-        init_state.begun = true; // I1
-        init_state.built = init_build();
-        if (!init_state.built) {
-            report_warning(REPORT_START,
-                           "the system refuses the memory that the collector "
-                           "needs to begin; every allocation will fail");
-        }
+    if (!init_state.building) {
+        init_try();
     }
     return init_mutator;
 }

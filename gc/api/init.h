@@ -6,7 +6,8 @@
 // then); nothing is built before, no constructor runs.
 //
 // Invariants
-//   I1  once     init_ready builds at most once; a failure is final and said
+//   I1  once     init_ready builds once; a try that the system refused is said
+//                once, leaves what it built, and the next call tries again
 //   I2  attached init_mutator is NULL or this thread's mutator, and NULL while
 //                the program's own code runs inside a cycle
 //   I3  one      a second thread that needs a mutator stops the process with a
@@ -31,7 +32,10 @@ struct init_state {
     struct options options;     // as the environment set them
     loam_shortage_fn *shortage; // the program's hook, or NULL
     void *shortage_data;
-    bool begun, built; // built is false while it is being built, or failed
+    struct mutator *first; // of the one thread, from the try that could make it
+    bool read;             // the environment was read
+    bool building, built;  // building: within a try
+    bool said;             // that a try failed
 };
 
 extern struct init_state init_state;

@@ -102,7 +102,7 @@ char *loam_strdup(const char *text) {
 // been read.
 static COLD void loam_report(const char *function, const void *pointer,
                              const void *caller) {
-    if (!init_state.begun) {
+    if (!init_state.read && !init_state.building) {
         (void)init_ready();
     }
     report_misuse(function, pointer, caller);

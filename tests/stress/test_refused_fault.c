@@ -60,14 +60,6 @@ static int recover(void) {
     return loam_collect() ? 0 : 1;
 }
 
-// A collector that could not begin says NULL to everything, and harms nothing.
-static bool refuse(void) {
-    errno = 0;
-    bool refused = !loam_alloc(100) && errno == ENOMEM && !loam_init();
-    return refused && !loam_collect() && !loam_base(global_slots) &&
-           !loam_set_limit(1) && !loam_roots_add(global_slots, 8);
-}
-
 static void arm(const struct order *order) {
     if (order->onward) {
         fault_arm_from(order->n);
@@ -86,7 +78,7 @@ NOT_INLINED static int run(void *data) {
         size_t hits = fault_hits();
         fault_disarm();
         if (!ready) {
-            return refuse() ? REFUSED : 3;
+            return recover() ? 3 : REFUSED;
         }
         return recover() ? 4 : hits < order->n ? PASSED : REFUSED;
     }

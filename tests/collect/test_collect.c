@@ -289,7 +289,10 @@ static void test_neighbours(void **state) {
         make_row(row, bytes, true);
         assert_int_equal(keep_ends(row, bytes, true), ROW / 8); // C1
         // The next object, if there is one, is kept as what the word says.
-        assert_in_range(told.neighbour_objects, ROW / 8, ROW / 8 + 3);
+        assert_true(told.neighbour_objects >= ROW / 8);
+        if (STACK_SLOP_BYTES == 1) { // elsewhere words keep what is near them
+            assert_in_range(told.neighbour_objects, ROW / 8, ROW / 8 + 3);
+        }
         collector.neighbours = false;
         make_row(row, bytes, true);
         assert_in_range(keep_ends(row, bytes, true), 0, 1);
@@ -515,12 +518,17 @@ static void test_audit(void **state) {
 
 // --- Memory ----------------------------------------------------------------
 
+static NOT_INLINED void make_and_forget(size_t bytes) {
+    assert_non_null(ground_make(&ground, bytes, KIND_LEAF, 0));
+}
+
 // What was free in two cycles goes back; collect_trim does not wait.
 static void test_trim(void **state) {
     (void)state;
     const struct region *region = &ground.heap.region;
     for (size_t way = 0; way < 2; way++) {
-        assert_non_null(ground_make(&ground, 40 * MiB, KIND_LEAF, 0));
+        make_and_forget(40 * MiB);
+        scrub_stack();
         size_t before = region->committed_bytes;
         assert_true(before >= 40 * MiB);
         assert_true(cycle());

@@ -65,18 +65,20 @@ static bool refill_adopt(struct climb *climb, uint32_t block) {
     return refilled;
 }
 
-static bool refill_shelf(struct climb *climb) {
+// A block that the heap has on a shelf, for the cache.
+static bool refill_listed(struct climb *climb, bool tight) {
     return climb->cache != NULL &&
            refill_adopt(climb,
                         heap_take_block(climb->collector->heap, climb->order,
-                                        false, climb->cache->owner));
+                                        tight, climb->cache->owner));
+}
+
+static bool refill_shelf(struct climb *climb) {
+    return refill_listed(climb, false);
 }
 
 static bool refill_tight(struct climb *climb) {
-    return climb->cache != NULL &&
-           refill_adopt(climb,
-                        heap_take_block(climb->collector->heap, climb->order,
-                                        true, climb->cache->owner));
+    return refill_listed(climb, true);
 }
 
 static bool refill_run_fresh(struct climb *climb) {

@@ -97,9 +97,7 @@ mark_push_described(uintptr_t *top, const struct layout *layout,
 
 // The words of a marked object, as its block says.
 static struct piece mark_object_piece(uint32_t block, uint32_t cell) {
-    const uintptr_t *from =
-        (const uintptr_t *)(range_block_address(block) +
-                            (uintptr_t)cell * block_cell_bytes(block));
+    const uintptr_t *from = (const uintptr_t *)block_cell_address(block, cell);
     struct piece piece = {from, from + block_cell_bytes(block) / WORD_BYTES, 0,
                           0};
     unsigned kind = ENTRY_KIND(block_entry(block));

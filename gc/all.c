@@ -10,6 +10,7 @@
 #include "os/clock.c"
 #include "os/environment.c"
 #include "os/error.c"
+#include "os/lock.c"
 #include "os/memory_linux.c"
 #include "os/output.c"
 #include "os/segments_linux.c"

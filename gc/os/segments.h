@@ -39,4 +39,7 @@ void segments_each(segments_visit *visit, void *data);
 // Visits the calling thread's thread-local blocks and its control block.
 void segments_each_tls(segments_visit *visit, void *data);
 
+// The calling thread's thread pointer: its control block lies there.
+uintptr_t segments_thread_pointer(void);
+
 #endif

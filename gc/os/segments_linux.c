@@ -71,14 +71,14 @@ static int segments_tls_module(struct dl_phdr_info *info, size_t size,
 // The thread pointer, and on which side of it the control block lies.
 #if defined(__x86_64__)
 #define SEGMENTS_CONTROL_ABOVE 1
-static uintptr_t segments_thread_pointer(void) {
+uintptr_t segments_thread_pointer(void) {
     uintptr_t pointer;
     __asm__("movq %%fs:0, %0" : "=r"(pointer)); // the ABI stores it there
     return pointer;
 }
 #else
 #define SEGMENTS_CONTROL_ABOVE 0
-static uintptr_t segments_thread_pointer(void) {
+uintptr_t segments_thread_pointer(void) {
     return (uintptr_t)__builtin_thread_pointer();
 }
 #endif

@@ -50,6 +50,25 @@ STACK_OPAQUE void stack_spill(void (*body)(const void *, void *), void *data) {
     STACK_STAY();
 }
 
+// In assembly, and the whole of it, so that no compiler pushes a register
+// before it is saved (K5).
+#if defined(__x86_64__)
+__asm__(".text\n.p2align 4\n.globl stack_save\n.hidden stack_save\n"
+        ".type stack_save, @function\nstack_save:\n.cfi_startproc\nendbr64\n"
+        "movq %rbx, (%rdi)\nmovq %rbp, 8(%rdi)\nmovq %r12, 16(%rdi)\n"
+        "movq %r13, 24(%rdi)\nmovq %r14, 32(%rdi)\nmovq %r15, 40(%rdi)\n"
+        "ret\n.cfi_endproc\n.size stack_save, . - stack_save\n");
+#elif defined(__aarch64__)
+__asm__(".text\n.p2align 2\n.globl stack_save\n.hidden stack_save\n"
+        ".type stack_save, %function\nstack_save:\n.cfi_startproc\nhint #34\n"
+        "stp x19, x20, [x0]\nstp x21, x22, [x0, #16]\n"
+        "stp x23, x24, [x0, #32]\nstp x25, x26, [x0, #48]\n"
+        "stp x27, x28, [x0, #64]\nstr x29, [x0, #80]\n"
+        "stp d8, d9, [x0, #88]\nstp d10, d11, [x0, #104]\n"
+        "stp d12, d13, [x0, #120]\nstp d14, d15, [x0, #136]\n"
+        "ret\n.cfi_endproc\n.size stack_save, . - stack_save\n");
+#endif
+
 STACK_OPAQUE void stack_clear_below(void) {
     char below[STACK_CLEAR_BYTES];
     memset(below, 0, sizeof below);
@@ -102,23 +121,30 @@ bool stack_is_whole(const void *hot_end, const void *cold_end) {
            cold - hot <= limit.rlim_cur;
 }
 
-const void *stack_own_cold_end(void) {
-    const void *cold_end = stack_cold_end();
+void stack_own_bounds(const void **lowest, const void **cold_end) {
+    const void *main_end = stack_cold_end();
+    *lowest = NULL;
+    *cold_end = main_end;
     if (thread_id() == thread_process_id() &&
-        stack_holds(cold_end, &cold_end)) {
-        return cold_end;
+        stack_holds(main_end, &main_end)) {
+        return;
     }
     int saved = error_save();
     pthread_attr_t attributes;
-    void *lowest = NULL;
+    void *start = NULL;
     size_t bytes = 0;
     if (pthread_getattr_np(pthread_self(), &attributes) == 0) {
-        (void)pthread_attr_getstack(&attributes, &lowest, &bytes);
+        (void)pthread_attr_getstack(&attributes, &start, &bytes);
         (void)pthread_attr_destroy(&attributes);
     }
     error_restore(saved); // K4
-    if (lowest == NULL) {
-        return NULL;
-    }
-    return (const void *)bits_round_down((uintptr_t)lowest + bytes, WORD_BYTES);
+    uintptr_t end = bits_round_down((uintptr_t)start + bytes, WORD_BYTES);
+    *lowest = start;
+    *cold_end = start == NULL ? NULL : (const void *)end; // K7
+}
+
+const void *stack_own_cold_end(void) {
+    const void *lowest, *cold_end;
+    stack_own_bounds(&lowest, &cold_end);
+    return cold_end;
 }

@@ -7,6 +7,7 @@
 #include "os/error.h"
 
 #include <fcntl.h>
+#include <pthread.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
@@ -119,4 +120,22 @@ bool thread_is_alone(void) {
     }
     error_restore(saved);
     return is_alone;
+}
+
+// --- The end of a thread ---------------------------------------------------
+
+static pthread_key_t thread_parting; // one more than the key; 0: none
+
+bool thread_at_exit(void (*parting)(void *value)) {
+    pthread_key_t key;
+    if (pthread_key_create(&key, parting) != 0) {
+        return false;
+    }
+    thread_parting = key + 1;
+    return true;
+}
+
+bool thread_exit_arm(void *value) {
+    return thread_parting != 0 &&
+           pthread_setspecific(thread_parting - 1, value) == 0; // T5
 }

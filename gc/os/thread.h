@@ -11,8 +11,14 @@
 //   T3  errno     errno is as the caller left it
 //   T4  alone     while another thread of the program lives thread_is_alone is
 //                 false; threads that were joined before the call do not count
+//   T5  parting  a thread that armed itself and ends by returning, by
+//                pthread_exit or by cancellation has the function called
+//                once, with the value of the last arming; arming in that call
+//                makes for another, up to the rounds of the library (4)
 //
-// Any thread; async-signal-safe; calls no allocator.
+// Any thread; async-signal-safe; calls no allocator.  thread_at_exit and
+// thread_exit_arm are for ordinary code: the first needs one of the system's
+// 1024 keys, the second may allocate when more than 32 are in use.
 // Design, alternatives and measurements: docs/design/os/thread.md
 
 #ifndef OS_THREAD_H
@@ -35,5 +41,14 @@ size_t thread_count(void);
 // tells.  Waits, up to a second, for joined threads to be buried; the thread
 // of an emulator (qemu in user mode) is left out.
 bool thread_is_alone(void);
+
+// Names the function to be called in each thread that armed itself, when it
+// ends; it runs in that thread.  Once in a process; false when the system has
+// no key left.
+MUST_USE bool thread_at_exit(void (*parting)(void *value));
+
+// Has the function called for the calling thread when it ends, with `value`;
+// NULL: it is not called.  False when the system refuses.
+bool thread_exit_arm(void *value);
 
 #endif

@@ -95,6 +95,94 @@ static void test_blind_spill_is_noticed(void **state) {
     }
 }
 
+// --- Registers in an array --------------------------------------------------
+
+// An address where the stubs of stack.S expect a function.
+static stack_body *as_body(void *address) {
+    return (stack_body *)(uintptr_t)address;
+}
+
+static size_t count_words(const uintptr_t *words, uint64_t hidden) {
+    size_t found = 0;
+    for (size_t index = 0; index < STACK_REGISTERS; index++) {
+        found += ~words[index] == hidden;
+    }
+    return found;
+}
+
+// K5
+static void test_save(void **state) {
+    (void)state;
+    assert_int_equal(REGISTER_COUNT, STACK_REGISTERS);
+    for (size_t index = 0; index < REGISTER_COUNT; index++) {
+        uint64_t hidden = 0x5eed00000002cafeu + (index << 20);
+        uintptr_t saved[STACK_REGISTERS + 1] = {0};
+        saved[STACK_REGISTERS] = 7;
+        stack_caller *save = (stack_caller *)(uintptr_t)stack_save;
+        registers[index].stub(hidden, save, as_body(saved), NULL);
+        if (count_words(saved, hidden) != 1) {
+            fail_msg("%s is not saved", registers[index].name);
+        }
+        assert_int_equal(saved[STACK_REGISTERS], 7); // and no further
+    }
+}
+
+struct passage {
+    uint64_t hidden;
+    const void *hot_end;
+    size_t found;
+};
+
+void stack_test_door(void *passage);
+void stack_test_entered(void *passage, const uintptr_t *saved,
+                        const void *hot_end);
+
+STACK_DOOR(stack_test_door, stack_test_entered, ".globl");
+
+void stack_test_entered(void *argument, const uintptr_t *saved,
+                        const void *hot_end) {
+    struct passage *passage = argument;
+    passage->found = count_words(saved, passage->hidden);
+    passage->hot_end = hot_end;
+    assert_int_equal((uintptr_t)&passage % WORD_BYTES, 0);
+#if defined(__x86_64__) // the next two leave the door as they came
+    __asm__ volatile("xorl %%ebx, %%ebx\n\txorl %%r12d, %%r12d" ::
+                         : "rbx", "r12", "r13", "r14", "r15");
+#else
+    __asm__ volatile("mov x19, xzr\n\tfmov d8, xzr" ::
+                         : "x19", "x20", "x27", "x28", "d8", "d15");
+#endif
+}
+
+// What the registers are before a door and behind it.
+NOINLINE static void pass(uintptr_t *before, uintptr_t *after,
+                          struct passage *passage) {
+    stack_save(before);
+    stack_test_door(passage);
+    stack_save(after);
+    __asm__ volatile("" ::: "memory"); // no tail call
+}
+
+// K6
+static void test_door(void **state) {
+    (void)state;
+    for (size_t index = 0; index < REGISTER_COUNT; index++) {
+        uint64_t hidden = 0x5eed00000003cafeu + (index << 20);
+        struct passage passage = {hidden, NULL, 0};
+        stack_caller *door = (stack_caller *)(uintptr_t)stack_test_door;
+        registers[index].stub(hidden, door, as_body(&passage), NULL);
+        if (passage.found != 1) {
+            fail_msg("%s did not pass the door", registers[index].name);
+        }
+        assert_int_equal((uintptr_t)passage.hot_end % WORD_BYTES, 0); // K3
+        assert_true((uintptr_t)passage.hot_end < (uintptr_t)&passage);
+    }
+    struct passage passage = {0, NULL, 0};
+    uintptr_t before[STACK_REGISTERS], after[STACK_REGISTERS];
+    pass(before, after, &passage);
+    assert_memory_equal(before, after, sizeof before);
+}
+
 // Holds a value in a local of each of `depth` frames, and spills in the last.
 NOINLINE static void dive(size_t depth, uint64_t hidden, stack_body *body,
                           void *data) {
@@ -127,6 +215,10 @@ static void test_main_stack(void **state) {
     (void)state;
     assert_non_null(stack_cold_end());
     assert_ptr_equal(stack_own_cold_end(), stack_cold_end());
+    const void *lowest = state, *cold_end = NULL;
+    stack_own_bounds(&lowest, &cold_end);
+    assert_null(lowest);
+    assert_ptr_equal(cold_end, stack_cold_end());
     check_cover(stack_cold_end());
     // What main was given lies above every frame.
     assert_true((uintptr_t)*environ >= (uintptr_t)stack_cold_end());
@@ -139,30 +231,37 @@ static void *thread_body(void *data) {
     const void *cold_end = stack_own_cold_end();
     assert_int_equal(errno, 77); // K4
     assert_non_null(cold_end);
+    const void *lowest, *end;
+    stack_own_bounds(&lowest, &end);
+    assert_int_equal(errno, 77); // K4
+    assert_ptr_equal(end, cold_end);
+    assert_true((uintptr_t)lowest < (uintptr_t)&marker); // K7
+    assert_true(data == NULL || lowest == data);         // K7
     assert_true((uintptr_t)cold_end > (uintptr_t)&marker);
     assert_true((uintptr_t)cold_end - (uintptr_t)&marker < 64 * MiB);
     check_cover(cold_end);
     return data;
 }
 
-static void run_thread(const pthread_attr_t *attributes) {
+static void run_thread(const pthread_attr_t *attributes, void *lowest) {
     pthread_t thread;
-    assert_int_equal(pthread_create(&thread, attributes, thread_body, NULL), 0);
+    assert_int_equal(pthread_create(&thread, attributes, thread_body, lowest),
+                     0);
     assert_int_equal(pthread_join(thread, NULL), 0);
 }
 
 static void test_thread_stacks(void **state) {
     (void)state;
-    run_thread(NULL);
+    run_thread(NULL, NULL);
     pthread_attr_t attributes;
     assert_int_equal(pthread_attr_init(&attributes), 0);
     assert_int_equal(pthread_attr_setstacksize(&attributes, 256 * KiB), 0);
-    run_thread(&attributes);
+    run_thread(&attributes, NULL);
     void *memory = mmap(NULL, MiB, PROT_READ | PROT_WRITE,
                         MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
     assert_ptr_not_equal(memory, MAP_FAILED);
     assert_int_equal(pthread_attr_setstack(&attributes, memory, MiB), 0);
-    run_thread(&attributes);
+    run_thread(&attributes, memory);
     assert_int_equal(pthread_attr_destroy(&attributes), 0);
     assert_int_equal(munmap(memory, MiB), 0);
 }
@@ -227,6 +326,8 @@ int main(void) {
         cmocka_unit_test(test_whole),
         cmocka_unit_test(test_every_register),
         cmocka_unit_test(test_blind_spill_is_noticed),
+        cmocka_unit_test(test_save),
+        cmocka_unit_test(test_door),
         cmocka_unit_test(test_main_stack),
         cmocka_unit_test(test_thread_stacks),
         cmocka_unit_test(test_fork_in_a_thread),

@@ -113,6 +113,62 @@ static void test_alone(void **state) {
     assert_true(thread_is_alone());
 }
 
+// --- The end of a thread ----------------------------------------------------
+
+static _Atomic size_t partings;    // calls
+static void *_Atomic last_parting; // its value
+static _Atomic size_t again;       // rounds to come
+
+static void part(void *value) {
+    partings++;
+    last_parting = value;
+    if (again > 0) {
+        again--;
+        assert_true(thread_exit_arm(value));
+    }
+}
+
+enum ending { RETURNS, EXITS, CANCELLED, UNARMED, DISARMED };
+
+static void *end_somehow(void *data) {
+    enum ending ending = *(enum ending *)data;
+    if (ending != UNARMED) {
+        assert_true(thread_exit_arm(&partings)); // the last arming counts
+        assert_true(thread_exit_arm(ending == DISARMED ? NULL : data));
+    }
+    if (ending == CANCELLED) {
+        assert_int_equal(pthread_cancel(pthread_self()), 0);
+        pthread_testcancel();
+    } else if (ending == EXITS) {
+        pthread_exit(NULL);
+    }
+    return NULL;
+}
+
+static void run_to_end(enum ending ending, size_t rounds, size_t expected) {
+    pthread_t thread;
+    again = rounds;
+    partings = 0;
+    last_parting = NULL;
+    assert_int_equal(pthread_create(&thread, NULL, end_somehow, &ending), 0);
+    assert_int_equal(pthread_join(thread, NULL), 0);
+    assert_int_equal(partings, expected); // T5
+    assert_ptr_equal(last_parting, expected != 0 ? &ending : NULL);
+}
+
+// T5
+static void test_parting(void **state) {
+    (void)state;
+    assert_false(thread_exit_arm(&partings)); // nobody has said what to call
+    assert_true(thread_at_exit(part));
+    run_to_end(RETURNS, 0, 1);
+    run_to_end(EXITS, 0, 1);
+    run_to_end(CANCELLED, 0, 1);
+    run_to_end(UNARMED, 0, 0);
+    run_to_end(DISARMED, 0, 0);
+    run_to_end(RETURNS, 3, 4); // in each round again
+}
+
 static void test_process(void **state) {
     (void)state;
     assert_int_equal(thread_process_id(), (uint32_t)getpid());
@@ -142,9 +198,8 @@ static void test_errno(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_threads),
-        cmocka_unit_test(test_alone),
-        cmocka_unit_test(test_process),
+        cmocka_unit_test(test_threads), cmocka_unit_test(test_alone),
+        cmocka_unit_test(test_parting), cmocka_unit_test(test_process),
         cmocka_unit_test(test_errno),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -54,11 +54,13 @@
 // What the cells of a block are to the collector.
 enum kind {
     KIND_LEAF,        // holds no pointers, not zeroed
+    KIND_PINNED_LEAF, // the same, never collected
+    KIND_HANDLE,      // a weak reference (heap/handle.h); not read
+    KIND_EPHEMERON,   // read when its key is alive (trace/ephemeron.h)
+    KIND_PINNED,      // from here on read: scanned, never collected, a root
     KIND_SCANNED,     // any word may be a pointer
     KIND_DESCRIBED,   // words named by a layout may be
     KIND_BASE_ONLY,   // scanned; kept by pointers into the first 4 KiB only
-    KIND_PINNED,      // scanned, never collected, a root
-    KIND_PINNED_LEAF, // never collected, not scanned
     KIND_COUNT
 };
 
@@ -68,14 +70,23 @@ static inline bool block_kind_is_pinned(unsigned kind) {
     return kind == KIND_PINNED || kind == KIND_PINNED_LEAF;
 }
 
+// The program's own leaves: their cells are not zeroed.
 static inline bool block_kind_is_leaf(unsigned kind) {
-    return kind == KIND_LEAF || kind == KIND_PINNED_LEAF;
+    return kind <= KIND_PINNED_LEAF;
+}
+
+// Whether the marker reads the words of an object that it marks.
+static inline bool block_kind_is_read(unsigned kind) {
+    return kind >= KIND_PINNED;
 }
 
 enum {
     BLOCK_ZERO = 1,    // B10
     BLOCK_CURRENT = 2, // a cache bumps in it (B9)
     BLOCK_EXACT = 4,   // see B12
+    BLOCK_WATCHED = 8, // a weak reference, an ephemeron or a finalizer may
+                       // lead to an object in it; set by whoever makes one,
+                       // renewed by the conductor in a stop
 };
 
 struct block {

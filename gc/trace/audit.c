@@ -94,7 +94,7 @@ static NO_SANITIZE uintptr_t audit_load(const uintptr_t *at) {
 // Pushes the words of an object that may be pointers.
 static void audit_scan(struct audit *audit, const struct audit_object *object) {
     unsigned kind = ENTRY_KIND(block_entry(object->block));
-    if (block_kind_is_leaf(kind)) {
+    if (!block_kind_is_read(kind)) {
         return;
     }
     const uintptr_t *words = (const uintptr_t *)object->start;

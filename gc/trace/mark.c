@@ -101,7 +101,7 @@ static struct piece mark_object_piece(uint32_t block, uint32_t cell) {
     struct piece piece = {from, from + block_cell_bytes(block) / WORD_BYTES, 0,
                           0};
     unsigned kind = ENTRY_KIND(block_entry(block));
-    if (block_kind_is_leaf(kind)) {
+    if (!block_kind_is_read(kind)) {
         piece.end = from;
     } else if (kind == KIND_DESCRIBED) {
         piece.layout = block_get(block)->layout;
@@ -188,7 +188,7 @@ static NOINLINE bool mark_look_closer(uintptr_t word, struct edge *edge) {
     edge->layout = 0;
     size_t count = place.bytes / WORD_BYTES;
     edge->word_count = count > UINT32_MAX ? UINT32_MAX : (uint32_t)count;
-    if (block_kind_is_leaf(place.kind)) {
+    if (!block_kind_is_read(place.kind)) {
         edge->word_count = 0;
     } else if (place.kind == KIND_DESCRIBED) {
         edge->layout = block_get(place.block)->layout;
@@ -222,7 +222,7 @@ static ALWAYS_INLINE bool mark_resolve(const struct mark_hot *hot,
     uint64_t *pair = &hot->bits[block * BITS_WORDS_PER_BLOCK + cell / 64 * 2];
     uintptr_t start = hot->base + (block << BLOCK_SHIFT) + cell * bytes;
     // A leaf is marked and not read: its lines stay where they are.
-    size_t read = block_kind_is_leaf(ENTRY_KIND(entry)) ? 0 : bytes;
+    size_t read = block_kind_is_read(ENTRY_KIND(entry)) ? bytes : 0;
     uintptr_t first = read == 0 ? (uintptr_t)pair : start;
     size_t reach =
         read <= MARK_LINE_BYTES ? read - (read != 0) : MARK_LINE_BYTES;

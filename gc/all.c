@@ -30,6 +30,7 @@
 #include "heap/sizeclass.c"
 #include "heap/table.c"
 
+#include "roots/fiber.c"
 #include "roots/mutator.c"
 #include "roots/ranges.c"
 #include "roots/roots.c"

@@ -18,6 +18,7 @@
 //   --size N         what N means is the benchmark's own affair
 //   --variant NAME   the same
 //   --rounds N       the same
+//   --threads N      the same
 //   --limit BYTES    the collector's heap may not exceed this
 //   --prefault BYTES for the bump allocator
 //   --seed N         changes nothing but pseudo-random choices
@@ -38,7 +39,7 @@
 #include <time.h>
 #include <unistd.h>
 
-enum { MEASURE_NOTES_MAX = 12 };
+enum { MEASURE_NOTES_MAX = 16, MEASURE_SERIES_MAX = 6 };
 
 struct measure {
     const char *bench;     // the program's name up to the last dot
@@ -46,6 +47,7 @@ struct measure {
     const char *variant;   // "" if none
     size_t size;           // 0 if not given
     size_t rounds;         // 0 if not given
+    size_t threads;        // 0 if not given
     uint64_t seed;
     struct shim_limits limits;
     uint64_t start_wall_ns, start_cpu_ns;
@@ -57,6 +59,12 @@ struct measure {
         double value;
     } notes[MEASURE_NOTES_MAX];
     size_t note_count;
+    struct {
+        const char *name;
+        const double *values; // the benchmark's own memory
+        size_t count;
+    } series[MEASURE_SERIES_MAX];
+    size_t series_count;
 };
 
 // --- Pseudo-random numbers: the same on every machine ----------------------
@@ -147,6 +155,8 @@ static inline void measure_argument(struct measure *run, const char *name,
         run->variant = value;
     } else if (strcmp(name, "--rounds") == 0) {
         run->rounds = (size_t)number;
+    } else if (strcmp(name, "--threads") == 0) {
+        run->threads = (size_t)number;
     } else if (strcmp(name, "--limit") == 0) {
         run->limits.limit_bytes = (size_t)number;
     } else if (strcmp(name, "--prefault") == 0) {
@@ -196,6 +206,36 @@ static inline void measure_note(struct measure *run, const char *name,
     }
 }
 
+// Many figures under one name, printed as a list.
+static inline void measure_series(struct measure *run, const char *name,
+                                  const double *values, size_t count) {
+    if (run->series_count < MEASURE_SERIES_MAX) {
+        run->series[run->series_count].name = name;
+        run->series[run->series_count].values = values;
+        run->series[run->series_count++].count = count;
+    }
+}
+
+static int measure_compare(const void *a, const void *b) {
+    double x = *(const double *)a, y = *(const double *)b;
+    return (x > y) - (x < y);
+}
+
+// The value below which `share` of them lie; sorts them.
+static inline double measure_quantile(double *values, size_t count,
+                                      double share) {
+    if (count == 0) {
+        return 0;
+    }
+    qsort(values, count, sizeof *values, measure_compare);
+    size_t at = (size_t)(share * (double)count);
+    return values[at < count ? at : count - 1];
+}
+
+static inline double measure_median(double *values, size_t count) {
+    return measure_quantile(values, count, 0.5);
+}
+
 static inline void measure_take_times(struct measure *run) {
     uint64_t cpu_ns = measure_cpu_ns();
     uint64_t wall_ns = measure_now_ns();
@@ -231,6 +271,13 @@ static inline void measure_print(struct measure *run, const char *result) {
            (double)figures.collect_ns / 1e6, (double)figures.mark_ns / 1e6);
     for (size_t at = 0; at < run->note_count; at++) {
         printf(",\"%s\":%.6g", run->notes[at].name, run->notes[at].value);
+    }
+    for (size_t at = 0; at < run->series_count; at++) {
+        printf(",\"%s\":[", run->series[at].name);
+        for (size_t one = 0; one < run->series[at].count; one++) {
+            printf("%s%.5g", one > 0 ? "," : "", run->series[at].values[one]);
+        }
+        printf("]");
     }
     printf("}\n");
     fflush(stdout);

@@ -19,8 +19,22 @@
 //   shim_layout(...)       a layout for shim_typed: where the pointers are
 //   shim_typed(layout)     one zeroed object of that layout
 //   shim_collect()         collect now, if there is a now
+//   shim_blocking(f, data) f(data), which waits and touches no object: a
+//                          collection meanwhile need not wake this thread
 //   shim_figures()         what the collector says of itself
 //   shim_config()          how it was set up, for the report
+//
+// A benchmark of several threads defines SHIM_THREADS before it includes
+// anything, and one that needs weak references or finalizers SHIM_WEAK: those
+// that have them (loam, bdwgc) then also offer
+//
+//   shim_weak(object)      a reference that does not keep it; itself collected
+//   shim_weak_get(weak)    the object, or NULL once it was collected
+//   shim_finalizer(object, f)   f(object) is called when it is found dead
+//   shim_finalizers_run()  call what is due; how many were called
+//   shim_map(count)        a map with weak keys, for so many entries
+//   shim_map_put(map, key, value), shim_map_get(map, key),
+//   shim_map_count(map)    entries whose keys were not yet found dead
 //
 // Everything but shim_open may return NULL, for want of memory; benchmarks call
 // the mem_ functions below, which end the run with that result.
@@ -45,6 +59,8 @@ struct shim_figures {
     uint64_t collections;     // so far
     uint64_t collect_ns;      // spent in them
     uint64_t mark_ns;         // of these, marking
+    uint64_t pause_ns;        // the last time the world stood still
+    uint64_t stop_ns;         // of this, until everyone had stopped
     uint64_t live_bytes;      // after the last collection; count: the most ever
     uint64_t allocated_bytes; // count and bump: handed out, in bump's cells
 };

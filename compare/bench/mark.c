@@ -9,16 +9,6 @@
 
 enum { MARK_ROUNDS_MAX = 64 };
 
-static int mark_compare(const void *a, const void *b) {
-    double x = *(const double *)a, y = *(const double *)b;
-    return (x > y) - (x < y);
-}
-
-static double mark_median(double *values, size_t count) {
-    qsort(values, count, sizeof *values, mark_compare);
-    return values[count / 2];
-}
-
 // CPU nanoseconds of one collection, and the share of it that was marking.
 static double mark_once(double *share) {
     uint64_t marked_ns = shim_figures().mark_ns;
@@ -48,9 +38,9 @@ int main(int argc, char **argv) {
     }
     measure_note(run, "objects", (double)count);
     measure_note(run, "mark_ns_object",
-                 mark_median(mark_ns, rounds) / (double)count);
+                 measure_median(mark_ns, rounds) / (double)count);
     measure_note(run, "collect_ns_object",
-                 mark_median(collect_ns, rounds) / (double)count);
+                 measure_median(collect_ns, rounds) / (double)count);
     uint64_t sum = 0;
     uint64_t found = layout_count(root, &sum);
     measure_stop(run, sum + found);

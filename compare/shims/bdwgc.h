@@ -1,12 +1,16 @@
 // bdwgc — Boehm's collector, as a user who knows it well would set it up.
 //
-// One marker, as Loam has one in this step.  Nothing is said about threads: a
-// program of one thread then never takes the allocation lock.  A limit is both
-// the initial and the greatest heap size, so that none of the allowed memory is
-// left unused by its growth policy.  COMPARE_BDWGC_TYPED=1 makes typed objects
+// One marker, as Loam has one in this step; programs of several threads are
+// also run with a marker for each core (GC_MARKERS, set by the harness).  A
+// program of one thread says nothing about threads, and never takes the
+// allocation lock.  A limit is both the initial and the greatest heap size, so
+// that none of the allowed memory is left unused by its growth policy.  COMPARE_BDWGC_TYPED=1 makes typed objects
 // by its typed interface; 0, the default, makes them as ordinary ones, because
 // that is the faster of the two (README.md, "Boehm's collector at its best").
 
+#ifdef SHIM_THREADS
+#define GC_THREADS
+#endif
 #include <gc/gc.h>
 #include <gc/gc_typed.h>
 #include <stdio.h>
@@ -27,6 +31,7 @@ struct shim_layout {
 
 static uint64_t bdwgc_collect_ns, bdwgc_mark_ns;
 static uint64_t bdwgc_collect_start, bdwgc_mark_start;
+static uint64_t bdwgc_stop_start, bdwgc_stop_ns, bdwgc_pause_ns;
 
 static inline uint64_t bdwgc_now(void) {
     struct timespec now;
@@ -44,6 +49,12 @@ static void bdwgc_event(GC_EventType event) {
         bdwgc_mark_ns += now - bdwgc_mark_start;
     } else if (event == GC_EVENT_END) {
         bdwgc_collect_ns += now - bdwgc_collect_start;
+    } else if (event == GC_EVENT_PRE_STOP_WORLD) {
+        bdwgc_stop_start = now;
+    } else if (event == GC_EVENT_POST_STOP_WORLD) {
+        bdwgc_stop_ns = now - bdwgc_stop_start;
+    } else if (event == GC_EVENT_POST_START_WORLD) {
+        bdwgc_pause_ns = now - bdwgc_stop_start;
     }
 }
 
@@ -54,7 +65,10 @@ static inline void shim_open(struct shim_limits limits) {
         setenv("GC_INITIAL_HEAP_SIZE", text, 1);
         setenv("GC_MAXIMUM_HEAP_SIZE", text, 1);
     }
-    setenv("GC_MARKERS", "1", 1);
+    setenv("GC_MARKERS", "1", 0);
+#ifdef SHIM_FORK
+    GC_set_handle_fork(1);
+#endif
     GC_set_warn_proc(GC_ignore_warn_proc);
     GC_INIT();
     GC_set_on_collection_event(bdwgc_event);
@@ -105,6 +119,10 @@ static inline void shim_collect(void) {
     GC_gcollect();
 }
 
+static inline void shim_blocking(void *(*work)(void *), void *data) {
+    GC_do_blocking(work, data);
+}
+
 static inline struct shim_figures shim_figures(void) {
     uint64_t heap_bytes = GC_get_heap_size();
     return (struct shim_figures){.heap_bytes = heap_bytes,
@@ -112,15 +130,23 @@ static inline struct shim_figures shim_figures(void) {
                                      heap_bytes - GC_get_free_bytes(),
                                  .collections = GC_get_gc_no(),
                                  .collect_ns = bdwgc_collect_ns,
-                                 .mark_ns = bdwgc_mark_ns};
+                                 .mark_ns = bdwgc_mark_ns,
+                                 .pause_ns = bdwgc_pause_ns,
+                                 .stop_ns = bdwgc_stop_ns};
 }
 
 static inline const char *shim_config(void) {
     static char text[96];
     unsigned version = GC_get_version();
+#ifdef SHIM_THREADS
+    int markers = GC_get_parallel() + 1;
+#else
+    int markers = 1;
+#endif
     snprintf(text, sizeof text,
-             "libgc %u.%u.%u, one marker, interior pointers %s%s",
-             version >> 16, version >> 8 & 255, version & 255,
+             "libgc %u.%u.%u, %d marker%s, interior pointers %s%s",
+             version >> 16, version >> 8 & 255, version & 255, markers,
+             markers > 1 ? "s" : "",
              GC_get_all_interior_pointers() ? "on" : "off",
              COMPARE_BDWGC_TYPED ? ", typed" : "");
     return text;

@@ -6,6 +6,8 @@
 // while the clock runs.  Nothing that manages memory can be cheaper, except by
 // reusing what is still in the cache.
 //
+// Several threads take chunks of that memory, and each moves through its own.
+//
 // A cell is the object after a word that holds its size, as realloc needs it.
 
 #include <stdlib.h>
@@ -17,14 +19,22 @@
 
 #define BUMP_RESERVE_BYTES ((size_t)64 << 30)
 #define BUMP_HUGE_BYTES    ((size_t)2 << 20)
+#define BUMP_CHUNK_BYTES   ((size_t)256 << 10)
+
+#ifdef SHIM_THREADS
+#define BUMP_LOCAL _Thread_local
+#else
+#define BUMP_LOCAL
+#endif
 
 struct shim_layout {
     size_t bytes;
 };
 
-static char *bump_next; // the word before the next object
+static BUMP_LOCAL char *bump_next; // the word before the next object
+static BUMP_LOCAL char *bump_end;
 static char *bump_start;
-static char *bump_end;
+static char *bump_taken; // by all threads; the end, where there is one
 
 static inline void shim_open(struct shim_limits limits) {
     char *start = mmap(NULL, BUMP_RESERVE_BYTES, PROT_READ | PROT_WRITE,
@@ -34,10 +44,15 @@ static inline void shim_open(struct shim_limits limits) {
     }
     size_t skip = -(uintptr_t)start & (BUMP_HUGE_BYTES - 1);
     bump_start = start + skip;
-    bump_end = start + BUMP_RESERVE_BYTES;
-    bump_next = bump_start + 16 - sizeof(size_t);
+    bump_taken = bump_start;
     madvise(bump_start, BUMP_RESERVE_BYTES - skip, MADV_HUGEPAGE);
     size_t wanted = limits.prefault_bytes + BUMP_HUGE_BYTES;
+#ifdef SHIM_THREADS
+    wanted += limits.prefault_bytes / 16 + BUMP_HUGE_BYTES;
+#else
+    bump_end = start + BUMP_RESERVE_BYTES;
+    bump_next = bump_start + 16 - sizeof(size_t);
+#endif
     if (wanted > BUMP_RESERVE_BYTES - skip) {
         wanted = BUMP_RESERVE_BYTES - skip;
     }
@@ -46,12 +61,32 @@ static inline void shim_open(struct shim_limits limits) {
     }
 }
 
+// Another chunk for this thread, of at least so many bytes.
+static char *bump_refill(size_t cell_bytes) {
+#ifdef SHIM_THREADS
+    size_t chunk_bytes = cell_bytes + 16 > BUMP_CHUNK_BYTES
+                             ? (cell_bytes + 31) & ~(size_t)15
+                             : BUMP_CHUNK_BYTES;
+    char *chunk =
+        __atomic_fetch_add(&bump_taken, chunk_bytes, __ATOMIC_RELAXED);
+    bump_end = chunk + chunk_bytes;
+    bump_next = chunk + 16 - sizeof(size_t);
+    return bump_next;
+#else
+    (void)cell_bytes;
+    return NULL;
+#endif
+}
+
 static inline void *shim_new(size_t bytes) {
     size_t cell_bytes = (bytes + sizeof(size_t) + 15) & ~(size_t)15;
     char *cell = bump_next;
     if (__builtin_expect(
             cell_bytes > (size_t)(bump_end - cell) || cell_bytes < bytes, 0)) {
-        return NULL;
+        cell = cell_bytes < bytes ? NULL : bump_refill(cell_bytes);
+        if (cell == NULL) {
+            return NULL;
+        }
     }
     bump_next = cell + cell_bytes;
     *(size_t *)cell = bytes;
@@ -101,8 +136,16 @@ static inline void *shim_typed(const struct shim_layout *layout) {
 static inline void shim_collect(void) {
 }
 
+static inline void shim_blocking(void *(*work)(void *), void *data) {
+    work(data);
+}
+
 static inline struct shim_figures shim_figures(void) {
+#ifdef SHIM_THREADS
+    uint64_t used_bytes = (uint64_t)(bump_taken - bump_start);
+#else
     uint64_t used_bytes = (uint64_t)(bump_next - bump_start);
+#endif
     return (struct shim_figures){.heap_bytes = used_bytes,
                                  .block_bytes = used_bytes,
                                  .allocated_bytes = used_bytes};

@@ -14,9 +14,9 @@ struct shim_layout {
     size_t bytes;
 };
 
-static uint64_t count_now;
-static uint64_t count_most;
-static uint64_t count_all;
+static _Atomic uint64_t count_now;
+static _Atomic uint64_t count_most;
+static _Atomic uint64_t count_all;
 
 static inline void shim_open(struct shim_limits limits) {
     (void)limits;
@@ -31,10 +31,12 @@ static inline void *count_note(size_t *head, size_t bytes) {
         return NULL;
     }
     head[0] = bytes;
-    count_now += count_round(bytes);
+    uint64_t now = count_now += count_round(bytes);
     count_all += count_round(bytes + sizeof(size_t));
-    if (count_now > count_most) {
-        count_most = count_now;
+    uint64_t most = count_most;
+    while (now > most &&
+           !__atomic_compare_exchange_n(&count_most, &most, now, 1,
+                                        __ATOMIC_RELAXED, __ATOMIC_RELAXED)) {
     }
     return head + 2;
 }
@@ -84,6 +86,10 @@ static inline void *shim_typed(const struct shim_layout *layout) {
 }
 
 static inline void shim_collect(void) {
+}
+
+static inline void shim_blocking(void *(*work)(void *), void *data) {
+    work(data);
 }
 
 static inline struct shim_figures shim_figures(void) {

@@ -67,6 +67,19 @@ static inline void shim_collect(void) {
     loam_collect();
 }
 
+#if defined(SHIM_THREADS) && __has_include(<loam/thread.h>)
+#include <loam/thread.h>
+static inline void shim_blocking(void *(*work)(void *), void *data) {
+    loam_blocking_enter();
+    work(data);
+    loam_blocking_leave();
+}
+#else
+static inline void shim_blocking(void *(*work)(void *), void *data) {
+    work(data);
+}
+#endif
+
 static inline struct shim_figures shim_figures(void) {
     struct loam_stats stats = loam_shim_stats();
     return (struct shim_figures){.heap_bytes = stats.heap_bytes_max,
@@ -76,7 +89,8 @@ static inline struct shim_figures shim_figures(void) {
                                  .collections = stats.collections,
                                  .live_bytes = stats.live_bytes,
                                  .collect_ns = stats.pause_ns_total,
-                                 .mark_ns = stats.mark_ns_total};
+                                 .mark_ns = stats.mark_ns_total,
+                                 .pause_ns = stats.pause_ns};
 }
 
 static inline const char *shim_config(void) {

@@ -59,6 +59,10 @@ static inline void *shim_typed(const struct shim_layout *layout) {
 static inline void shim_collect(void) {
 }
 
+static inline void shim_blocking(void *(*work)(void *), void *data) {
+    work(data);
+}
+
 static inline struct shim_figures shim_figures(void) {
     return (struct shim_figures){0};
 }

@@ -1,17 +1,16 @@
 #ifndef _GNU_SOURCE
-#define _GNU_SOURCE // syscall
+#define _GNU_SOURCE // SYS_futex
 #endif
 
 #include "os/lock.h"
 
-#include "os/error.h"
+#include "os/kernel.h"
 
 #include <errno.h>
 #include <limits.h>
 #include <linux/futex.h>
 #include <sys/syscall.h>
 #include <time.h>
-#include <unistd.h>
 
 // About two microseconds: less than to fall asleep and be woken.
 #define LOCK_SPINS 100
@@ -19,22 +18,16 @@
 #define LOCK_SECOND_NS 1000000000u
 
 bool lock_wait(uint32_t *word, uint32_t expected, uint64_t ns) {
-    int saved = error_save();
     struct timespec limit = {.tv_sec = (time_t)(ns / LOCK_SECOND_NS),
                              .tv_nsec = (long)(ns % LOCK_SECOND_NS)};
-    long said = syscall(SYS_futex, word, FUTEX_WAIT_PRIVATE, expected,
-                        ns == 0 ? NULL : &limit, NULL, 0);
-    bool timed_out = said != 0 && error_save() == ETIMEDOUT;
-    error_restore(saved); // L4
-    return !timed_out;
+    return kernel_call(SYS_futex, (uintptr_t)word, FUTEX_WAIT_PRIVATE, expected,
+                       ns == 0 ? 0 : (uintptr_t)&limit) != -ETIMEDOUT;
 }
 
 size_t lock_wake(uint32_t *word, size_t threads) {
-    int saved = error_save();
+    size_t most = threads > INT_MAX ? INT_MAX : threads;
     long woken =
-        syscall(SYS_futex, word, FUTEX_WAKE_PRIVATE,
-                threads > INT_MAX ? INT_MAX : (int)threads, NULL, NULL, 0);
-    error_restore(saved); // L4
+        kernel_call(SYS_futex, (uintptr_t)word, FUTEX_WAKE_PRIVATE, most, 0);
     return woken < 0 ? 0 : (size_t)woken;
 }
 

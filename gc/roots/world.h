@@ -1,0 +1,214 @@
+// world — the threads of the process, and how they are all stopped at once.
+//
+// The conductor (the thread that runs a cycle) must read every stack while
+// nobody moves.  Each thread is stopped in the way that costs it least:
+//
+//     in a safe region     it is held there: nobody wakes it
+//     in the program       a signal interrupts it
+//     in a piece of our    it goes on to the end of the piece, which is
+//       own work           short, and stops there by itself
+//     deaf to signals      a helper process stops it, as a debugger does
+//
+// A stop has a number, its *epoch*; world.stopping is that number while it
+// lasts.  A thread answers by storing the number in its record, and sleeps for
+// as long as world.stopping stays what it was.  Stopping the world can fail,
+// and must not hang: when nobody has answered for a while the attempt is
+// withdrawn, everybody goes on, and it is tried again; only a mutator that
+// never answers makes the stop fail, and it is named.
+//
+//     conductor             a thread that runs        a thread that is SAFE
+//     stopping = e          (signal) handler:
+//     signal or hold  --->  store what to read        SAFE -> HELD
+//     wait for answers      acknowledged = e
+//     ...                   answers++                 wants to leave: sleeps
+//     mark                  sleep while stopping==e   on its state
+//     stopping = 0    --->  go on
+//     HELD -> SAFE, wake                              SAFE -> RUNS
+//
+// There is one lock for the whole process.  The conductor takes it before the
+// stop and keeps it until everybody runs again: so nobody else holds it during
+// a stop, and who wants it waits as SAFE.
+//
+// Invariants
+//   W1  lock     a mutator that holds world.lock is never stopped, and one that
+//                waits for it is SAFE
+//   W2  still    between a world_stop that says true and world_resume no thread
+//                runs program code or changes what the lock guards, but the
+//                conductor and those that the report counts as passed
+//   W3  whole    a mutator that was stopped is not INSIDE, unless it is SAFE
+//   W4  read     world_each_stack visits every word in which a stopped thread
+//                may hold a pointer: registers, stacks, signal stacks
+//   W5  answer   an answer counts for the stop whose number it bears, and for
+//                no other; a thread that answered an attempt that was withdrawn
+//                goes on
+//   W6  held     a thread whose state is HELD does not leave its safe region
+//   W7  ends     world_stop returns, whatever the threads do
+//   W8  errno    errno is as the caller left it
+//
+// The lock is named at each function.  world_park and the safe regions: the
+// mutator's own thread.
+// Design, alternatives and measurements: docs/design/roots/world.md
+
+#ifndef ROOTS_WORLD_H
+#define ROOTS_WORLD_H
+
+#include "base/defs.h"
+#include "heap/heap.h"
+#include "os/lock.h"
+#include "os/suspend.h"
+#include "roots/mutator.h"
+#include "roots/roll.h"
+
+#define WORLD_NAME_BYTES 16
+
+// What became of a stop.
+struct world_stop_report {
+    uint64_t stop_ns;            // from the first step until all stood
+    uint32_t attempts;           // withdrawn ones and the last
+    uint32_t signalled;          // mutators and strangers, last attempt
+    uint32_t safe;               // found in safe regions, last attempt
+    uint32_t strangers;          // threads that never attached
+    uint32_t traced;             // stopped by ptrace
+    uint32_t passed;             // strangers read while they run
+    uint32_t thread;             // of one that did not stop; or 0
+    char name[WORLD_NAME_BYTES]; // its name, zero-terminated
+    const char *reason;          // why, in words; or NULL
+};
+
+struct world {
+    _Alignas(64) uint32_t stopping; // epoch, or 0: nobody stops; futex
+    _Alignas(64) struct lock lock;  // the one lock
+    uint32_t epoch;                 // of the last stop; lock
+    uint32_t answers;               // to this attempt; added to; futex
+    uint32_t wanted;                // answers at which to wake the conductor
+    uint64_t mask;                  // the conductor's signals; conductor
+    struct mutator *mutators;       // all, leaving ones too; lock
+    size_t mutator_count;           // lock
+    size_t leaving_count;           // of them; lock
+    struct mutator **slots;         // by id - 1; lock
+    size_t slot_count;              // lock
+    size_t stranger_count;          // on the roll without a mutator; lock
+    bool leader_gone;               // the first thread ended before others
+    bool ready;                     // world_init has been
+    // Bells, set once before threads are made; rung under the lock.
+    void (*named)(uint32_t thread, const char *name, const char *reason);
+    void (*buried)(struct mutator *mutator);
+    struct roll roll; // lock
+};
+
+extern struct world world;
+
+// Once, before the first attaching: installs the handler for `signal` (0: the
+// usual one); false when the system refuses.
+MUST_USE bool world_init(int signal);
+
+// --- Threads ---------------------------------------------------------------
+
+// Makes a mutator of the calling thread, its home set for `home`, or takes up
+// the one it left with world_detach; takes the lock.  NULL: no memory.
+struct mutator *world_attach(struct heap *home, bool single);
+
+// The calling thread's mutator is about to end, its caches given up.  The
+// thread may live on for a while, and attach again.  Under the lock.
+void world_detach(struct mutator *mutator);
+
+// The mutator with this id, or NULL.  Under the lock.
+struct mutator *world_find(uint32_t id);
+
+// Visits each mutator.  Under the lock or in a stop; a visit may not attach.
+typedef void world_visit(struct mutator *mutator, void *data);
+void world_each(world_visit *visit, void *data);
+
+// In a forked child, where self is the only thread: the others are gone, the
+// lock is free.  Memory of theirs is not touched, nor is it given back.  False
+// when memory is short: then there is no world.
+MUST_USE bool world_forked(struct mutator *self);
+
+// --- The lock --------------------------------------------------------------
+
+// Takes the lock; the mutator waits as SAFE, so its caches must be whole.
+// NULL: the calling thread is not attached.
+void world_lock_taken(struct mutator *mutator);
+
+static inline void world_lock(struct mutator *mutator) {
+    if (UNLIKELY(!lock_try(&world.lock))) {
+        world_lock_taken(mutator);
+    }
+}
+
+MUST_USE static inline bool world_try_lock(void) {
+    return lock_try(&world.lock);
+}
+
+static inline void world_unlock(void) {
+    lock_release(&world.lock);
+}
+
+// --- Where a thread stops by itself ----------------------------------------
+
+static inline bool world_is_stopping(void) {
+    return __atomic_load_n(&world.stopping, __ATOMIC_RELAXED) != 0;
+}
+
+// Answers the stop that is on, if any, and waits for its end.
+COLD void world_park(struct mutator *mutator);
+
+// Ends what mutator_enter began.
+static inline void world_leave(struct mutator *mutator) {
+    __atomic_signal_fence(__ATOMIC_SEQ_CST);
+    __atomic_store_n(&mutator->busy, MUTATOR_OUT, __ATOMIC_RELAXED);
+    __atomic_signal_fence(__ATOMIC_SEQ_CST);
+    if (UNLIKELY(world_is_stopping())) {
+        world_park(mutator);
+    }
+}
+
+// --- Safe regions ----------------------------------------------------------
+
+// From here to world_safe_leave the calling thread touches no object and no
+// cache.  Regions nest.  The function that calls must also be the one that
+// leaves; a STACK_DOOR that returns in between uses world_safe_enter_at, with
+// what its body was given.
+void world_safe_enter(void *mutator);
+void world_safe_enter_at(struct mutator *mutator, const uintptr_t *saved,
+                         const void *hot_end);
+void world_safe_leave(struct mutator *mutator);
+
+// What a safe region was, before it was broken off.
+struct world_safe {
+    uint32_t depth;      // 0: there was none
+    const void *hot_end; // as the outermost found it
+    uintptr_t registers[STACK_REGISTERS];
+};
+
+// Program code runs in a safe region: a signal handler over a call that waits,
+// or code that jumped out of one.  Leaves all regions (waiting for the end of a
+// stop), until world_safe_mend, which goes back unless they were jumped out of.
+struct world_safe world_safe_break(struct mutator *mutator);
+void world_safe_mend(struct mutator *mutator, const struct world_safe *was);
+
+// --- The stop --------------------------------------------------------------
+
+// Stops all threads but the caller, whose hot end is set and whose registers
+// are on its stack above that.  Under the lock.  False: it was given up, all
+// run, and the report says for whose sake.
+MUST_USE bool world_stop(struct mutator *self,
+                         struct world_stop_report *report);
+
+// Lets them go on.
+void world_resume(void);
+
+// Is given words [start, end).
+typedef void world_words(const uintptr_t *start, const uintptr_t *end,
+                         void *data);
+
+// Visits all stacks and saved registers (W4), the conductor's own from its hot
+// end on, and those of fibers.  In a stop.
+void world_each_stack(world_words *visit, void *data);
+
+// Visits the thread pointer (os/segments.h) of each thread that has one.  In a
+// stop.
+typedef void world_pointer(uintptr_t thread_pointer, void *data);
+void world_each_thread_pointer(world_pointer *visit, void *data);
+
+#endif

@@ -21,6 +21,7 @@
 #include "heap/block.c"
 #include "heap/blockmap.c"
 #include "heap/cache.c"
+#include "heap/handle.c"
 #include "heap/heap.c"
 #include "heap/layout.c"
 #include "heap/meta.c"

@@ -1,0 +1,88 @@
+#include "heap/handle.h"
+
+#include "base/bits.h"
+#include "base/check.h"
+#include "heap/heap.h"
+#include "heap/range.h"
+
+_Static_assert(sizeof(struct handle) == 16, "four to a cache line");
+
+void handle_set(struct handle *handle, uintptr_t target,
+                const struct place *place) {
+    ASSERT(target - place->start < place->bytes);
+    handle_drop(handle); // N5: from here on it is empty
+    handle_watch(place->block);
+    handle->block = place->block;
+    handle->cell = (uint16_t)place->cell;
+    __atomic_store_n(&handle->target, target, __ATOMIC_RELEASE);
+}
+
+// One walk over all handles.
+struct handle_walk {
+    uint16_t sort;
+    size_t cleared;
+    handle_is_gone *is_gone; // NULL: what is not marked is gone
+    void *data;
+};
+
+// A handle that a wild store went through must not lead the walk astray.
+static bool handle_is_sound(const struct handle *handle) {
+    return handle->block < range_block_count() &&
+           handle->cell < BLOCK_BYTES / GRANULE_BYTES;
+}
+
+// The handles among cells 64 * word and up of a block whose marks are to be
+// looked at: all marks are asked for before the first is read.
+static size_t handle_gather(uint32_t block, size_t word, unsigned sort,
+                            struct handle **found) {
+    size_t count = 0;
+    uint64_t bits = block_pair(block, word)[1];
+    for (; bits != 0; bits &= bits - 1) {
+        uint32_t cell = (uint32_t)(word * 64 + bits_lowest(bits));
+        struct handle *handle =
+            (struct handle *)block_cell_address(block, cell);
+        if (handle->target != 0 && handle->sort == sort &&
+            handle_is_sound(handle)) {
+            PREFETCH(block_pair(handle->block, handle->cell / 64));
+            found[count++] = handle;
+        }
+    }
+    return count;
+}
+
+static void handle_clear_block(uint32_t block, void *data) {
+    struct handle_walk *walk = data;
+    if (ENTRY_KIND(block_entry(block)) != KIND_HANDLE) {
+        return;
+    }
+    for (size_t word = 0; word < block_words(block); word++) {
+        struct handle *found[64];
+        size_t count = handle_gather(block, word, walk->sort, found);
+        for (size_t i = 0; i < count; i++) {
+            struct handle *handle = found[i];
+            if (walk->is_gone != NULL
+                    ? walk->is_gone(handle->block, walk->data)
+                    : !block_is_marked(handle->block, handle->cell)) {
+                handle_drop(handle); // N1
+                walk->cleared++;
+            } else {
+                handle_watch(handle->block); // N4
+            }
+        }
+    }
+}
+
+size_t handle_clear(enum handle_sort sort) {
+    struct handle_walk walk = {.sort = (uint16_t)sort};
+    heap_each_block(handle_clear_block, &walk);
+    return walk.cleared;
+}
+
+size_t handle_clear_gone(handle_is_gone *is_gone, void *data) {
+    struct handle_walk walk = {.is_gone = is_gone, .data = data};
+    for (unsigned sort = 0; sort < HANDLE_SORTS; sort++) {
+        walk.sort = (uint16_t)sort;
+        heap_each_block(handle_clear_block, &walk);
+    }
+    return walk.cleared;
+}

@@ -1,0 +1,211 @@
+// Handles by the thousand, into objects of every size, against an array that
+// remembers what each should lead to.
+
+#include "heap/handle.h"
+
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <cmocka.h>
+
+#include "support/gen.h"
+#include "support/ground.h"
+
+#define OBJECTS ((size_t)(LOAM_TINY ? 300 : 3000))
+#define HANDLES ((size_t)(LOAM_TINY ? 500 : 5000))
+
+static struct ground ground;
+
+// What a handle should do.
+static struct model {
+    struct handle *handle;
+    uintptr_t target; // 0: cleared
+    size_t object;    // its number
+} models[HANDLES];
+
+static struct place places[OBJECTS];
+
+static struct place place_of(const void *object) {
+    struct place place;
+    assert_non_null(blockmap_object((uintptr_t)object, &place));
+    return place;
+}
+
+static void mark(const struct place *place) {
+    block_pair(place->block, place->cell / 64)[0] |= (uint64_t)1
+                                                     << (place->cell % 64);
+}
+
+static bool is_marked(const struct place *place) {
+    return block_is_marked(place->block, place->cell);
+}
+
+static bool is_watched(const struct place *place) {
+    return (block_get(place->block)->flags & BLOCK_WATCHED) != 0;
+}
+
+static void unwatch(uint32_t block, void *data) {
+    (void)data;
+    block_get(block)->flags &= (uint8_t)~BLOCK_WATCHED;
+}
+
+static struct handle *make_handle(unsigned sort) {
+    struct handle *handle =
+        (struct handle *)ground_make(&ground, sizeof *handle, KIND_HANDLE, 0);
+    assert_non_null(handle);
+    assert_int_equal(handle->target, 0);
+    handle->sort = (uint16_t)sort;
+    return handle;
+}
+
+static void make_all(struct gen *gen) {
+    for (size_t i = 0; i < OBJECTS; i++) {
+        size_t bytes = gen_bytes(gen, i % 100 == 0 ? 300 * KiB : 3000);
+        places[i] = place_of(ground_make(&ground, bytes, KIND_SCANNED, 0));
+    }
+    for (size_t i = 0; i < HANDLES; i++) {
+        struct model *model = &models[i];
+        model->object = gen_below(gen, OBJECTS);
+        const struct place *place = &places[model->object];
+        model->target = place->start + gen_below(gen, place->bytes);
+        model->handle = make_handle((unsigned)gen_below(gen, HANDLE_SORTS));
+        handle_set(model->handle, model->target, place);
+        assert_true(is_watched(place)); // N4
+    }
+}
+
+static void check_all(void) {
+    for (size_t i = 0; i < HANDLES; i++) {
+        assert_int_equal(handle_get(models[i].handle), models[i].target);
+    }
+}
+
+// What clearing one sort should do to the models; the number cleared.
+static size_t clear_models(unsigned sort) {
+    size_t cleared = 0;
+    for (size_t i = 0; i < HANDLES; i++) {
+        struct model *model = &models[i];
+        if (model->handle->sort == sort && model->target != 0 &&
+            !is_marked(&places[model->object])) {
+            model->target = 0;
+            cleared++;
+        }
+    }
+    return cleared;
+}
+
+// Cycles in which objects are marked at random until most handles are empty.
+static void test_cycles(void **state) {
+    (void)state;
+    struct gen gen;
+    gen_init(&gen, gen_seed("handles"));
+    make_all(&gen);
+    check_all();
+    for (size_t cycle = 0; cycle < 6; cycle++) {
+        ground_prepare(&ground);
+        for (size_t i = 0; i < OBJECTS; i++) {
+            if (gen_chance(&gen, 70)) {
+                mark(&places[i]);
+            }
+        }
+        for (size_t i = 0; i < HANDLES; i++) {
+            struct place place = place_of(models[i].handle);
+            mark(&place);
+        }
+        heap_each_block(unwatch, NULL);
+        for (unsigned sort = 0; sort < HANDLE_SORTS; sort++) {
+            size_t expected = clear_models(sort);
+            assert_int_equal(handle_clear(sort), expected); // N1, N2
+            check_all();
+        }
+        for (size_t i = 0; i < HANDLES; i++) {
+            assert_true(models[i].target == 0 ||
+                        is_watched(&places[models[i].object])); // N4
+        }
+        mutator_each_cache(ground.mutator, ground_tail_in, &ground.heap);
+    }
+}
+
+// A target freed by hand is gone at once, its neighbours are not; the next
+// cycle clears the handle for good.
+static void test_freed(void **state) {
+    (void)state;
+    assert_true(range_use_freed());
+    struct place gone = place_of(ground_make(&ground, 48, KIND_SCANNED, 0));
+    struct place kept = place_of(ground_make(&ground, 48, KIND_SCANNED, 0));
+    struct handle *to_gone = make_handle(HANDLE_LONG);
+    struct handle *to_kept = make_handle(HANDLE_SHORT);
+    handle_set(to_gone, gone.start + 5, &gone);
+    handle_set(to_kept, kept.start, &kept);
+    (void)block_free_remotely(gone.block, gone.cell);
+    assert_int_equal(handle_get(to_gone), 0); // N3
+    assert_int_equal(handle_get(to_kept), kept.start);
+    ground_prepare(&ground);
+    mark(&kept);
+    struct place place = place_of(to_gone);
+    mark(&place);
+    assert_false(blockmap_object(gone.start, &place) != NULL);
+    handle_clear(HANDLE_SHORT);
+    handle_clear(HANDLE_LONG);
+    assert_int_equal(to_gone->target, 0); // N1
+    assert_int_equal(handle_get(to_kept), kept.start);
+    mutator_each_cache(ground.mutator, ground_tail_in, &ground.heap);
+}
+
+// Set again, dropped, and broken by a wild store: the walk survives.
+static void test_set(void **state) {
+    (void)state;
+    struct place a = place_of(ground_make(&ground, 32, KIND_LEAF, 0));
+    struct place b = place_of(ground_make(&ground, 500, KIND_SCANNED, 0));
+    struct handle *handle = make_handle(HANDLE_SHORT);
+    handle_set(handle, a.start, &a);
+    handle_set(handle, b.start + 499, &b);
+    assert_int_equal(handle_get(handle), b.start + 499);
+    struct handle *wild = make_handle(HANDLE_SHORT);
+    memset((void *)wild, 0xff, sizeof *wild);
+    wild->sort = HANDLE_SHORT;
+    ground_prepare(&ground);
+    mark(&a); // the old target; the new one is dead
+    handle_clear(HANDLE_SHORT);
+    assert_int_equal(handle_get(handle), 0); // N1, N5
+    handle_set(handle, a.start, &a);
+    handle_drop(handle);
+    assert_int_equal(handle_get(handle), 0);
+    mutator_each_cache(ground.mutator, ground_tail_in, &ground.heap);
+}
+
+static bool is_of_block(uint32_t block, void *data) {
+    return block == *(const uint32_t *)data;
+}
+
+static void test_gone(void **state) {
+    (void)state;
+    struct place a = place_of(ground_make(&ground, 4000, KIND_LEAF, 0));
+    struct place b = place_of(ground_make(&ground, 96, KIND_LEAF, 0));
+    struct handle *handles[2] = {make_handle(HANDLE_SHORT),
+                                 make_handle(HANDLE_LONG)};
+    handle_set(handles[0], a.start, &a);
+    handle_set(handles[1], b.start, &b);
+    ground_prepare(&ground);
+    assert_true(handle_clear_gone(is_of_block, &b.block) >= 1); // N1
+    assert_int_equal(handle_get(handles[0]), a.start);          // N2
+    assert_int_equal(handle_get(handles[1]), 0);
+    mutator_each_cache(ground.mutator, ground_tail_in, &ground.heap);
+}
+
+static int setup(void **state) {
+    (void)state;
+    return ground_init(&ground, 512 * MiB) ? 0 : -1;
+}
+
+int main(void) {
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_cycles),
+        cmocka_unit_test(test_freed),
+        cmocka_unit_test(test_set),
+        cmocka_unit_test(test_gone),
+    };
+    return cmocka_run_group_tests(tests, setup, NULL);
+}

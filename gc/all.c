@@ -10,11 +10,13 @@
 #include "os/clock.c"
 #include "os/environment.c"
 #include "os/error.c"
+#include "os/file.c"
 #include "os/lock.c"
 #include "os/memory_linux.c"
 #include "os/output.c"
 #include "os/segments_linux.c"
 #include "os/stack_linux.c"
+#include "os/task.c"
 #include "os/thread.c"
 #include "os/unwind.c"
 

@@ -5,16 +5,15 @@
 #include "os/thread.h"
 
 #include "os/error.h"
+#include "os/file.h"
+#include "os/task.h"
 
 #include <fcntl.h>
 #include <pthread.h>
 #include <string.h>
-#include <sys/stat.h>
 #include <sys/syscall.h>
 #include <time.h>
 #include <unistd.h>
-
-#define THREAD_TASKS "/proc/self/task"
 
 uint32_t thread_id(void) {
     return (uint32_t)syscall(SYS_gettid);
@@ -23,53 +22,6 @@ uint32_t thread_id(void) {
 uint32_t thread_process_id(void) {
     // By the kernel: some libraries remember the answer across a raw fork.
     return (uint32_t)syscall(SYS_getpid);
-}
-
-// One record of a directory, as the kernel writes it.
-struct thread_entry {
-    uint64_t inode;
-    uint64_t next;  // an opaque position
-    uint16_t bytes; // of this record
-    uint8_t type;
-    char name[5]; // and on, zero-terminated
-};
-
-// The entries of /proc/self/task, one a task, "." and ".." left out.
-static size_t thread_count_entries(void) {
-    long file = syscall(SYS_openat, AT_FDCWD, THREAD_TASKS,
-                        O_RDONLY | O_DIRECTORY | O_CLOEXEC, 0);
-    if (file < 0) {
-        return 0;
-    }
-    size_t count = 0;
-    _Alignas(struct thread_entry) char buffer[4096];
-    for (;;) {
-        long got = syscall(SYS_getdents64, file, buffer, sizeof buffer);
-        if (got <= 0) {
-            break;
-        }
-        for (long at = 0; at < got;) {
-            const struct thread_entry *entry = (const void *)(buffer + at);
-            count += entry->name[0] != '.';
-            at += entry->bytes;
-        }
-    }
-    (void)syscall(SYS_close, file);
-    return count;
-}
-
-size_t thread_count(void) {
-    int saved = error_save();
-    // The kernel counts for us: the links of this directory are 2 and one a
-    // task.  Some emulations of /proc leave the links at 1 or 2.
-    struct stat tasks;
-    size_t count = 0;
-    if (stat(THREAD_TASKS, &tasks) == 0) {
-        count = tasks.st_nlink > 2 ? (size_t)tasks.st_nlink - 2
-                                   : thread_count_entries();
-    }
-    error_restore(saved); // T3
-    return count;
 }
 
 // Whether the program's own file has a name that begins with `prefix`.
@@ -84,14 +36,8 @@ static bool thread_has_file_prefix(const char *prefix, size_t length) {
 
 // Whether the kernel's name for this process begins with `prefix`.
 static bool thread_has_name_prefix(const char *prefix, size_t length) {
-    char name[32] = "";
-    long file = syscall(SYS_openat, AT_FDCWD, "/proc/self/comm",
-                        O_RDONLY | O_CLOEXEC, 0);
-    if (file < 0) {
-        return false;
-    }
-    (void)syscall(SYS_read, file, name, sizeof name - 1);
-    (void)syscall(SYS_close, file);
+    char name[32];
+    (void)file_read("/proc/self/comm", name, sizeof name);
     return strncmp(name, prefix, length) == 0;
 }
 
@@ -106,13 +52,13 @@ bool thread_is_alone(void) {
     int saved = error_save();
     struct timespec nap = {.tv_nsec = 1000};
     size_t alone = 1;
-    bool is_alone = thread_count() <= alone;
+    bool is_alone = task_count() <= alone;
     if (!is_alone) {
         alone += thread_count_emulator();
     }
     // Two thousand naps and more, each longer than the last: about a second.
     while (!is_alone && nap.tv_nsec < 1000000) {
-        is_alone = thread_count() <= alone;
+        is_alone = task_count() <= alone;
         if (!is_alone) {
             (void)syscall(SYS_nanosleep, &nap, NULL);
             nap.tv_nsec += 500;
@@ -137,5 +83,5 @@ bool thread_at_exit(void (*parting)(void *value)) {
 
 bool thread_exit_arm(void *value) {
     return thread_parting != 0 &&
-           pthread_setspecific(thread_parting - 1, value) == 0; // T5
+           pthread_setspecific(thread_parting - 1, value) == 0; // T2
 }

@@ -1,4 +1,4 @@
-// thread — who runs here, and how many we are.
+// thread — who runs here, and when it ends.
 //
 // The kernel's numbers, not the library's: threads that were never made by
 // pthread_create (timers, other runtimes) have them too.
@@ -6,15 +6,13 @@
 // Invariants:
 //   T1  distinct  two threads that live at the same time have different ids,
 //                 and a thread's id does not change
-//   T2  count     thread_count is the number of tasks at some instant between
-//                 call and return, or 0 where the system does not tell
+//   T2  parting   a thread that armed itself and ends by returning, by
+//                 pthread_exit or by cancellation has the function called
+//                 once, with the value of the last arming; arming in that call
+//                 makes for another, up to the rounds of the library (4)
 //   T3  errno     errno is as the caller left it
 //   T4  alone     while another thread of the program lives thread_is_alone is
 //                 false; threads that were joined before the call do not count
-//   T5  parting  a thread that armed itself and ends by returning, by
-//                pthread_exit or by cancellation has the function called
-//                once, with the value of the last arming; arming in that call
-//                makes for another, up to the rounds of the library (4)
 //
 // Any thread; async-signal-safe; calls no allocator.  thread_at_exit and
 // thread_exit_arm are for ordinary code: the first needs one of the system's
@@ -31,11 +29,6 @@ uint32_t thread_id(void);
 
 // The kernel's id of this process; never 0.  A forked child has its own.
 uint32_t thread_process_id(void);
-
-// The tasks (threads) of this process now; 0 when unknown.  A thread that was
-// joined may be counted until the kernel has buried it, some microseconds; so
-// are threads the program never made (of a sanitizer, of an emulator).
-size_t thread_count(void);
 
 // Whether the calling thread is the program's only one, as far as the system
 // tells.  Waits, up to a second, for joined threads to be buried; the thread

@@ -1,6 +1,8 @@
-// Ids and counts, while threads come and go.
+// Ids while threads come and go, and what is called when they end.
 
 #include "os/thread.h"
+
+#include "os/task.h"
 
 #include <errno.h>
 #include <pthread.h>
@@ -32,10 +34,10 @@ static void *wait_together(void *data) {
 // A joined thread may still be on its way out: waits until the count is back.
 static bool count_returns_to(size_t want) {
     struct timespec nap = {.tv_nsec = 1000000};
-    for (size_t turn = 0; turn < 5000 && thread_count() != want; turn++) {
+    for (size_t turn = 0; turn < 5000 && task_count() != want; turn++) {
         (void)nanosleep(&nap, NULL);
     }
-    return thread_count() == want;
+    return task_count() == want;
 }
 
 static void *do_nothing(void *data) {
@@ -49,16 +51,16 @@ static size_t count_alone(void) {
     assert_int_equal(pthread_create(&thread, NULL, do_nothing, NULL), 0);
     assert_int_equal(pthread_join(thread, NULL), 0);
     struct timespec nap = {.tv_nsec = 20000000};
-    size_t least = thread_count();
+    size_t least = task_count();
     for (size_t turn = 0; turn < 10; turn++) {
         (void)nanosleep(&nap, NULL);
-        size_t now = thread_count();
+        size_t now = task_count();
         least = now < least ? now : least;
     }
     return least;
 }
 
-// T1, T2
+// T1
 static void test_threads(void **state) {
     (void)state;
     pthread_t threads[THREADS];
@@ -73,12 +75,12 @@ static void test_threads(void **state) {
             0);
     }
     (void)pthread_barrier_wait(&all_here);
-    assert_int_equal(thread_count(), before + THREADS); // T2
+    assert_int_equal(task_count(), before + THREADS);
     (void)pthread_barrier_wait(&may_go);
     for (size_t index = 0; index < THREADS; index++) {
         assert_int_equal(pthread_join(threads[index], NULL), 0);
     }
-    assert_true(count_returns_to(before)); // T2
+    assert_true(count_returns_to(before));
     seen[THREADS].first = seen[THREADS].again = thread_id();
     for (size_t index = 0; index <= THREADS; index++) {
         assert_int_not_equal(seen[index].first, 0);
@@ -152,11 +154,11 @@ static void run_to_end(enum ending ending, size_t rounds, size_t expected) {
     last_parting = NULL;
     assert_int_equal(pthread_create(&thread, NULL, end_somehow, &ending), 0);
     assert_int_equal(pthread_join(thread, NULL), 0);
-    assert_int_equal(partings, expected); // T5
+    assert_int_equal(partings, expected); // T2
     assert_ptr_equal(last_parting, expected != 0 ? &ending : NULL);
 }
 
-// T5
+// T2
 static void test_parting(void **state) {
     (void)state;
     assert_false(thread_exit_arm(&partings)); // nobody has said what to call
@@ -177,7 +179,7 @@ static void test_process(void **state) {
     if (child == 0) {
         bool own = thread_process_id() != (uint32_t)getppid() &&
                    thread_process_id() == (uint32_t)getpid() &&
-                   thread_id() == thread_process_id() && thread_count() >= 1;
+                   thread_id() == thread_process_id() && task_count() >= 1;
         _exit(own ? 0 : 1);
     }
     int status = 1;
@@ -189,7 +191,7 @@ static void test_process(void **state) {
 static void test_errno(void **state) {
     (void)state;
     errno = 82;
-    (void)thread_count();
+    (void)task_count();
     (void)thread_is_alone();
     (void)thread_id();
     (void)thread_process_id();

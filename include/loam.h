@@ -21,10 +21,14 @@
  *   Shortage    Allocation returns NULL and sets errno to ENOMEM; nothing
  *               aborts for want of memory.  A size above PTRDIFF_MAX, or a
  *               product that overflows, is a shortage too.
- *   Threads     In this version one thread of the process allocates; a second
- *               one is stopped with a message that says so.
- *   Signals     No function here may be called from a signal handler, except
- *               loam_keep.
+ *   Threads     Any thread may call any function at any time; the first call
+ *               makes it known to the collector (loam/thread.h).  An object may
+ *               be freed by another thread than the one that made it.  Figures
+ *               are the default heap's.
+ *   Signals     A handler may allocate and free.  One that interrupted this
+ *               library in the same thread is served from a small reserve, and
+ *               meets NULL when that is used up; it cannot collect, nor change
+ *               roots, limits or hooks then.
  *   Cost        "constant" is a few nanoseconds; an allocation may run a
  *               collection.
  */
@@ -227,6 +231,9 @@ struct loam_stats {
     uint64_t pause_ns_max;       /* the longest so far */
     uint64_t pause_ns_total;     /* all so far */
     uint64_t mark_ns_total;      /* of these, marking */
+    uint64_t stop_ns;            /* of pause_ns, until the last thread stood */
+    uint64_t stop_ns_max;        /* the longest so far */
+    uint64_t stop_ns_total;      /* all so far */
 };
 
 /* Fills in `*stats`.  `stats_bytes` is sizeof *stats: a program built with an

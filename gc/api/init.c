@@ -3,10 +3,12 @@
 #include "api/report.h"
 #include "base/check.h"
 #include "collect/pacer.h"
+#include "heap/cache.h"
 #include "heap/heap.h"
 #include "heap/range.h"
-#include "os/stack.h"
+#include "os/thread.h"
 #include "roots/mutator.h"
+#include "roots/world.h"
 
 struct init_state init_state;
 __thread struct mutator *init_mutator
@@ -32,25 +34,28 @@ static bool init_shortage(size_t bytes) {
 // The collector's knobs from the options.
 static void init_configure(void) {
     const struct options *options = &init_state.options;
-    struct collector *collector = &init_state.collector;
+    struct conductor *conductor = &init_state.conductor;
     size_t floor_bytes = options->floor_bytes;
     if (LOAM_TINY && floor_bytes > 256 * KiB) {
         floor_bytes = 256 * KiB;
     }
-    pacer_init(&collector->pacer, floor_bytes, options->growth_percent);
-    collector->neighbours = options->neighbours;
-    collector->check_mark = (options->check_flags & OPTIONS_CHECK_MARK) != 0;
-    collector->check_verify =
+    pacer_init(&init_state.home.collector.pacer, floor_bytes,
+               options->growth_percent);
+    conductor->neighbours = options->neighbours;
+    conductor->check_mark = (options->check_flags & OPTIONS_CHECK_MARK) != 0;
+    conductor->check_verify =
         LOAM_CHECK >= 2 || (options->check_flags & OPTIONS_CHECK_VERIFY) != 0;
-    collector->collect_every = options->collect_every;
-    collector->disabled = options->disable ? 1 : 0;
-    collector->shortage = init_shortage;
-    collector->report = options->trace ? report_cycle : NULL;
-    collector->huge_bytes = options->huge == OPTIONS_HUGE_OFF  ? 0
+    conductor->collect_every = options->collect_every;
+    conductor->disabled = options->disable ? 1 : 0;
+    conductor->shortage = init_shortage;
+    conductor->report = options->trace ? report_cycle : NULL;
+    conductor->huge_bytes = options->huge == OPTIONS_HUGE_OFF  ? 0
                             : options->huge == OPTIONS_HUGE_ON ? 1
                                                                : 32 * MiB;
-    init_state.heap.region.limit_bytes = options->limit_bytes;
-    collector->pacer.limit_bytes = options->limit_bytes;
+    conductor->failed = report_stop;
+    world.named = report_thread;
+    init_state.home.heap.region.limit_bytes = options->limit_bytes;
+    init_state.home.collector.pacer.limit_bytes = options->limit_bytes;
 }
 
 // What the environment says, read once.
@@ -64,59 +69,156 @@ static void init_read(void) {
     }
 }
 
+// Bells of the world: a thread vanished without a word, with the lock held or
+// in a stop; its caches are whole, for it was not INSIDE when it was last seen,
+// or they are lost until the next flip.
+static void init_give_up_cache(struct cache *cache, void *data) {
+    cache_give_up(cache, data);
+}
+
+static void init_give_up_set(struct mutator *mutator, struct cacheset *set) {
+    mutator_each_cache(mutator, set->heap, init_give_up_cache, set->heap);
+    collect_add_tally(set);
+}
+
+static void init_give_up(struct mutator *mutator) {
+    init_give_up_set(mutator, &mutator->home);
+    for (struct cacheset *set = mutator->sets; set != NULL; set = set->next) {
+        init_give_up_set(mutator, set);
+    }
+}
+
 // Step by step from the ground: what an earlier try has built stands.
 static bool init_build(void) {
-    const void *cold_end = stack_own_cold_end();
-    bool single = init_state.options.collect_every != 0;
-    if (cold_end == NULL ||
-        (range.base == 0 && !range_init(init_state.options.range_bytes))) {
+    struct loam_heap *home = &init_state.home;
+    if (range.base == 0 && !range_init(init_state.options.range_bytes)) {
         return false;
     }
-    if (init_state.first == NULL) {
-        init_state.first = mutator_make(1, cold_end, single);
+    if (!init_state.ground) {
+        if (!heap_init(&home->heap, NULL)) {
+            return false;
+        }
+        home->heap.keeper = home;
+        collect_init(&home->collector, &init_state.conductor, &home->heap);
+        init_configure();
+        world.buried = init_give_up;
+        init_state.ground = true;
     }
-    heap_init(&init_state.heap);
-    if (init_state.first == NULL ||
-        !collect_init(&init_state.collector, &init_state.heap,
-                      init_state.first)) {
-        return false;
-    }
-    init_state.collector.here = &init_mutator;
-    init_configure();
-    init_mutator = init_state.first;
-    return true;
+    return collect_init_conductor(&init_state.conductor) && world_init(0);
 }
 
 // One try.  A hook that is told of a wrong option may call in meanwhile.
-static COLD void init_try(void) {
-    init_state.building = true; // I1
+static void init_try(void) {
     if (!init_state.read) {
         init_state.read = true;
         init_read();
     }
-    init_state.built = init_build();
-    if (!init_state.built && !init_state.said) {
+    bool built = init_build();
+    if (!built && !init_state.said) {
         init_state.said = true;
         report_warning(REPORT_START,
                        "the system refuses the memory that the collector needs "
                        "to begin; allocation fails until it can be had");
     }
-    init_state.building = false;
+    __atomic_store_n(&init_state.built, built, __ATOMIC_RELEASE);
+}
+
+static bool init_is_built(void) {
+    return __atomic_load_n(&init_state.built, __ATOMIC_ACQUIRE);
+}
+
+// Whether the house stands; builds it if nobody does.
+static COLD bool init_gate(void) {
+    uint32_t me = thread_id();
+    if (__atomic_load_n(&init_state.builder, __ATOMIC_RELAXED) == me) {
+        return false; // I1: within a try
+    }
+    lock_acquire(&init_state.gate);
+    if (!init_is_built()) {
+        __atomic_store_n(&init_state.builder, me, __ATOMIC_RELAXED);
+        init_try();
+        __atomic_store_n(&init_state.builder, 0, __ATOMIC_RELAXED);
+    }
+    lock_release(&init_state.gate);
+    return init_is_built();
+}
+
+static void init_part(void *value) {
+    (void)value;
+    init_detach();
+}
+
+// Whether threads tell when they end: asked for once.
+static bool init_tells_exit(void) {
+    static struct lock once;
+    static bool asked, tells;
+    lock_acquire(&once);
+    if (!asked) {
+        asked = true;
+        tells = thread_at_exit(init_part);
+    }
+    lock_release(&once);
+    return tells;
+}
+
+static COLD struct mutator *init_attach(void) {
+    const struct conductor *conductor = &init_state.conductor;
+    if ((!init_is_built() && !init_gate()) ||
+        (conductor->phase != COLLECT_IDLE &&
+         conductor->thread == thread_id())) {
+        return NULL; // I2
+    }
+    bool single = init_state.options.collect_every != 0;
+    struct mutator *mutator = world_attach(&init_state.home.heap, single);
+    if (mutator != NULL) {
+        mutator->here = &init_mutator;
+        init_mutator = mutator;
+        // Where the system refuses, the thread is found gone by a later stop.
+        (void)(init_tells_exit() && thread_exit_arm(mutator));
+    }
+    return mutator;
 }
 
 struct mutator *init_ready(void) {
-    if (LIKELY(init_mutator != NULL)) {
-        return init_mutator;
+    struct mutator *mutator = init_mutator;
+    return LIKELY(mutator != NULL) ? mutator : init_attach();
+}
+
+void init_detach(void) {
+    struct mutator *mutator = init_mutator;
+    if (mutator == NULL || mutator->busy != MUTATOR_OUT) {
+        return;
     }
-    if (init_state.built) {
-        if (init_state.collector.phase != COLLECT_IDLE) {
-            return NULL; // I2
-        }
-        check_stop("a second thread allocates; this version of Loam serves "
-                   "one thread of a process"); // I3
+    mutator_enter(mutator);
+    world_lock(mutator);
+    init_give_up(mutator); // I3
+    init_mutator = NULL;
+    world_detach(mutator);
+    world_unlock();
+}
+
+struct init_request {
+    struct collector *collector;
+    struct mutator *mutator;
+    bool done;
+};
+
+static void init_cycle(void *data) {
+    struct init_request *request = data;
+    world_lock(request->mutator);
+    request->done =
+        collect_cycle(request->collector, request->mutator, COLLECT_ASKED);
+    world_unlock();
+}
+
+bool init_collect(struct collector *collector) {
+    struct mutator *mutator = init_ready();
+    if (mutator == NULL || mutator->busy != MUTATOR_OUT) {
+        return false;
     }
-    if (!init_state.building) {
-        init_try();
-    }
-    return init_mutator;
+    struct init_request request = {collector, mutator, false};
+    mutator_enter(mutator);
+    collect_enter(mutator, init_cycle, &request);
+    world_leave(mutator);
+    return request.done;
 }

@@ -6,14 +6,15 @@
 // then); nothing is built before, no constructor runs.
 //
 // Invariants
-//   I1  once     init_ready builds once; a try that the system refused is said
-//                once, leaves what it built, and the next call tries again
+//   I1  once     init_ready builds once, whichever threads call; a try that the
+//                system refused is said once, leaves what it built, and the
+//                next call tries again
 //   I2  attached init_mutator is NULL or this thread's mutator, and NULL while
 //                the program's own code runs inside a cycle
-//   I3  one      a second thread that needs a mutator stops the process with a
-//                message: this version serves one
+//   I3  given up a thread that ends has given up its caches, and is no mutator
+//                afterwards, until it calls in again
 //
-// Called by api/ only.
+// Called by api/ and, through api/door.h, by shims/.
 // Design, alternatives and measurements: docs/design/api/init.md
 
 #ifndef API_INIT_H
@@ -24,18 +25,29 @@
 #include "api/options.h"
 #include "base/defs.h"
 #include "collect/collect.h"
+#include "os/lock.h"
+
+// A heap, and what the door keeps for it.
+struct loam_heap {
+    struct heap heap;
+    struct collector collector; // its conductor's part
+    struct loam_heap *next;     // of those the program made; lock
+};
 
 // The state of the process.
 struct init_state {
-    struct heap heap;           // the default heap, heap 0
-    struct collector collector; // its conductor
+    struct loam_heap home;      // the default heap
+    struct conductor conductor; // what all heaps share
     struct options options;     // as the environment set them
     loam_shortage_fn *shortage; // the program's hook, or NULL
     void *shortage_data;
-    struct mutator *first; // of the one thread, from the try that could make it
-    bool read;             // the environment was read
-    bool building, built;  // building: within a try
-    bool said;             // that a try failed
+    struct lock gate;       // held by the thread that builds
+    uint32_t builder;       // that thread, or 0; atomic
+    struct loam_heap *made; // heaps of the program; lock
+    bool read;              // the environment was read
+    bool ground;            // the range and the home heap stand
+    bool built;             // all stands; atomic
+    bool said;              // that a try failed
 };
 
 extern struct init_state init_state;
@@ -45,7 +57,19 @@ extern __thread struct mutator *init_mutator
     __attribute__((tls_model("initial-exec")));
 
 // Builds the house if it is not built and attaches the calling thread: its
-// mutator, or NULL when the system refused something (said once).
+// mutator, or NULL when the system refused something (said once), or inside a
+// cycle.
 struct mutator *init_ready(void);
+
+// A cycle of one heap, at the program's wish; false when it did not run.
+bool init_collect(struct collector *collector);
+
+// Gives up what the calling thread has: it is no mutator any more.
+void init_detach(void);
+
+// The collector of the heap of an object.
+static inline struct collector *init_collector_of(uint32_t block) {
+    return &((struct loam_heap *)heap_get(block)->keeper)->collector;
+}
 
 #endif

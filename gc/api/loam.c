@@ -22,6 +22,7 @@
 #include "os/error.h"
 #include "roots/mutator.h"
 #include "roots/ranges.h"
+#include "roots/world.h"
 
 #define LOAM_TEXT2(a, b, c) #a "." #b "." #c
 #define LOAM_TEXT(a, b, c)  LOAM_TEXT2(a, b, c)
@@ -102,7 +103,7 @@ char *loam_strdup(const char *text) {
 // been read.
 static COLD void loam_report(const char *function, const void *pointer,
                              const void *caller) {
-    if (!init_state.read && !init_state.building) {
+    if (!init_state.read) {
         (void)init_ready();
     }
     report_misuse(function, pointer, caller);
@@ -119,7 +120,7 @@ void *loam_realloc(void *p, size_t bytes) {
         return NULL;
     }
     if (bytes == 0) {
-        object_free(&place);
+        (void)object_free(&place);
         return NULL;
     }
     return object_resize(&place, bytes);
@@ -131,9 +132,7 @@ void loam_free(void *p) {
     }
     int error = error_save();
     struct place place;
-    if (object_is_start(p, &place)) {
-        object_free(&place);
-    } else {
+    if (!object_is_start(p, &place) || !object_free(&place)) {
         loam_report("loam_free", p, __builtin_return_address(0));
     }
     error_restore(error);
@@ -165,51 +164,90 @@ static bool loam_extent(const void *start, size_t bytes,
            !bits_add_overflows(extent->start, bytes, &extent->end);
 }
 
-// Whether the lists of roots may be changed now.
-static bool loam_may_change(void) {
-    return init_ready() != NULL && init_state.collector.phase == COLLECT_IDLE;
+// The lock, for a thread that wants to change what is shared; NULL: now is not
+// the time.
+static struct mutator *loam_lock(void) {
+    struct mutator *mutator = init_ready();
+    if (mutator == NULL || mutator->busy != MUTATOR_OUT) {
+        return NULL;
+    }
+    mutator_enter(mutator);
+    world_lock(mutator);
+    return mutator;
+}
+
+static void loam_unlock(struct mutator *mutator) {
+    world_unlock();
+    world_leave(mutator);
 }
 
 bool loam_roots_add(const void *start, size_t bytes) {
     struct extent extent;
-    return loam_extent(start, bytes, &extent) && loam_may_change() &&
-           ranges_add(&init_state.collector.roots.added, extent);
+    struct mutator *mutator;
+    if (!loam_extent(start, bytes, &extent) || (mutator = loam_lock()) == NULL) {
+        return false;
+    }
+    bool added = ranges_add(&init_state.conductor.roots.added, extent);
+    loam_unlock(mutator);
+    return added;
 }
 
 bool loam_roots_remove(const void *start, size_t bytes) {
     struct extent extent;
+    struct mutator *mutator;
+    if (!loam_extent(start, bytes, &extent) || (mutator = loam_lock()) == NULL) {
+        return false;
+    }
     bool removed;
-    return loam_extent(start, bytes, &extent) && loam_may_change() &&
-           ranges_remove(&init_state.collector.roots.added, extent, &removed) &&
-           removed;
+    bool done =
+        ranges_remove(&init_state.conductor.roots.added, extent, &removed);
+    loam_unlock(mutator);
+    return done && removed;
 }
 
 bool loam_roots_exclude(const void *start, size_t bytes) {
     struct extent extent;
-    return loam_extent(start, bytes, &extent) && loam_may_change() &&
-           ranges_add(&init_state.collector.roots.excluded, extent);
+    struct mutator *mutator;
+    if (!loam_extent(start, bytes, &extent) || (mutator = loam_lock()) == NULL) {
+        return false;
+    }
+    bool excluded = ranges_add(&init_state.conductor.roots.excluded, extent);
+    loam_unlock(mutator);
+    return excluded;
 }
 
 bool loam_roots_scanner(loam_scanner_fn *scanner, void *data) {
     struct scanner item = {(void (*)(void))scanner, data};
-    return scanner != NULL && loam_may_change() &&
-           ranges_add_scanner(&init_state.collector.roots.scanners, item);
+    struct mutator *mutator;
+    if (scanner == NULL || (mutator = loam_lock()) == NULL) {
+        return false;
+    }
+    bool added =
+        ranges_add_scanner(&init_state.conductor.roots.scanners, item);
+    loam_unlock(mutator);
+    return added;
 }
 
 bool loam_roots_scanner_remove(loam_scanner_fn *scanner, void *data) {
     struct scanner item = {(void (*)(void))scanner, data};
-    return loam_may_change() &&
-           ranges_remove_scanner(&init_state.collector.roots.scanners, item);
+    struct mutator *mutator = loam_lock();
+    if (mutator == NULL) {
+        return false;
+    }
+    bool removed =
+        ranges_remove_scanner(&init_state.conductor.roots.scanners, item);
+    loam_unlock(mutator);
+    return removed;
 }
 
 bool loam_collect(void) {
-    return init_ready() != NULL &&
-           collect_cycle(&init_state.collector, COLLECT_ASKED);
+    return init_collect(&init_state.home.collector);
 }
 
 void loam_disable(void) {
     if (init_ready() != NULL) {
-        init_state.collector.disabled++;
+        __atomic_fetch_add(&init_state.conductor.disabled, 1,
+                           __ATOMIC_RELAXED);
     }
 }
 
@@ -217,25 +255,27 @@ void loam_enable(void) {
     if (init_ready() == NULL) {
         return;
     }
-    if (init_state.collector.disabled == 0) {
+    uint32_t *disabled = &init_state.conductor.disabled;
+    uint32_t was = __atomic_load_n(disabled, __ATOMIC_RELAXED);
+    while (was != 0 &&
+           !__atomic_compare_exchange_n(disabled, &was, was - 1, true,
+                                        __ATOMIC_RELAXED, __ATOMIC_RELAXED)) {
+    }
+    if (was == 0) {
         report_warning(REPORT_BALANCE,
                        "loam_enable without loam_disable; ignored");
-        return;
     }
-    init_state.collector.disabled--;
 }
 
 static size_t loam_committed_bytes(void) {
-    return init_state.heap.region.committed_bytes + range.table_bytes +
+    return init_state.home.heap.region.committed_bytes + range.table_bytes +
            meta_bytes();
 }
 
-bool loam_set_limit(size_t bytes) {
-    if (!loam_may_change()) {
-        return false;
-    }
-    struct collector *collector = &init_state.collector;
-    init_state.heap.region.limit_bytes = bytes;
+// With the lock: whether what is committed is below the new limit by now.
+static bool loam_apply_limit(size_t bytes) {
+    struct collector *collector = &init_state.home.collector;
+    init_state.home.heap.region.limit_bytes = bytes;
     collector->pacer.limit_bytes = bytes;
     if (bytes == 0) {
         return true;
@@ -243,37 +283,86 @@ bool loam_set_limit(size_t bytes) {
     if (collector->pacer.goal_bytes > bytes) {
         collector->pacer.goal_bytes = bytes;
     }
-    if (loam_committed_bytes() > bytes) {
-        collect_cycle(collector, COLLECT_ASKED);
-        collect_trim(collector);
-    }
     return loam_committed_bytes() <= bytes;
 }
 
-static void loam_add_tail(struct cache *cache, void *data) {
-    *(size_t *)data += cache_tail_bytes(cache);
+static bool loam_shrink_to(size_t bytes) {
+    struct mutator *mutator = loam_lock();
+    if (mutator == NULL) {
+        return false;
+    }
+    collect_trim(&init_state.home.collector);
+    bool below = loam_committed_bytes() <= bytes;
+    loam_unlock(mutator);
+    return below;
 }
 
-// All fields, for this library.
-static void loam_fill_stats(struct loam_stats *stats) {
-    const struct collector *collector = &init_state.collector;
-    const struct collect_figures *figures = &collector->figures;
-    const struct heap *heap = &init_state.heap;
-    // Tails are counted as allocated when they are taken; the program has not
-    // seen them.
-    size_t tail_bytes = 0;
-    if (init_state.built) {
-        mutator_each_cache(collector->mutator, loam_add_tail, &tail_bytes);
+bool loam_set_limit(size_t bytes) {
+    struct mutator *mutator = loam_lock();
+    if (mutator == NULL) {
+        return false;
     }
+    bool below = loam_apply_limit(bytes);
+    loam_unlock(mutator);
+    if (!below) {
+        (void)loam_collect();
+        below = loam_shrink_to(bytes);
+    }
+    return below;
+}
+
+// What the caches have handed out and not told the heap yet.
+struct loam_sum {
+    const struct heap *heap;
+    uint64_t tail_bytes, allocated_bytes, freed_bytes;
+};
+
+// Tails are counted as allocated when they are taken; the program has not seen
+// them.  Another thread may be moving its own: the figure is of some instant.
+static void loam_add_tail(struct cache *cache, void *data) {
+    struct loam_sum *sum = data;
+    uintptr_t bump = __atomic_load_n(&cache->bump, __ATOMIC_RELAXED);
+    uintptr_t limit = __atomic_load_n(&cache->limit, __ATOMIC_RELAXED);
+    sum->tail_bytes += limit - bump <= BLOCK_BYTES * 8 ? limit - bump : 0;
+}
+
+static void loam_add_mutator(struct mutator *mutator, void *data) {
+    struct loam_sum *sum = data;
+    const struct cacheset *set = mutator_find_set(mutator, sum->heap);
+    if (set != NULL) {
+        const struct tally *tally = &set->tally;
+        sum->allocated_bytes +=
+            __atomic_load_n(&tally->allocated_bytes, __ATOMIC_RELAXED);
+        sum->freed_bytes +=
+            __atomic_load_n(&tally->freed_bytes, __ATOMIC_RELAXED);
+        mutator_each_cache(mutator, sum->heap, loam_add_tail, data);
+    }
+}
+
+// All fields, for this library; under the lock, or at exit.
+static void loam_fill_stats(struct loam_stats *stats) {
+    const struct collector *collector = &init_state.home.collector;
+    const struct collect_figures *figures = &collector->figures;
+    const struct heap *heap = &init_state.home.heap;
+    struct loam_sum sum = {.heap = heap};
+    if (init_state.built) {
+        world_each(loam_add_mutator, &sum);
+    }
+    uint64_t allocated_bytes =
+        heap->allocated_bytes + sum.allocated_bytes - sum.tail_bytes;
+    uint64_t freed_bytes = heap->freed_bytes + sum.freed_bytes;
+    uint64_t gone_bytes = freed_bytes + heap->collected_bytes;
     *stats = (struct loam_stats){
         .collections = figures->cycles,
         .collections_failed = figures->failed,
-        .allocated_bytes = heap->allocated_bytes - tail_bytes,
-        .freed_bytes = heap->freed_bytes,
+        .allocated_bytes = allocated_bytes,
+        .freed_bytes = freed_bytes,
         .collected_bytes = heap->collected_bytes,
         .live_bytes = figures->last.census.live_bytes,
         .live_objects = figures->last.census.live_objects,
-        .used_bytes = heap->used_bytes - tail_bytes,
+        // Of different instants, if others run: never below zero.
+        .used_bytes =
+            allocated_bytes > gone_bytes ? allocated_bytes - gone_bytes : 0,
         .block_bytes = heap_block_bytes(heap),
         .heap_bytes = heap->region.committed_bytes,
         .heap_bytes_max = heap->region.committed_bytes_max,
@@ -283,17 +372,25 @@ static void loam_fill_stats(struct loam_stats *stats) {
         .root_bytes = figures->last.root_bytes,
         .scanned_bytes = figures->last.scanned_bytes,
         .neighbour_objects = figures->last.neighbour_objects,
-        .overflows = collector->marker.overflow_count,
+        .overflows = init_state.conductor.marker.overflow_count,
         .pause_ns = figures->last.pause_ns,
         .pause_ns_max = figures->pause_ns_max,
         .pause_ns_total = figures->pause_ns_total,
         .mark_ns_total = figures->mark_ns_total,
+        .stop_ns = figures->last.stop_ns,
+        .stop_ns_max = figures->stop_ns_max,
+        .stop_ns_total = figures->stop_ns_total,
     };
 }
 
 void loam_stats(struct loam_stats *stats, size_t stats_bytes) {
     struct loam_stats all;
+    struct mutator *mutator =
+        init_state.built && init_mutator != NULL ? loam_lock() : NULL;
     loam_fill_stats(&all);
+    if (mutator != NULL) {
+        loam_unlock(mutator);
+    }
     size_t known = stats_bytes < sizeof all ? stats_bytes : sizeof all;
     memcpy(stats, &all, known);
     memset((char *)stats + known, 0, stats_bytes - known);

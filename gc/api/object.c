@@ -13,46 +13,35 @@
 #include "heap/sizeclass.h"
 #include "os/error.h"
 #include "roots/mutator.h"
+#include "roots/world.h"
 
 // Above this size a cell shares its span with few others, if with any.
 #define OBJECT_RUN_BYTES (28 * KiB)
 // A span may be this part of what is in blocks.
 #define OBJECT_RUN_SHARE 64
 
-// A described order whose shelf cannot be made is scanned instead: that is
-// always sound.
-static struct cache *object_cache(struct mutator *mutator, struct order order) {
-    if (order.kind == KIND_DESCRIBED) {
-        struct cache *cache = NULL;
-        if (heap_add_described(&init_state.heap, order)) {
-            cache = mutator_get_cache(mutator, 0, order);
-        }
-        if (cache != NULL) {
-            return cache;
-        }
-        order.kind = KIND_SCANNED;
-        order.layout = 0;
-    }
-    return mutator_get_cache(mutator, 0, order);
-}
-
 // What is asked for, on its way up the ladder.
 struct object_request {
     size_t bytes, alignment;
     struct order order;
+    struct collector *collector; // of the heap it is to be in
+    struct mutator *mutator;
     struct cache *cache; // NULL: a run
     void *object;        // the answer
+    bool zero;           // it needs no clearing
 };
 
 static void object_climb(void *data) {
     struct object_request *request = data;
-    struct collector *collector = &init_state.collector;
     if (request->cache != NULL) {
-        request->object = refill_cell(collector, request->cache);
-    } else {
-        request->object = refill_run(collector, request->order, request->bytes,
-                                     request->alignment);
+        request->object = refill_cell(request->collector, request->mutator,
+                                      request->cache);
+        return;
     }
+    struct run_order run = {request->order, request->bytes,
+                            request->alignment};
+    request->object =
+        refill_run(request->collector, request->mutator, &run, &request->zero);
 }
 
 // Cells of 32 KiB and more come in spans of up to 448 KiB.  In a small heap a
@@ -60,9 +49,10 @@ static void object_climb(void *data) {
 static bool object_is_run(const struct object_request *request) {
     unsigned cls = request->order.cls;
     size_t span_bytes = sizeclass_table[cls].blocks * BLOCK_BYTES;
+    const struct heap *heap = request->collector->heap;
     return cls == CLASS_FREE ||
            (request->bytes > OBJECT_RUN_BYTES &&
-            heap_block_bytes(&init_state.heap) / OBJECT_RUN_SHARE < span_bytes);
+            heap_block_bytes(heap) / OBJECT_RUN_SHARE < span_bytes);
 }
 
 // The class that serves a request, or CLASS_FREE if none does.
@@ -83,27 +73,100 @@ static void object_note(const struct object_request *request) {
     }
 }
 
-static void *object_serve(struct object_request *request) {
+// The set of a mutator for a heap, made under the lock.
+static struct cacheset *object_set(struct mutator *mutator, struct heap *heap) {
+    struct cacheset *set = mutator_find_set(mutator, heap);
+    if (set == NULL) {
+        world_lock(mutator);
+        set = mutator_add_set(mutator, heap);
+        world_unlock();
+    }
+    return set;
+}
+
+// A cache for described cells is made under the lock; NULL: memory is short.
+static struct cache *object_add_described(struct mutator *mutator,
+                                          struct cacheset *set,
+                                          struct order order) {
+    struct cache *cache = NULL;
+    world_lock(mutator);
+    if (heap_add_described(set->heap, order)) {
+        cache = mutator_add_cache(mutator, set, order);
+    }
+    world_unlock();
+    return cache;
+}
+
+// The cache that serves an order.  A described one whose shelf cannot be made
+// is scanned instead: that is always sound.
+static struct cache *object_cache(struct mutator *mutator, struct cacheset *set,
+                                  struct order order) {
+    struct cache *cache = mutator_find_cache(set, order);
+    if (cache == NULL && order.kind == KIND_DESCRIBED) {
+        cache = object_add_described(mutator, set, order);
+        if (cache == NULL) {
+            order.kind = KIND_SCANNED;
+            order.layout = 0;
+            cache = mutator_find_cache(set, order);
+        }
+    }
+    return cache != NULL ? cache : mutator_add_cache(mutator, set, order);
+}
+
+// INSIDE: from the cache, or by the ladder.
+static void object_take_or_climb(struct object_request *request) {
+    struct mutator *mutator = request->mutator;
+    request->order.cls = object_class(request->bytes, request->alignment);
+    if (!object_is_run(request)) {
+        struct cacheset *set = object_set(mutator, request->collector->heap);
+        if (set == NULL) {
+            return;
+        }
+        request->cache = object_cache(mutator, set, request->order);
+        request->zero = true;
+        cache_note(request->cache, request->bytes);
+        if (request->collector->conductor->collect_every == 0) {
+            request->object = refill_quick(request->cache);
+        } else {
+            request->object = cache_take(request->cache);
+        }
+    }
+    if (request->object == NULL) {
+        collect_enter(mutator, object_climb, request);
+    }
+    object_note(request);
+}
+
+// A large object is cleared where a stop may interrupt it.
+static void object_clear(const struct object_request *request) {
+    if (request->object != NULL && !request->zero &&
+        !block_kind_is_leaf(request->order.kind)) {
+        memset(request->object, 0,
+               block_cell_bytes(range_block_of((uintptr_t)request->object)));
+    }
+}
+
+static NOINLINE void *object_serve(struct object_request *request) {
     struct mutator *mutator = init_ready();
-    if (mutator != NULL && request->bytes <= PTRDIFF_MAX) {
-        request->order.cls = object_class(request->bytes, request->alignment);
-        if (!object_is_run(request)) {
-            request->cache = object_cache(mutator, request->order);
-            request->object = cache_take_for(request->cache, request->bytes);
-            if (request->object == NULL) {
-                request->object =
-                    refill_quick(&init_state.collector, request->cache);
-            }
-        }
-        if (request->object == NULL) {
-            collect_enter(&init_state.collector, object_climb, request);
-        }
-        object_note(request);
+    if (mutator != NULL && mutator->busy == MUTATOR_OUT &&
+        request->bytes <= PTRDIFF_MAX) {
+        request->mutator = mutator;
+        mutator_enter(mutator);
+        object_take_or_climb(request);
+        world_leave(mutator); // O4: the object is in the request
+        object_clear(request);
     }
     if (request->object == NULL) {
         error_set_no_memory(); // O3
     }
     return request->object;
+}
+
+void *object_make_in(struct collector *collector, size_t bytes,
+                     struct order order) {
+    struct object_request request = {
+        .bytes = bytes, .alignment = 1, .order = order, .collector = collector};
+    return object_serve(&request);
 }
 
 void *object_make(size_t bytes, struct order order) {
@@ -112,69 +175,164 @@ void *object_make(size_t bytes, struct order order) {
     if (LIKELY(cell != NULL)) {
         return cell;
     }
-    struct object_request request = {bytes, 1, order, NULL, NULL};
-    return object_serve(&request);
+    return object_make_in(&init_state.home.collector, bytes, order);
 }
 
 void *object_make_aligned(size_t bytes, size_t alignment) {
-    struct order order = {.kind = KIND_SCANNED};
-    struct object_request request = {bytes + (bytes == 0), alignment, order,
-                                     NULL, NULL};
+    struct object_request request = {.bytes = bytes + (bytes == 0),
+                                     .alignment = alignment,
+                                     .order = {.kind = KIND_SCANNED},
+                                     .collector = &init_state.home.collector};
     return object_serve(&request);
 }
 
-static struct order object_order(const struct place *place) {
-    return (struct order){place->kind, ENTRY_CLASS(block_entry(place->block)),
-                          block_get(place->block)->layout};
+// Whether an address lies in a tail of the calling thread.
+static bool object_is_ahead(const struct place *place) {
+    struct mutator *mutator = init_mutator;
+    struct order order = heap_order_of(place->block);
+    if (order.cls > CLASS_LAST || mutator == NULL) {
+        return false;
+    }
+    struct cacheset *set = mutator_find_set(mutator, heap_get(place->block));
+    const struct cache *cache =
+        set == NULL ? NULL : mutator_find_cache(set, order);
+    return cache != NULL && cache_has_tail(cache, place->start);
 }
 
 bool object_find(uintptr_t word, struct place *place) {
-    if (blockmap_object(word, place) == NULL) {
-        return false;
-    }
-    struct order order = object_order(place);
-    if (order.cls > CLASS_LAST || init_mutator == NULL) {
-        return true;
-    }
-    const struct cache *cache = mutator_find_cache(init_mutator, 0, order);
-    return cache == NULL || !cache_has_tail(cache, place->start); // O1
+    return blockmap_object(word, place) != NULL &&
+           !block_is_freed(place->block, place->cell) &&
+           !object_is_ahead(place); // O1
 }
 
 bool object_is_start(const void *p, struct place *place) {
     return object_find((uintptr_t)p, place) && place->start == (uintptr_t)p;
 }
 
-void object_free(const struct place *place) {
-    struct heap *heap = &init_state.heap;
-    struct mutator *mutator = init_ready();
-    // Inside a cycle nothing can be freed: the mark decides.
-    if (mutator == NULL || init_state.collector.phase != COLLECT_IDLE) {
-        return;
+// --- Free ------------------------------------------------------------------
+
+// The freed table is committed when it is first needed.  Where it cannot be,
+// the cell is left to the collector.
+static bool object_use_freed(struct mutator *mutator) {
+    if (__atomic_load_n(&range.freed_in_use, __ATOMIC_ACQUIRE)) {
+        return true;
     }
-    struct order order = object_order(place);
-    if (order.cls > CLASS_LAST) {
-        heap_free_run(heap, place->block);
-        return;
+    // A handler that came upon an operation of its own thread must not wait.
+    if (mutator->busy != MUTATOR_INSIDE) {
+        return false;
     }
-    struct block *b = block_get(place->block);
-    if (b->owner == 0) {
-        shelf_withdraw(heap_find_shelf(heap, order), place->block);
-        b->owner = mutator->id;
+    world_lock(mutator);
+    bool used = range_use_freed();
+    world_unlock();
+    return used;
+}
+
+// In a block that is another's, or watched: the cell waits in the freed table.
+static bool object_free_remotely(struct mutator *mutator,
+                                 const struct place *place) {
+    if (!object_use_freed(mutator)) {
+        return true;
+    }
+    enum freed_by by = block_free_remotely(place->block, place->cell);
+    if (by == FREED_FIRST) {
+        heap_push_freed(heap_get(place->block), place->block);
+    }
+    return by != FREED_TWICE;
+}
+
+// A block that a free left empty goes back, unless a cycle was faster.
+static void object_release(struct mutator *mutator, struct heap *heap,
+                           uint32_t block) {
+    struct block *b = block_get(block);
+    world_lock(mutator);
+    if (b->owner == mutator->id && heap_is_block_of(heap, block) &&
+        b->live == 0 && b->list == SHELF_NONE &&
+        !(block_flags(block) & BLOCK_CURRENT)) {
+        heap_release_block(heap, block);
+    }
+    world_unlock();
+}
+
+
+// Makes an ownerless block the mutator's; false when another was faster.
+static bool object_claim(struct mutator *mutator, uint32_t block) {
+    struct block *b = block_get(block);
+    struct heap *heap = heap_get(block);
+    world_lock(mutator);
+    bool mine = b->owner == 0;
+    if (mine) {
+        shelf_withdraw(heap_find_shelf(heap, heap_order_of(block)), block);
         b->cursor = 0;
+        __atomic_store_n(&b->owner, mutator->id, __ATOMIC_RELAXED);
     }
-    struct cache *cache = mutator_get_cache(mutator, 0, order);
-    if (cache != NULL) {
-        cache_free(cache, heap, place);
-    } else {
-        heap_free_cell(heap, place); // the next flip shelves the block
+    world_unlock();
+    return mine;
+}
+
+static bool object_free_run(struct mutator *mutator, uint32_t block) {
+    world_lock(mutator);
+    // Two threads that free it at once: the second finds it gone.
+    bool is_there = ENTRY_CLASS(block_entry(block)) == CLASS_RUN_HEAD &&
+                    block_is_allocated(block, 0) && !block_is_freed(block, 0);
+    if (is_there) {
+        heap_free_run(heap_get(block), block);
     }
+    world_unlock();
+    return is_there;
+}
+
+// INSIDE.
+static bool object_free_inside(struct mutator *mutator,
+                               const struct place *place) {
+    uint32_t block = place->block;
+    if (block_flags(block) & BLOCK_WATCHED) {
+        return object_free_remotely(mutator, place); // B13 of heap/block.h
+    }
+    if (ENTRY_CLASS(block_entry(block)) > CLASS_LAST) {
+        return object_free_run(mutator, block);
+    }
+    // The cache first: making one may wait, and a cycle meanwhile may disown
+    // the block.
+    struct heap *heap = heap_get(block);
+    struct cacheset *set = object_set(mutator, heap);
+    if (set == NULL) {
+        return true; // memory is short: left to the collector
+    }
+    struct cache *cache = object_cache(mutator, set, heap_order_of(block));
+    const uint32_t *owner = &block_get(block)->owner;
+    uint32_t id = __atomic_load_n(owner, __ATOMIC_RELAXED);
+    if (id != mutator->id && (id != 0 || !object_claim(mutator, block))) {
+        return object_free_remotely(mutator, place);
+    }
+    if (cache->order.kind != ENTRY_KIND(block_entry(block))) {
+        return true; // a described cell without a cache: left to the collector
+    }
+    uint32_t empty = cache_free(cache, place);
+    if (empty != BLOCK_NONE) {
+        object_release(mutator, heap, empty);
+    }
+    return true;
+}
+
+bool object_free(const struct place *place) {
+    struct mutator *mutator = init_ready();
+    if (mutator == NULL) {
+        return true; // inside a cycle the mark decides
+    }
+    if (mutator->busy != MUTATOR_OUT) {
+        return object_free_remotely(mutator, place);
+    }
+    mutator_enter(mutator);
+    bool freed = object_free_inside(mutator, place);
+    world_leave(mutator);
+    return freed;
 }
 
 // How the object is to be kept when it has `bytes` bytes.  Elements that are
 // not a number of words have their pointers at other places in each element, so
 // that several of them are scanned instead (api/typed.c).
 static struct order object_order_for(const struct place *place, size_t bytes) {
-    struct order order = object_order(place);
+    struct order order = heap_order_of(place->block);
     if (order.kind == KIND_DESCRIBED) {
         const struct layout *layout = layout_get(order.layout);
         if (layout->element_bytes % WORD_BYTES != 0 &&
@@ -186,7 +344,7 @@ static struct order object_order_for(const struct place *place, size_t bytes) {
 }
 
 void object_use_whole(const struct place *place) {
-    block_get(place->block)->flags |= BLOCK_EXACT; // B12 of heap/block.h
+    block_set_flags(place->block, BLOCK_EXACT); // B12 of heap/block.h
 }
 
 // Whether the object may stay in its cell: it fits, and half of the cell or
@@ -202,7 +360,7 @@ static void object_replace(void *old, void *moved, size_t bytes) {
     struct place place;
     if (moved != old && object_is_start(old, &place)) {
         memcpy(moved, old, bytes);
-        object_free(&place);
+        (void)object_free(&place);
     }
 }
 
@@ -212,7 +370,8 @@ void *object_resize(const struct place *place, size_t bytes) {
     size_t kept = bytes < place->bytes ? bytes : place->bytes;
     if (!object_fits(place, bytes)) {
         int error = error_save();
-        void *moved = object_make(bytes, object_order_for(place, bytes));
+        void *moved = object_make_in(init_collector_of(place->block), bytes,
+                                     object_order_for(place, bytes));
         if (moved != NULL) {
             object_replace(old, moved, kept);
             return moved;

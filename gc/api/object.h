@@ -13,8 +13,11 @@
 //               array of elements that are no number of words is scanned
 //               instead of described
 //   O3  refused a refusal leaves the object as it was and sets errno to ENOMEM
+//   O4  held    what was made is in the caller's frame before the thread can be
+//               stopped: no stop finds an object that nobody holds
 //
-// Called by the mutator.
+// Called by any thread, which becomes a mutator; outside and inside of handlers
+// of signals.
 // Design, alternatives and measurements: docs/design/api/object.md
 
 #ifndef API_OBJECT_H
@@ -31,20 +34,27 @@
 // the cache has one at hand; else NULL.
 static ALWAYS_INLINE void *object_take(size_t bytes, unsigned kind) {
     struct mutator *mutator = init_mutator;
-    if (UNLIKELY(mutator == NULL || bytes > CELL_BYTES_MAX)) {
+    if (UNLIKELY(mutator == NULL || bytes > CELL_BYTES_MAX ||
+                 mutator->busy != MUTATOR_OUT)) {
         return NULL;
     }
     struct cache *cache = &mutator->home.caches[kind][sizeclass_of(bytes)];
+    // A handler that runs between these lines sees that the cache is in use.
+    __atomic_store_n(&mutator->busy, MUTATOR_TAKING, __ATOMIC_RELAXED);
+    __atomic_signal_fence(__ATOMIC_SEQ_CST);
     void *cell = cache_take_for(cache, bytes);
-    if (UNLIKELY(cell == NULL && !mutator->single)) {
-        cell = cache_pop(cache, &init_state.heap);
-    }
+    __atomic_signal_fence(__ATOMIC_SEQ_CST);
+    __atomic_store_n(&mutator->busy, MUTATOR_OUT, __ATOMIC_RELAXED);
     return cell;
 }
 
 // An object of `bytes` > 0 bytes, of the kind and layout of `order` (its class
 // is not read); NULL with errno when memory is short or the size absurd.
 void *object_make(size_t bytes, struct order order);
+
+// The same in the heap of `collector`.
+void *object_make_in(struct collector *collector, size_t bytes,
+                     struct order order);
 
 // A scanned object at a multiple of `alignment`, a power of two.
 void *object_make_aligned(size_t bytes, size_t alignment);
@@ -59,8 +69,8 @@ bool object_is_start(const void *p, struct place *place);
 // so that a pointer one past its end may lie outside.
 void object_use_whole(const struct place *place);
 
-// Frees an object.
-void object_free(const struct place *place);
+// Frees an object; false when it was freed before, by another thread just now.
+bool object_free(const struct place *place);
 
 // The object with `bytes` > 0 bytes, moved if need be; NULL when memory is
 // short.

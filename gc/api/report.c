@@ -45,14 +45,15 @@ void report_warning(enum report_kind kind, const char *sentence) {
         return;
     }
     uint32_t bit = (uint32_t)1 << kind;
-    bool said = (report_state.said & bit) != 0;
+    uint32_t before =
+        __atomic_fetch_or(&report_state.said, bit, __ATOMIC_RELAXED);
+    bool said = (before & bit) != 0;
     enum options_warn warn = report_state.warn;
     // Options are each told once by their reader.
     if (warn == OPTIONS_WARN_NONE ||
         (said && warn == OPTIONS_WARN_ONCE && kind != REPORT_OPTION)) {
         return; // R2
     }
-    report_state.said |= bit;
     report_print(sentence);
 }
 
@@ -76,6 +77,10 @@ static void report_what(struct text *text, const void *pointer) {
         text_add_hex(text, place.start);
         return;
     }
+    if (block_is_freed(place.block, place.cell)) {
+        text_add(text, "not in use (freed before)");
+        return;
+    }
     text_add(text, "not in use (never handed out)");
 }
 
@@ -92,6 +97,39 @@ void report_misuse(const char *function, const void *pointer,
     text_add(&text, "; ignored; called from ");
     unwind_describe(&text, caller);
     report_warning(REPORT_MISUSE, sentence);
+}
+
+// "thread 4711 (name)"
+static void report_add_thread(struct text *text, uint32_t thread,
+                              const char *name) {
+    text_add(text, "thread ");
+    text_add_number(text, thread);
+    if (name != NULL && name[0] != '\0') {
+        text_add(text, " (");
+        text_add(text, name);
+        text_add(text, ")");
+    }
+}
+
+void report_stop(const struct world_stop_report *why) {
+    char sentence[REPORT_LINE_BYTES];
+    struct text text;
+    text_init(&text, sentence, sizeof sentence);
+    text_add(&text, "a collection was given up, nothing was reclaimed: ");
+    report_add_thread(&text, why->thread, why->name);
+    text_add(&text, " did not stop: ");
+    text_add(&text, why->reason);
+    report_warning(REPORT_STOP, sentence);
+}
+
+void report_thread(uint32_t thread, const char *name, const char *reason) {
+    char sentence[REPORT_LINE_BYTES];
+    struct text text;
+    text_init(&text, sentence, sizeof sentence);
+    report_add_thread(&text, thread, name);
+    text_add(&text, ": ");
+    text_add(&text, reason);
+    report_warning(REPORT_THREAD, sentence);
 }
 
 static void report_option(const struct options_row *row, void *data) {

@@ -28,6 +28,8 @@ enum report_kind {
     REPORT_START,   // the collector could not be built
     REPORT_MISUSE,  // a pointer that is not what a function needs
     REPORT_BALANCE, // more loam_enable than loam_disable
+    REPORT_STOP,    // a collection was given up: a thread did not stop
+    REPORT_THREAD,  // a thread that is read while it runs
     REPORT_KINDS
 };
 
@@ -44,6 +46,13 @@ void report_warning(enum report_kind kind, const char *sentence);
 // address that called it.
 void report_misuse(const char *function, const void *pointer,
                    const void *caller);
+
+// Says that a collection was given up, and because of whom; the bell of the
+// conductor.
+void report_stop(const struct world_stop_report *why);
+
+// Says that a thread cannot be stopped, and what follows; the bell of the world.
+void report_thread(uint32_t thread, const char *name, const char *reason);
 
 // The options, two lines each: what LOAM_HELP asks for.
 void report_options(void);

@@ -12,21 +12,26 @@
 #include "os/clock.h"
 #include "os/output.h"
 #include "os/stack.h"
-#include "os/thread.h"
 #include "roots/mutator.h"
+#include "roots/world.h"
 #include "trace/audit.h"
 
-bool collect_init(struct collector *collector, struct heap *heap,
-                  struct mutator *mutator) {
+bool collect_init_conductor(struct conductor *conductor) {
+    return mark_init(&conductor->marker);
+}
+
+void collect_init(struct collector *collector, struct conductor *conductor,
+                  struct heap *heap) {
+    collector->conductor = conductor;
     collector->heap = heap;
-    collector->mutator = mutator;
     collector->resumed_ns = clock_now_ns();
-    return mark_init(&collector->marker);
 }
 
 // One walk over the roots, by the marker or by the audit.
 struct collect_walk {
     struct collector *collector;
+    struct conductor *conductor;
+    struct mutator *self;
     struct audit *audit; // NULL: the marker walks
     struct collect_report *report;
 };
@@ -36,7 +41,7 @@ static void collect_walk_range(const struct collect_walk *walk,
     if (walk->audit != NULL) {
         audit_range(walk->audit, start, end);
     } else {
-        mark_range(&walk->collector->marker, start, end);
+        mark_range(&walk->conductor->marker, start, end);
     }
 }
 
@@ -52,8 +57,8 @@ static void collect_beside(const struct collect_walk *walk, uintptr_t word,
     if (walk->audit != NULL) {
         audit_word(walk->audit, beside);
     } else if (!block_is_marked(place.block, place.cell)) {
-        mark_word(&walk->collector->marker, beside);
-        mark_drain(&walk->collector->marker);
+        mark_word(&walk->conductor->marker, beside);
+        mark_drain(&walk->conductor->marker);
         // The end of a large base-only object does not keep it.
         walk->report->neighbour_objects +=
             block_is_marked(place.block, place.cell);
@@ -101,11 +106,11 @@ static void collect_root(const uintptr_t *start, const uintptr_t *end,
         walk->report->root_bytes += (size_t)(end - start) * WORD_BYTES;
     }
     collect_walk_range(walk, start, end);
-    if (kind == ROOT_STACK && walk->collector->neighbours) {
+    if (kind == ROOT_STACK && walk->conductor->neighbours) {
         // Objects that are pointed into are marked first, so that only those
         // that nothing else keeps are counted as neighbours.
         if (walk->audit == NULL) {
-            mark_drain(&walk->collector->marker);
+            mark_drain(&walk->conductor->marker);
         }
         collect_stack(walk, start, end);
     }
@@ -119,7 +124,7 @@ static void collect_pushed(void *cycle, const void *start, size_t bytes) {
     struct collect_walk *walk = cycle;
     uintptr_t from = (uintptr_t)start;
     if (bytes != 0 && bytes <= UINTPTR_MAX - from) {
-        roots_visit_pushed(&walk->collector->roots,
+        roots_visit_pushed(&walk->conductor->roots,
                            (struct extent){from, from + bytes}, collect_root,
                            walk);
     }
@@ -128,25 +133,35 @@ static void collect_pushed(void *cycle, const void *start, size_t bytes) {
 // A scanner that allocates in spite of what it was told must not meet a cache:
 // it finds no mutator, and the door answers NULL.
 static void collect_scanners(struct collect_walk *walk) {
-    struct collector *collector = walk->collector;
-    const struct scanners *scanners = &collector->roots.scanners;
-    if (collector->here != NULL) {
-        *collector->here = NULL;
+    const struct scanners *scanners = &walk->conductor->roots.scanners;
+    struct mutator **here = walk->self->here;
+    if (here != NULL) {
+        *here = NULL;
     }
     for (size_t i = 0; i < scanners->count; i++) {
         collect_scanner *scan = (collect_scanner *)scanners->items[i].function;
         scan(collect_pushed, walk, scanners->items[i].data);
     }
-    if (collector->here != NULL) {
-        *collector->here = collector->mutator;
+    if (here != NULL) {
+        *here = walk->self;
     }
 }
 
-static void collect_roots(struct collect_walk *walk, const void *hot_end) {
-    struct collector *collector = walk->collector;
-    roots_each(&collector->roots, collector->mutator, hot_end, collect_root,
-               walk);
+static void collect_roots(struct collect_walk *walk) {
+    roots_each(&walk->conductor->roots, collect_root, walk);
     collect_scanners(walk);
+}
+
+// The objects of the heaps that this one was told are its roots.
+static void collect_root_heaps(const struct collect_walk *walk) {
+    const struct collector *collector = walk->collector;
+    for (size_t i = 0; i < collector->root_heap_count; i++) {
+        if (walk->audit != NULL) {
+            audit_heap(walk->audit, collector->root_heaps[i]);
+        } else {
+            mark_heap(&walk->conductor->marker, collector->root_heaps[i]);
+        }
+    }
 }
 
 static COLD _Noreturn void collect_name_missed(size_t count,
@@ -163,16 +178,17 @@ static COLD _Noreturn void collect_name_missed(size_t count,
 
 // Walks from the same roots with the other marker.  What it finds unmarked is a
 // live object about to be lost: no program should run on.
-static void collect_audit(struct collect_walk *walk, const void *hot_end) {
+static void collect_audit(struct collect_walk *walk) {
     struct audit audit;
     static const char short_of[] =
         "loam: LOAM_CHECK=mark: no memory for the check of this cycle\n";
-    if (!audit_begin(&audit)) {
+    if (!audit_begin(&audit, walk->collector->heap)) {
         output_write(short_of, sizeof short_of - 1);
         return;
     }
     walk->audit = &audit;
-    collect_roots(walk, hot_end);
+    collect_roots(walk);
+    collect_root_heaps(walk);
     audit_pinned(&audit);
     walk->audit = NULL;
     uintptr_t example;
@@ -187,50 +203,106 @@ static void collect_audit(struct collect_walk *walk, const void *hot_end) {
     audit_end(&audit);
 }
 
+// --- Between stop and resume ---------------------------------------------
+
+struct collect_sum {
+    struct heap *heap;
+    size_t tail_bytes;
+};
+
+void collect_add_tally(struct cacheset *set) {
+    struct heap *heap = set->heap;
+    struct tally *tally = &set->tally;
+    heap->allocated_bytes += tally->allocated_bytes;
+    heap->freed_bytes += tally->freed_bytes;
+    heap->used_bytes += tally->allocated_bytes - tally->freed_bytes;
+    *tally = (struct tally){0, 0};
+}
+
+static void collect_tally_mutator(struct mutator *mutator, void *data) {
+    struct heap *heap = data;
+    struct cacheset *set = mutator_find_set(mutator, heap);
+    if (set != NULL) {
+        collect_add_tally(set);
+    }
+    mutator->inbox = BLOCK_NONE; // heap_prepare drains every block
+}
+
 // The cells of a tail count as used in the heap, and are no objects.
 static void collect_tail_out(struct cache *cache, void *data) {
-    struct collect_report *report = data;
-    report->used_bytes -= cache_tail_bytes(cache);
+    struct collect_sum *sum = data;
+    sum->tail_bytes += cache_tail_bytes(cache);
     cache_tail_out(cache);
 }
 
+static void collect_tails_out(struct mutator *mutator, void *data) {
+    const struct collect_sum *sum = data;
+    mutator_each_cache(mutator, sum->heap, collect_tail_out, data);
+}
+
+struct collect_in {
+    struct heap *heap;
+    bool taking;
+};
+
 static void collect_tail_in(struct cache *cache, void *data) {
-    cache_tail_in(cache, data);
+    const struct collect_in *in = data;
+    cache_tail_in(cache, in->heap, in->taking);
+}
+
+static void collect_tails_in(struct mutator *mutator, void *data) {
+    struct collect_in in = {data, mutator->busy == MUTATOR_TAKING};
+    mutator_each_cache(mutator, in.heap, collect_tail_in, &in);
 }
 
 static void collect_verify(const struct collector *collector) {
-    if (collector->check_verify) {
-        verify_heap(collector->heap, collector->mutator);
+    if (collector->conductor->check_verify) {
+        verify_heap(collector->heap);
     }
+}
+
+static void collect_mark(struct collect_walk *walk) {
+    struct conductor *conductor = walk->conductor;
+    struct marker *marker = &conductor->marker;
+    uint64_t began_ns = clock_now_ns();
+    mark_begin(marker);
+    collect_roots(walk);
+    collect_root_heaps(walk);
+    mark_pinned(marker, walk->collector->heap);
+    conductor->phase = COLLECT_MARK;
+    mark_drain(marker);
+    walk->report->mark_ns = clock_now_ns() - began_ns;
+    walk->report->scanned_bytes = marker->scanned_bytes;
 }
 
 // The conductor's part between stop and resume.
 static void collect_stopped(struct collect_walk *walk) {
     struct collector *collector = walk->collector;
-    const void *hot_end = collector->hot_end;
-    struct marker *marker = &collector->marker;
+    struct conductor *conductor = walk->conductor;
     struct collect_report *report = walk->report;
+    struct heap *heap = collector->heap;
+    world_each(collect_tally_mutator, heap);
     collect_verify(collector);
-    collector->phase = COLLECT_ROOTS;
-    mutator_each_cache(collector->mutator, collect_tail_out, report);
-    heap_prepare(collector->heap);
-    uint64_t began_ns = clock_now_ns();
-    mark_begin(marker);
-    collect_roots(walk, hot_end);
-    mark_pinned(marker);
-    collector->phase = COLLECT_MARK;
-    mark_drain(marker);
-    report->mark_ns = clock_now_ns() - began_ns;
-    report->scanned_bytes = marker->scanned_bytes;
-    if (collector->check_mark) {
-        collect_audit(walk, hot_end);
+    conductor->phase = COLLECT_ROOTS;
+    conductor->thread = walk->self->thread;
+    struct collect_sum sum = {heap, 0};
+    world_each(collect_tails_out, &sum);
+    report->used_bytes = heap->used_bytes - sum.tail_bytes;
+    report->allocated_bytes =
+        (size_t)(heap->allocated_bytes - collector->allocated_then);
+    heap_prepare(heap);
+    collect_mark(walk);
+    if (conductor->check_mark) {
+        collect_audit(walk);
     }
-    collector->phase = COLLECT_FLIP;
-    heap_flip(collector->heap, &report->census);
-    mutator_each_cache(collector->mutator, collect_tail_in, collector->heap);
+    conductor->phase = COLLECT_FLIP;
+    heap_flip(heap, &report->census);
+    world_each(collect_tails_in, heap);
     collect_verify(collector);
-    collector->phase = COLLECT_IDLE;
+    conductor->phase = COLLECT_IDLE;
 }
+
+// --- The cycle -----------------------------------------------------------
 
 static void collect_pace(struct collector *collector, uint64_t stopped_ns,
                          const struct collect_report *report) {
@@ -244,7 +316,7 @@ static void collect_pace(struct collector *collector, uint64_t stopped_ns,
         .mutator_ns = stopped_ns - collector->resumed_ns,
         .mark_ns = report->mark_ns,
     };
-    collector->pacer.limit_bytes = collector->heap->region.limit_bytes;
+    collector->pacer.limit_bytes = collector->heap->ground->limit_bytes;
     pacer_finish(&collector->pacer, &cycle);
 }
 
@@ -254,93 +326,91 @@ static void collect_count(struct collector *collector,
     figures->cycles++;
     figures->pause_ns_total += report->pause_ns;
     figures->mark_ns_total += report->mark_ns;
+    figures->stop_ns_total += report->stop_ns;
+    if (report->stop_ns > figures->stop_ns_max) {
+        figures->stop_ns_max = report->stop_ns;
+    }
     if (report->pause_ns > figures->pause_ns_max) {
         figures->pause_ns_max = report->pause_ns;
     }
     figures->last = *report;
 }
 
-// The cycle itself, with the registers of the program in memory.
-static void collect_run(struct collector *collector,
-                        enum collect_reason reason) {
-    if (!stack_is_whole(collector->hot_end, collector->mutator->cold_end)) {
-        check_stop("a collection was due on a stack that is not the thread's "
-                   "own (a fiber's, a signal handler's); this version of Loam "
-                   "cannot scan it");
-    }
-    uint64_t stopped_ns = clock_now_ns();
-    struct collect_report report = {
-        .number = collector->figures.cycles + 1,
-        .reason = reason,
-        .used_bytes = collector->heap->used_bytes,
-        .allocated_bytes = (size_t)(collector->heap->allocated_bytes -
-                                    collector->allocated_then),
-    };
-    struct collect_walk walk = {collector, NULL, &report};
-    collect_stopped(&walk);
-    collect_pace(collector, stopped_ns, &report);
-    collector->heap->region.keep_bytes = collector->pacer.goal_bytes;
-    region_trim(&collector->heap->region, false);
-    report.heap_bytes = collector->heap->region.committed_bytes;
-    report.goal_bytes = collector->pacer.goal_bytes;
+// What can wait until the others run again.
+static void collect_finish(struct collector *collector, uint64_t stopped_ns,
+                           struct collect_report *report) {
+    struct region *ground = collector->heap->ground;
+    collect_pace(collector, stopped_ns, report);
+    ground->keep_bytes = collector->pacer.goal_bytes;
+    region_trim(ground, false);
+    report->heap_bytes = ground->committed_bytes;
+    report->goal_bytes = collector->pacer.goal_bytes;
     collector->resumed_ns = clock_now_ns();
     collector->allocated_then = collector->heap->allocated_bytes;
-    report.pause_ns = collector->resumed_ns - stopped_ns;
-    collect_count(collector, &report);
-    if (collector->report != NULL) {
-        collector->report(&report);
+    collect_count(collector, report);
+    if (collector->conductor->report != NULL) {
+        collector->conductor->report(report);
     }
     stack_clear_below();
 }
 
+// The heap has to do without: it may grow until the next try is due.
+static void collect_give_up(struct collector *collector,
+                            const struct world_stop_report *why) {
+    collector->figures.failed++;
+    pacer_outgrown(&collector->pacer, heap_block_bytes(collector->heap));
+    if (collector->conductor->failed != NULL) {
+        collector->conductor->failed(why);
+    }
+}
+
+bool collect_cycle(struct collector *collector, struct mutator *self,
+                   enum collect_reason reason) {
+    struct conductor *conductor = collector->conductor;
+    if (conductor->phase != COLLECT_IDLE) { // C3
+        return false;
+    }
+    ASSERT(self->hot_end != NULL && self->busy == MUTATOR_INSIDE);
+    uint64_t stopped_ns = clock_now_ns();
+    struct world_stop_report stop = {0};
+    if (!world_stop(self, &stop)) {
+        collect_give_up(collector, &stop);
+        return false;
+    }
+    struct collect_report report = {
+        .number = collector->figures.cycles + 1,
+        .reason = reason,
+        .threads = (size_t)stop.signalled + stop.safe + stop.strangers,
+    };
+    report.stop_ns = clock_now_ns() - stopped_ns;
+    struct collect_walk walk = {collector, conductor, self, NULL, &report};
+    collect_stopped(&walk);
+    world_resume();
+    report.pause_ns = clock_now_ns() - stopped_ns;
+    collect_finish(collector, stopped_ns, &report);
+    return true;
+}
+
 struct collect_call {
-    struct collector *collector;
+    struct mutator *mutator;
     void (*body)(void *data);
     void *data;
 };
 
 static void collect_spilled(const void *hot_end, void *data) {
     const struct collect_call *call = data;
-    const void *outer = call->collector->hot_end;
-    call->collector->hot_end = hot_end;
+    const void *outer = call->mutator->hot_end;
+    call->mutator->hot_end = hot_end;
     call->body(call->data);
-    call->collector->hot_end = outer;
+    call->mutator->hot_end = outer;
 }
 
-void collect_enter(struct collector *collector, void (*body)(void *data),
+void collect_enter(struct mutator *mutator, void (*body)(void *data),
                    void *data) {
-    struct collect_call call = {collector, body, data};
+    struct collect_call call = {mutator, body, data};
     stack_spill(collect_spilled, &call);
 }
 
-struct collect_begin {
-    struct collector *collector;
-    enum collect_reason reason;
-};
-
-static void collect_entered(void *data) {
-    const struct collect_begin *begin = data;
-    collect_run(begin->collector, begin->reason);
-}
-
-bool collect_cycle(struct collector *collector, enum collect_reason reason) {
-    if (collector->phase != COLLECT_IDLE) { // C3
-        return false;
-    }
-    if (!thread_is_alone()) {
-        check_stop("a collection was due in a process with more than one "
-                   "thread; this version of Loam serves programs of one "
-                   "thread");
-    }
-    if (collector->hot_end == NULL) {
-        struct collect_begin begin = {collector, reason};
-        collect_enter(collector, collect_entered, &begin);
-    } else {
-        collect_run(collector, reason);
-    }
-    return true;
-}
-
 void collect_trim(struct collector *collector) {
-    region_trim(&collector->heap->region, true);
+    region_trim(collector->heap->ground, true);
 }

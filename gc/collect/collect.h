@@ -1,19 +1,24 @@
 // collect — the conductor: one cycle, from stop to resume.
 //
-// A cycle is a walk through a few states.  In this version the one mutator is
-// the conductor, so the world is stopped as soon as its registers are on its
-// stack.
+// The conductor is whichever mutator finds that a cycle is due.  It holds the
+// lock of the world, stops all other threads, walks through a few states, and
+// lets them go on.
 //
-//     IDLE -> ROOTS     tails out, freed cells out, marks clear
+//     IDLE -> ROOTS     world stopped, tails out, freed cells out, marks clear
 //     ROOTS -> MARK     every root read
 //     MARK -> REMARK    reserved: what was written while marking
 //     MARK -> FLIP      nothing left to be looked at
 //     FLIP -> IDLE      holes made of the dead, tails in, a new goal
 //     any -> IDLE       given up: nothing is reclaimed
 //
-// What a cycle needs to decide and to tell stands in struct collector: the heap
-// and the mutator, what the program said about roots, the pacer, the options
-// that concern collections, and the figures.
+// Each heap has a struct collector: its pacer and its figures.  What all of them
+// share stands in struct conductor: what the program said about roots, the
+// marker, and the options that concern collections.  A cycle is of one heap;
+// objects of others are neither read nor kept, unless the heap was told that
+// they are its roots.
+//
+// A stop may fail (roots/world.h).  The cycle is given up then, before it has
+// changed anything, and the heap grows instead.
 //
 // Invariants
 //   C1  kept      an object that is reachable from a root by words that count
@@ -23,8 +28,11 @@
 //   C4  frugal    a cycle needs no memory that is not there when it begins
 //                 (the audit, a debugging aid, excepted)
 //   C5  figures   every figure is monotone or describes the last cycle
+//   C6  same      a mutator that was stopped finds its caches as it left them,
+//                 but for freed cells and blocks that it does not bump in
 //
-// Called by the mutator, at the door (loam_collect) or from the ladder.
+// Called by a mutator that holds the lock, at the door (loam_collect) or from
+// the ladder.
 // Design, alternatives and measurements: docs/design/collect/collect.md
 
 #ifndef COLLECT_COLLECT_H
@@ -33,7 +41,9 @@
 #include "base/defs.h"
 #include "collect/pacer.h"
 #include "heap/heap.h"
+#include "roots/mutator.h"
 #include "roots/roots.h"
+#include "roots/world.h"
 #include "trace/mark.h"
 
 enum collect_phase {
@@ -64,7 +74,10 @@ struct collect_report {
     size_t scanned_bytes;     // read in objects
     size_t neighbour_objects; // marked by a word one past another's end
     size_t goal_bytes;        // the next one's
-    uint64_t pause_ns, mark_ns;
+    uint64_t pause_ns;      // from the first signal to the last thread's leave
+    uint64_t stop_ns;       // of these, until the last thread stood
+    uint64_t mark_ns;       // and marking
+    size_t threads;         // stopped, the conductor not counted
     size_t audited_objects; // reached by the audit, if it ran
 };
 
@@ -72,51 +85,64 @@ struct collect_report {
 struct collect_figures {
     uint64_t cycles, failed;
     uint64_t pause_ns_max, pause_ns_total, mark_ns_total;
+    uint64_t stop_ns_max, stop_ns_total;
     struct collect_report last;
 };
 
-struct collector {
-    struct heap *heap;
-    struct mutator *mutator; // the one
-    struct mutator **here;   // where the thread keeps it; cleared while
-                             // the program's code runs inside a cycle
-    struct roots roots;
-    struct pacer pacer;
-    struct marker marker;
-    enum collect_phase phase;
-    const void *hot_end;     // of the stack where the program called in;
-                             // NULL while the program runs
-    uint32_t disabled;       // nested; automatic cycles only
-    bool neighbours;         // a word one past the end keeps
-    bool check_mark;         // run the audit
-    bool check_verify;       // walk the heap at phase borders
-    uint32_t collect_every;  // slow paths between cycles; 0 never
-    uint64_t slow_paths;     // passed so far
-    size_t huge_bytes;       // huge pages from this size on; 0 never, or
-                             // asked for already
-    uint64_t resumed_ns;     // clock when the last cycle ended
-    uint64_t allocated_then; // heap's allocated_bytes at that time
-    struct collect_figures figures;
+// What the heaps of a process share.
+struct conductor {
+    struct roots roots;       // lock
+    struct marker marker;     // conductor, in a stop
+    enum collect_phase phase; // conductor
+    uint32_t thread;          // the conductor's, in a cycle; conductor
+    uint32_t disabled;        // nested; automatic cycles only; atomic
+    bool neighbours;          // a word one past the end keeps; constant
+    bool check_mark;          // run the audit; constant
+    bool check_verify;        // walk the heap at phase borders; constant
+    uint32_t collect_every;   // slow paths between cycles; 0 never; constant
+    uint64_t slow_paths;      // passed so far; lock
+    size_t huge_bytes;        // huge pages from this size on; 0 never, or
+                              // asked for already; lock
     void (*report)(const struct collect_report *report); // bell; may be NULL
     bool (*shortage)(size_t bytes); // bell; whether to try again; may be NULL
-    bool in_hook;                   // it is ringing
+    void (*failed)(const struct world_stop_report *why); // bell; may be NULL
 };
 
-// Readies a collector that is all zero; false when memory is short.
-MUST_USE bool collect_init(struct collector *collector, struct heap *heap,
-                           struct mutator *mutator);
+struct collector {
+    struct conductor *conductor; // shared; constant
+    struct heap *heap;           // constant
+    struct heap **root_heaps;    // whose objects are roots; meta memory; lock
+    size_t root_heap_count;      // of them
+    struct pacer pacer;          // lock
+    uint64_t resumed_ns;         // clock when the last cycle ended; lock
+    uint64_t allocated_then;     // heap's allocated_bytes at that time; lock
+    struct collect_figures figures; // lock
+};
 
-// Calls body(data) with the registers of the program on its stack and hot_end
-// set: whatever body calls may begin a cycle, and its frames are not scanned.
-// They would be full of stale words, for they lie where the program's last
-// calls were.  Calls nest: a hook that calls in again has its own hot end.
-void collect_enter(struct collector *collector, void (*body)(void *data),
+// Readies what all share, and a collector, from all zero; false when memory is
+// short.
+MUST_USE bool collect_init_conductor(struct conductor *conductor);
+void collect_init(struct collector *collector, struct conductor *conductor,
+                  struct heap *heap);
+
+// Calls body(data) with the registers of the program on its stack and the
+// mutator's hot_end set: whatever body calls may begin a cycle, and its frames
+// are not scanned.  They would be full of stale words, for they lie where the
+// program's last calls were.  Calls nest: a hook that calls in again has its
+// own hot end.
+void collect_enter(struct mutator *mutator, void (*body)(void *data),
                    void *data);
 
-// One cycle; false when it could not begin (C3), and nothing has changed.
-bool collect_cycle(struct collector *collector, enum collect_reason reason);
+// One cycle; false when it could not begin (C3) or was given up, and nothing
+// has changed.  `self` is INSIDE, within collect_enter, and holds the lock.
+bool collect_cycle(struct collector *collector, struct mutator *self,
+                   enum collect_reason reason);
 
-// Gives every free chunk back to the system at once.
+// Gives every free chunk back to the system at once; lock.
 void collect_trim(struct collector *collector);
+
+// Adds the tally of a set to its heap's sums; by its mutator with the lock, or
+// in a stop.
+void collect_add_tally(struct cacheset *set);
 
 #endif

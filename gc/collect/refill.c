@@ -1,7 +1,5 @@
 #include "collect/refill.h"
 
-#include <string.h>
-
 #include "base/bits.h"
 #include "base/check.h"
 #include "collect/pacer.h"
@@ -10,38 +8,44 @@
 #include "heap/heap.h"
 #include "heap/range.h"
 #include "heap/region.h"
+#include "roots/mutator.h"
+#include "roots/world.h"
 #include "trace/worklist.h"
 
 // One way up the ladder: for a cell of a cache, or for a run.
 struct climb {
     struct collector *collector;
+    struct mutator *mutator;
     struct cache *cache; // NULL: a run is wanted
     struct order order;
     size_t bytes, alignment; // of a run
     void *got;               // the answer
+    bool zero;               // what was got needs no clearing
     bool collected;          // a collection was run
     bool again;              // start from the first rung
 };
 
 // The heap may have grown: what depends on its size follows.
 static void refill_grown(struct collector *collector) {
-    size_t committed = collector->heap->region.committed_bytes;
-    worklist_grow(&collector->marker.list, committed,
-                  region_spare_bytes(&collector->heap->region));
-    if (collector->huge_bytes != 0 && committed >= collector->huge_bytes) {
+    struct conductor *conductor = collector->conductor;
+    const struct region *ground = collector->heap->ground;
+    worklist_grow(&conductor->marker.list, ground->committed_bytes,
+                  region_spare_bytes(ground));
+    if (conductor->huge_bytes != 0 &&
+        ground->committed_bytes >= conductor->huge_bytes) {
         range_use_huge();
-        collector->huge_bytes = 0;
+        conductor->huge_bytes = 0;
     }
 }
 
 // What the cache itself has: a freed cell, or the first of a new tail.  A hook
 // that allocates may have left it a tail during this climb.
-static void *refill_from_cache(struct cache *cache, struct heap *heap) {
-    void *cell = cache_pop(cache, heap);
+void *refill_quick(struct cache *cache) {
+    void *cell = cache_pop(cache);
     if (cell == NULL) {
         cell = cache_take(cache);
     }
-    if (cell == NULL && cache_refill(cache, heap)) {
+    if (cell == NULL && cache_refill(cache)) {
         cell = cache_take(cache);
     }
     return cell;
@@ -49,9 +53,66 @@ static void *refill_from_cache(struct cache *cache, struct heap *heap) {
 
 static bool refill_own(struct climb *climb) {
     if (climb->cache != NULL) {
-        climb->got = refill_from_cache(climb->cache, climb->collector->heap);
+        climb->got = refill_quick(climb->cache);
     }
     return climb->got != NULL;
+}
+
+// The cache of a mutator that a block's cells belong to.
+static struct cache *refill_cache_of(struct mutator *mutator, uint32_t block) {
+    struct cacheset *set = mutator_find_set(mutator, heap_get(block));
+    struct order order = heap_order_of(block);
+    return set == NULL ? NULL : mutator_find_cache(set, order);
+}
+
+// A block of this mutator in which others freed cells.
+static void refill_drain_own(struct climb *climb, uint32_t block) {
+    struct cache *cache = refill_cache_of(climb->mutator, block);
+    if (cache != NULL) {
+        uint32_t empty = cache_drain(cache, block);
+        if (empty != BLOCK_NONE) {
+            heap_release_block(climb->collector->heap, empty);
+        }
+    }
+}
+
+// To whom a block with freed cells goes: to be drained here and now, to its
+// owner's inbox, or, watched, nowhere before the next cycle (B13).
+static void refill_route(struct climb *climb, uint32_t block) {
+    struct block *b = block_get(block);
+    if (!heap_is_block_of(climb->collector->heap, block) ||
+        (block_flags(block) & BLOCK_WATCHED)) {
+        return;
+    }
+    if (b->owner == climb->mutator->id) {
+        refill_drain_own(climb, block);
+        return;
+    }
+    struct mutator *owner = b->owner == 0 ? NULL : world_find(b->owner);
+    if (owner == NULL) {
+        b->owner = 0;
+        heap_drain_block(climb->collector->heap, block);
+        return;
+    }
+    b->next_freed = owner->inbox;
+    owner->inbox = block;
+}
+
+static void refill_route_all(struct climb *climb, uint32_t block) {
+    while (block != BLOCK_NONE) {
+        uint32_t next = block_get(block)->next_freed;
+        refill_route(climb, block);
+        block = next;
+    }
+}
+
+// Cells that others freed: in this mutator's blocks they are its own again.
+static bool refill_freed(struct climb *climb) {
+    refill_route_all(climb, heap_take_freed(climb->collector->heap));
+    uint32_t inbox = climb->mutator->inbox;
+    climb->mutator->inbox = BLOCK_NONE;
+    refill_route_all(climb, inbox);
+    return refill_own(climb);
 }
 
 // A block for the cache, current from now on.
@@ -82,19 +143,14 @@ static bool refill_tight(struct climb *climb) {
 }
 
 static bool refill_run_fresh(struct climb *climb) {
-    bool zero;
     struct object *run =
         heap_make_run(climb->collector->heap, climb->order.kind, climb->bytes,
-                      climb->alignment, &zero);
+                      climb->alignment, &climb->zero);
     if (run == NULL) {
         return false;
     }
     if (climb->order.layout != 0) {
         heap_describe_run(run, climb->order.layout);
-    }
-    if (!zero && !block_kind_is_leaf(climb->order.kind)) { // Y3
-        memset((void *)run, 0,
-               block_cell_bytes(range_block_of((uintptr_t)run)));
     }
     climb->got = run;
     return true;
@@ -121,10 +177,15 @@ static size_t refill_new_bytes(const struct climb *climb) {
     return sizeclass_table[climb->order.cls].blocks * BLOCK_BYTES;
 }
 
+static bool refill_is_disabled(const struct climb *climb) {
+    const uint32_t *disabled = &climb->collector->conductor->disabled;
+    return __atomic_load_n(disabled, __ATOMIC_RELAXED) != 0;
+}
+
 static bool refill_fresh(struct climb *climb) {
     struct collector *collector = climb->collector;
     size_t block_bytes = heap_block_bytes(collector->heap);
-    if (collector->disabled == 0 &&
+    if (!refill_is_disabled(climb) &&
         !pacer_may_grow(&collector->pacer, block_bytes,
                         refill_new_bytes(climb))) {
         return false;
@@ -149,12 +210,13 @@ static bool refill_scraps(struct climb *climb) {
 
 static bool refill_collect(struct climb *climb) {
     struct collector *collector = climb->collector;
-    if (climb->collected || collector->disabled != 0) { // Y1
+    if (climb->collected || refill_is_disabled(climb)) { // Y1
         return false;
     }
     climb->collected = true;
     climb->again = collect_cycle(
-        collector, refill_is_planned(climb) ? COLLECT_GOAL : COLLECT_SHORTAGE);
+        collector, climb->mutator,
+        refill_is_planned(climb) ? COLLECT_GOAL : COLLECT_SHORTAGE);
     return false;
 }
 
@@ -167,20 +229,31 @@ static bool refill_beyond(struct climb *climb) {
     return true;
 }
 
+// The program's hook runs as the program does: outside the lock and our
+// operations, and a cycle that it asks for begins at its own frames, not at
+// those that led into this climb.
+static bool refill_ring(struct climb *climb, size_t bytes) {
+    struct mutator *mutator = climb->mutator;
+    const void *outer = mutator->hot_end;
+    world_unlock();
+    mutator->hot_end = NULL;
+    mutator->in_hook = true;
+    world_leave(mutator);
+    bool again = climb->collector->conductor->shortage(bytes);
+    mutator_enter(mutator);
+    mutator->in_hook = false;
+    mutator->hot_end = outer;
+    world_lock(mutator);
+    return again;
+}
+
 static bool refill_hook(struct climb *climb) {
-    struct collector *collector = climb->collector;
     size_t bytes = climb->cache == NULL ? climb->bytes : climb->cache->bytes;
     // A hook that allocates, and meets the shortage it was called for, is not
     // called from within itself.
-    if (collector->shortage != NULL && !collector->in_hook) {
-        // The program runs: a cycle that it asks for begins at its own frames,
-        // not at those that led into this climb.
-        const void *outer = collector->hot_end;
-        collector->hot_end = NULL;
-        collector->in_hook = true;
-        climb->again = collector->shortage(bytes);
-        collector->in_hook = false;
-        collector->hot_end = outer;
+    if (climb->collector->conductor->shortage != NULL &&
+        !climb->mutator->in_hook) {
+        climb->again = refill_ring(climb, bytes);
         climb->collected = false;
     }
     return false;
@@ -189,55 +262,67 @@ static bool refill_hook(struct climb *climb) {
 typedef bool refill_rung(struct climb *climb);
 
 static refill_rung *const refill_ladder[] = {
-    refill_own,     refill_shelf, refill_fresh,  refill_scraps,
+    refill_own,     refill_freed, refill_shelf,  refill_fresh, refill_scraps,
     refill_collect, refill_tight, refill_beyond, refill_hook,
 };
 
-static void *refill_climb(struct climb *climb) {
-    struct collector *collector = climb->collector;
+static void refill_count(struct climb *climb) {
+    struct conductor *conductor = climb->collector->conductor;
+    uint32_t every = conductor->collect_every;
+    if (every != 0 && ++conductor->slow_paths % every == 0 &&
+        !refill_is_disabled(climb)) {
+        climb->collected =
+            collect_cycle(climb->collector, climb->mutator, COLLECT_EVERY);
+    }
+}
+
+static void refill_climb(struct climb *climb) {
     // Inside a cycle there is nothing to be had (C3 of collect/collect.h).
-    if (collector->phase != COLLECT_IDLE) {
-        return NULL;
+    if (climb->collector->conductor->phase != COLLECT_IDLE) {
+        return;
     }
-    uint32_t every = collector->collect_every;
-    if (every != 0 && ++collector->slow_paths % every == 0 &&
-        collector->disabled == 0) {
-        climb->collected = collect_cycle(collector, COLLECT_EVERY); // Y1
-    }
+    refill_count(climb); // Y1
     size_t rungs = sizeof refill_ladder / sizeof *refill_ladder;
     for (size_t rung = 0; rung < rungs; rung++) {
         if (refill_ladder[rung](climb)) {
-            return climb->got;
+            return;
         }
         if (climb->again) {
             climb->again = false;
             rung = SIZE_MAX; // the loop makes it 0
         }
     }
-    return NULL;
 }
 
-void *refill_quick(const struct collector *collector, struct cache *cache) {
-    if (collector->collect_every != 0 || collector->phase != COLLECT_IDLE) {
-        return NULL;
+// No lock for what the cache has; one for all rungs above.
+void *refill_cell(struct collector *collector, struct mutator *mutator,
+                  struct cache *cache) {
+    struct climb climb = {.collector = collector,
+                          .mutator = mutator,
+                          .cache = cache,
+                          .order = cache->order};
+    if (collector->conductor->collect_every == 0 && refill_own(&climb)) {
+        return climb.got;
     }
-    return refill_from_cache(cache, collector->heap);
+    world_lock(mutator);
+    refill_climb(&climb);
+    world_unlock();
+    return climb.got;
 }
 
-void *refill_cell(struct collector *collector, struct cache *cache) {
-    struct climb climb = {
-        .collector = collector, .cache = cache, .order = cache->order};
-    return refill_climb(&climb);
-}
-
-void *refill_run(struct collector *collector, struct order order, size_t bytes,
-                 size_t alignment) {
-    if (bytes > range.bytes || alignment > range.bytes) {
+void *refill_run(struct collector *collector, struct mutator *mutator,
+                 const struct run_order *run, bool *zero) {
+    if (run->bytes > range.bytes || run->alignment > range.bytes) {
         return NULL; // no collection makes room for this
     }
     struct climb climb = {.collector = collector,
-                          .order = order,
-                          .bytes = bytes,
-                          .alignment = alignment};
-    return refill_climb(&climb);
+                          .mutator = mutator,
+                          .order = run->order,
+                          .bytes = run->bytes,
+                          .alignment = run->alignment};
+    world_lock(mutator);
+    refill_climb(&climb);
+    world_unlock();
+    *zero = climb.zero;
+    return climb.got;
 }

@@ -21,9 +21,11 @@
 //                 hook again only if the hook said yes
 //   Y2  order     memory is taken from the system beyond the goal only after a
 //                 collection in the same climb, unless collections are disabled
-//   Y3  zeroed    what is handed out is zero if its kind is
+//   Y3  zeroed    what is handed out is zero if its kind is, but for a run
+//                 that says otherwise
+//   Y4  lock      the program's hook is called without the lock
 //
-// Called by the mutator outside a cycle.
+// Called by a mutator that is INSIDE, within collect_enter, without the lock.
 // Design, alternatives and measurements: docs/design/collect/refill.md
 
 #ifndef COLLECT_REFILL_H
@@ -32,15 +34,25 @@
 #include "base/defs.h"
 #include "collect/collect.h"
 
+// A run that is wanted.
+struct run_order {
+    struct order order;      // kind and layout
+    size_t bytes, alignment; // of the object
+};
+
 // The first rung alone: a cell of what the cache has, or NULL if the ladder
-// must be climbed.  Needs no registers in memory, for no cycle can begin.
-void *refill_quick(const struct collector *collector, struct cache *cache);
+// must be climbed.  Needs no lock and no registers in memory, for no cycle can
+// begin.
+void *refill_quick(struct cache *cache);
 
 // A cell of the cache, or NULL.
-void *refill_cell(struct collector *collector, struct cache *cache);
+void *refill_cell(struct collector *collector, struct mutator *mutator,
+                  struct cache *cache);
 
-// A run for a large object, or NULL.  `layout` is 0 unless it is described.
-void *refill_run(struct collector *collector, struct order order, size_t bytes,
-                 size_t alignment);
+// A run for a large object, or NULL.  Unless *zero, and if its kind is zeroed,
+// the caller has to clear it: that may take long, and is done where a stop can
+// interrupt it.
+void *refill_run(struct collector *collector, struct mutator *mutator,
+                 const struct run_order *run, bool *zero);
 
 #endif

@@ -5,10 +5,12 @@
 #include "heap/cache.h"
 #include "heap/region.h"
 #include "heap/shelf.h"
+#include "roots/mutator.h"
+#include "roots/world.h"
 
 // What the blocks add up to.
 struct verify_sum {
-    const struct mutator *mutator;
+    const struct heap *heap;
     size_t used_bytes;
     size_t blocks;
     size_t current;
@@ -18,17 +20,24 @@ static void verify_block(uint32_t block, void *data) {
     struct verify_sum *sum = data;
     const struct block *b = block_get(block);
     CHECK(block_check(block));
-    CHECK(!(b->flags & BLOCK_CURRENT) || b->list == SHELF_NONE);
-    CHECK(b->owner == 0 || b->owner == sum->mutator->id);
+    CHECK(!(block_flags(block) & BLOCK_CURRENT) || b->list == SHELF_NONE);
+    if (b->heap != sum->heap->slot) {
+        return;
+    }
     sum->used_bytes += b->live * block_cell_bytes(block);
     sum->blocks += block_span(block);
-    sum->current += (b->flags & BLOCK_CURRENT) != 0;
+    sum->current += (block_flags(block) & BLOCK_CURRENT) != 0;
 }
 
 static void verify_cache(struct cache *cache, void *data) {
-    size_t *current = data;
+    struct verify_sum *sum = data;
     CHECK(cache_check(cache));
-    *current += cache->block != BLOCK_NONE;
+    sum->current -= cache->block != BLOCK_NONE;
+}
+
+static void verify_mutator(struct mutator *mutator, void *data) {
+    struct verify_sum *sum = data;
+    mutator_each_cache(mutator, sum->heap, verify_cache, data);
 }
 
 static void verify_shelves(const struct heap *heap) {
@@ -44,16 +53,15 @@ static void verify_shelves(const struct heap *heap) {
     }
 }
 
-void verify_heap(const struct heap *heap, const struct mutator *mutator) {
-    struct verify_sum sum = {.mutator = mutator};
+void verify_heap(const struct heap *heap) {
+    struct verify_sum sum = {.heap = heap};
     heap_each_block(verify_block, &sum);
     CHECK(sum.used_bytes == heap->used_bytes);
-    CHECK(sum.blocks == heap->region.used_blocks);
+    CHECK(sum.blocks == heap->used_blocks);
     CHECK(heap->allocated_bytes ==
           heap->used_bytes + heap->freed_bytes + heap->collected_bytes);
-    size_t current = 0;
-    mutator_each_cache(mutator, verify_cache, &current);
-    CHECK(sum.current == current);
+    world_each(verify_mutator, &sum);
+    CHECK(sum.current == 0);
     verify_shelves(heap);
-    CHECK(region_check(&heap->region));
+    CHECK(region_check(heap->ground));
 }

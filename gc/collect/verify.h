@@ -17,8 +17,7 @@
 
 #include "base/defs.h"
 #include "heap/heap.h"
-#include "roots/mutator.h"
 
-void verify_heap(const struct heap *heap, const struct mutator *mutator);
+void verify_heap(const struct heap *heap);
 
 #endif

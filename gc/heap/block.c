@@ -53,7 +53,7 @@ void block_format(uint32_t block, unsigned cls, unsigned kind) {
 void block_format_run(uint32_t block, size_t count, size_t pages,
                       unsigned kind) {
     block_get(block)->run_pages = (uint32_t)pages;
-    block_get(block)->flags |= BLOCK_EXACT;
+    block_set_flags(block, BLOCK_EXACT);
     for (size_t i = count; i-- > 1;) {
         range.distances[block + i] = (uint32_t)i;
         block_set_entry(block + (uint32_t)i,
@@ -113,14 +113,34 @@ static uint64_t block_hole_mask(struct hole hole, size_t word) {
     return bits_mask_below(end) & ~bits_mask_below(from);
 }
 
+static inline bool block_freed_in_use(void) {
+    return __atomic_load_n(&range.freed_in_use, __ATOMIC_ACQUIRE);
+}
+
+static inline uint64_t *block_freed_word(uint32_t block, size_t word) {
+    return &range.freed[block * FREED_WORDS_PER_BLOCK + word];
+}
+
+// Drops what a double free left behind for cells that are free.
+static void block_drop_freed(uint32_t block, size_t word, uint64_t mask) {
+    uint64_t *freed = block_freed_word(block, word);
+    if ((__atomic_load_n(freed, __ATOMIC_RELAXED) & mask) != 0) {
+        __atomic_fetch_and(freed, ~mask, __ATOMIC_RELAXED);
+    }
+}
+
 void block_set_hole(uint32_t block, struct hole hole) {
     for (size_t word = hole.from / 64; word * 64 < hole.end; word++) {
         uint64_t mask = block_hole_mask(hole, word);
         uint64_t *alloc = &block_pair(block, word)[1];
         ASSERT((*alloc & mask) == 0);
-        *alloc |= mask;
+        if (UNLIKELY(block_freed_in_use())) {
+            block_drop_freed(block, word, mask); // B8
+        }
+        __atomic_store_n(alloc, *alloc | mask, __ATOMIC_RELAXED);
     }
-    block_get(block)->live += hole.end - hole.from;
+    struct block *b = block_get(block);
+    b->live = (uint16_t)(b->live + (hole.end - hole.from));
 }
 
 void block_clear_hole(uint32_t block, struct hole hole) {
@@ -128,25 +148,30 @@ void block_clear_hole(uint32_t block, struct hole hole) {
         uint64_t mask = block_hole_mask(hole, word);
         uint64_t *alloc = &block_pair(block, word)[1];
         ASSERT((*alloc & mask) == mask);
-        *alloc &= ~mask;
+        __atomic_store_n(alloc, *alloc & ~mask, __ATOMIC_RELAXED);
     }
-    block_get(block)->live -= hole.end - hole.from;
+    struct block *b = block_get(block);
+    b->live = (uint16_t)(b->live - (hole.end - hole.from));
 }
 
-bool block_free_remotely(uint32_t block, uint32_t cell) {
+enum freed_by block_free_remotely(uint32_t block, uint32_t cell) {
     ASSERT(range.freed_in_use);
     uint64_t bit = (uint64_t)1 << (cell % 64);
-    const uint64_t *alloc = &block_pair(block, cell / 64)[1];
-    if ((__atomic_load_n(alloc, __ATOMIC_RELAXED) & bit) == 0) {
-        return false;
+    if (!block_is_allocated(block, cell)) {
+        return FREED_TWICE;
     }
-    // The summary first: a drain that misses the bit leaves both for the next.
-    __atomic_store_n(&block_get(block)->freed_any, 1, __ATOMIC_SEQ_CST);
-    uint64_t *freed = &range.freed[block * FREED_WORDS_PER_BLOCK + cell / 64];
-    return (__atomic_fetch_or(freed, bit, __ATOMIC_SEQ_CST) & bit) == 0;
+    uint64_t *freed = block_freed_word(block, cell / 64);
+    if ((__atomic_fetch_or(freed, bit, __ATOMIC_SEQ_CST) & bit) != 0) {
+        return FREED_TWICE;
+    }
+    // The bit first: a drain that has missed it has not cleared the summary
+    // that is set here, so that the block is told of again.
+    uint8_t *any = &block_get(block)->freed_any;
+    return __atomic_exchange_n(any, 1, __ATOMIC_SEQ_CST) == 0 ? FREED_FIRST
+                                                              : FREED_MORE;
 }
 
-uint32_t block_drain_freed(uint32_t block) {
+uint32_t block_drain_freed(uint32_t block, struct hole tail) {
     struct block *b = block_get(block);
     if (__atomic_exchange_n(&b->freed_any, 0, __ATOMIC_SEQ_CST) == 0) {
         return 0;
@@ -154,27 +179,43 @@ uint32_t block_drain_freed(uint32_t block) {
     uint32_t count = 0;
     size_t words = block_words(block);
     for (size_t word = 0; word < words; word++) {
-        uint64_t *from = &range.freed[block * FREED_WORDS_PER_BLOCK + word];
-        uint64_t freed = __atomic_exchange_n(from, 0, __ATOMIC_SEQ_CST);
+        uint64_t freed = __atomic_exchange_n(block_freed_word(block, word), 0,
+                                             __ATOMIC_SEQ_CST);
         uint64_t *pair = block_pair(block, word);
         freed &= pair[1]; // what a wrong program freed twice counts once
-        __atomic_store_n(&pair[1], pair[1] & ~freed, __ATOMIC_RELAXED);
-        pair[0] &= ~freed; // B4
-        count += (uint32_t)bits_count(freed);
+        if (tail.from < tail.end && word >= tail.from / 64 &&
+            word * 64 < tail.end) {
+            freed &= ~block_hole_mask(tail, word);
+        }
+        if (freed != 0) {
+            // Before the bits: no cell is free in a block that is zero (B10).
+            block_clear_flags(block, BLOCK_ZERO);
+            __atomic_store_n(&pair[1], pair[1] & ~freed, __ATOMIC_RELAXED);
+            pair[0] &= ~freed; // B4
+            count += (uint32_t)bits_count(freed);
+        }
     }
-    if (count != 0) {
-        b->flags &= (uint8_t)~BLOCK_ZERO;
-        b->live -= count;
-    }
+    b->live = (uint16_t)(b->live - count);
     return count;
 }
 
-void block_clear_marks(uint32_t block) {
-    bool pinned = block_kind_is_pinned(ENTRY_KIND(block_entry(block)));
+void block_mark_all(uint32_t block) {
     uint64_t *pair = block_pair(block, 0);
     uint64_t *end = pair + 2 * block_words(block);
     for (; pair < end; pair += 2) {
-        pair[0] = pinned ? pair[1] : 0;
+        pair[0] = pair[1];
+    }
+}
+
+void block_clear_marks(uint32_t block) {
+    if (block_kind_is_pinned(ENTRY_KIND(block_entry(block)))) {
+        block_mark_all(block);
+        return;
+    }
+    uint64_t *pair = block_pair(block, 0);
+    uint64_t *end = pair + 2 * block_words(block);
+    for (; pair < end; pair += 2) {
+        pair[0] = 0;
     }
 }
 
@@ -192,9 +233,9 @@ uint32_t block_flip(uint32_t block) {
         live += (size_t)bits_count(pair[1]);
     }
     uint32_t dead = b->live - (uint32_t)live;
-    b->live = (uint32_t)live;
+    b->live = (uint16_t)live;
     if (dead != 0) {
-        b->flags &= (uint8_t)~BLOCK_ZERO;
+        block_clear_flags(block, BLOCK_ZERO);
     }
     return dead;
 }

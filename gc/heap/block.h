@@ -27,10 +27,12 @@
 //   B5  beyond    bits past the last cell of the class are clear
 //   B6  count     live is the number of allocation bits set, tails included
 //   B7  owner     only the owner writes allocation words and live, but for the
-//                 conductor in a stop; everybody else sets bits in freed
+//                 conductor in a stop, and whoever holds the lock where there
+//                 is no owner; everybody else sets bits in freed
 //   B8  freed     a bit in freed names a cell whose allocation bit is set, and
-//                 freed_any is set whenever a bit may be; the flip begins with
-//                 alloc &= ~freed, freed = 0
+//                 freed_any follows every bit that is set; the flip begins with
+//                 alloc &= ~freed, freed = 0.  A program that frees twice may
+//                 leave a bit behind: taking the cell again removes it
 //   B9  current   a block that a cache bumps in is in no list, and no flip
 //                 releases or reclassifies it
 //   B10 zero      while BLOCK_ZERO is set, cells without allocation bit are
@@ -40,6 +42,10 @@
 //   B12 exact     BLOCK_EXACT is set if a cell may have been asked for to its
 //                 last byte; while a cache holds the block as current, the
 //                 cache may be the one that knows
+//
+//   B13 watched   while BLOCK_WATCHED is set, a cell freed by hand keeps its
+//                 allocation bit, and has its bit in freed, until the next
+//                 cycle begins: nobody meets another object in its place
 //
 // The struct of a span is that of its first block; the others' are unused.
 // Design, alternatives and measurements: docs/design/heap/block.md
@@ -91,16 +97,17 @@ enum {
 
 struct block {
     uint32_t next, prev; // neighbours in its list, or BLOCK_NONE; list's owner
-    uint32_t owner;      // mutator id, 0 if none; compare-and-swap
-    uint32_t live;       // cells with their bit set (B6); owner
+    uint32_t owner;      // mutator id, 0 if none; itself, or lock where none
     uint32_t run_pages;  // of a run's head: 4 KiB pages of the object; constant
+    uint32_t next_freed; // on the heap's stack of these, or in an inbox; atomic
+    uint16_t live;       // cells with their bit set (B6); owner
+    uint16_t heap;       // slot of its heap; constant while in use
     uint16_t layout;     // id, for described cells; constant while in use
     uint16_t cursor;     // next cell to search for a hole; owner
     uint8_t list;        // enum shelf_list it is in; list's owner
-    uint8_t flags;       // BLOCK_*; owner
+    uint8_t flags;       // BLOCK_*; atomic
     uint8_t rescan;      // marked cells to be scanned again; marker
     uint8_t freed_any;   // B8; atomic
-    uint32_t idle;       // reserved for the age of an ownerless block; unused
 };
 
 _Static_assert(sizeof(struct block) == 32, "two to a cache line");
@@ -115,7 +122,27 @@ static inline struct block *block_get(uint32_t block) {
 }
 
 static inline uint16_t block_entry(uint32_t block) {
-    return range.entries[block];
+    return __atomic_load_n(&range.entries[block], __ATOMIC_RELAXED);
+}
+
+// The flags of a block are read and written by more than its owner; what is
+// right already is not written again.
+static inline unsigned block_flags(uint32_t block) {
+    return __atomic_load_n(&block_get(block)->flags, __ATOMIC_RELAXED);
+}
+
+static inline void block_set_flags(uint32_t block, unsigned flags) {
+    if ((block_flags(block) & flags) != flags) {
+        __atomic_fetch_or(&block_get(block)->flags, (uint8_t)flags,
+                          __ATOMIC_RELAXED);
+    }
+}
+
+static inline void block_clear_flags(uint32_t block, unsigned flags) {
+    if ((block_flags(block) & flags) != 0) {
+        __atomic_fetch_and(&block_get(block)->flags, (uint8_t)~flags,
+                           __ATOMIC_RELAXED);
+    }
 }
 
 static inline const struct sizeclass *block_class(uint32_t block) {
@@ -128,7 +155,8 @@ static inline uint64_t *block_pair(uint32_t block, size_t word) {
 }
 
 static inline bool block_is_allocated(uint32_t block, uint32_t cell) {
-    return (block_pair(block, cell / 64)[1] >> (cell % 64)) & 1;
+    const uint64_t *alloc = &block_pair(block, cell / 64)[1];
+    return (__atomic_load_n(alloc, __ATOMIC_RELAXED) >> (cell % 64)) & 1;
 }
 
 static inline bool block_is_marked(uint32_t block, uint32_t cell) {
@@ -172,14 +200,21 @@ bool block_find_hole(uint32_t block, uint32_t from, uint32_t cells_max,
 void block_set_hole(uint32_t block, struct hole hole);
 void block_clear_hole(uint32_t block, struct hole hole);
 
-// For a thread that is not the owner: asks that the cell be freed.  False when
-// it was asked before, or the cell is not allocated.  Needs range_use_freed.
-bool block_free_remotely(uint32_t block, uint32_t cell);
+// What block_free_remotely did.
+enum freed_by {
+    FREED_TWICE, // nothing: it was asked before, or the cell is not allocated
+    FREED_MORE,  // the block was known to have freed cells
+    FREED_FIRST  // the first since the last drain: the heap is to be told
+};
+
+// For a thread that is not the owner: asks that the cell be freed.  Needs
+// range_use_freed.
+enum freed_by block_free_remotely(uint32_t block, uint32_t cell);
 
 // Whether block_free_remotely has been asked for the cell and it was not
 // drained yet: then it is no longer the program's to free.
 static inline bool block_is_freed(uint32_t block, uint32_t cell) {
-    if (__atomic_load_n(&block_get(block)->freed_any, __ATOMIC_ACQUIRE) == 0) {
+    if (!__atomic_load_n(&range.freed_in_use, __ATOMIC_ACQUIRE)) {
         return false;
     }
     const uint64_t *freed =
@@ -188,11 +223,15 @@ static inline bool block_is_freed(uint32_t block, uint32_t cell) {
 }
 
 // alloc &= ~freed, freed = 0 (B8), live kept, marks cleared with the cells;
-// returns the cells freed.  Owner, or conductor in a stop.
-uint32_t block_drain_freed(uint32_t block);
+// bits of cells in `tail`, which were never handed out, are dropped.  Returns
+// the cells freed.  Owner, lock holder where there is none, or conductor.
+uint32_t block_drain_freed(uint32_t block, struct hole tail);
 
 // Clears the marks of all cells; sets them to the allocation bits if pinned.
 void block_clear_marks(uint32_t block);
+
+// Marks every cell that has its allocation bit.
+void block_mark_all(uint32_t block);
 
 // The flip (B11); returns the cells that were found dead.
 uint32_t block_flip(uint32_t block);

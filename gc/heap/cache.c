@@ -9,8 +9,9 @@
 #include "heap/shelf.h"
 
 void cache_init(struct cache *cache, struct order order, uint32_t owner,
-                bool single) {
+                bool single, struct tally *tally) {
     cache->order = order;
+    cache->tally = tally;
     cache->owner = owner;
     cache->bytes = sizeclass_table[order.cls].bytes;
     uint32_t slice = (uint32_t)(CACHE_SLICE_BYTES / cache->bytes);
@@ -25,18 +26,28 @@ static struct hole cache_tail_hole(const struct cache *cache) {
                          (uint32_t)((cache->limit - start) / cache->bytes)};
 }
 
+// Read by loam_stats from other threads, hence atomic.
+static void cache_count_made(struct cache *cache, size_t bytes) {
+    uint64_t *sum = &cache->tally->allocated_bytes;
+    __atomic_store_n(sum, *sum + bytes, __ATOMIC_RELAXED);
+}
+
+static void cache_count_freed(struct cache *cache, size_t bytes) {
+    uint64_t *sum = &cache->tally->freed_bytes;
+    __atomic_store_n(sum, *sum + bytes, __ATOMIC_RELAXED);
+}
+
 // Sets the bits of a hole, and makes it the tail.
-static void cache_open_hole(struct cache *cache, struct heap *heap,
-                            uint32_t block, struct hole hole) {
+static void cache_open_hole(struct cache *cache, uint32_t block,
+                            struct hole hole) {
     uintptr_t start = range_block_address(block);
     block_set_hole(block, hole);
     cache->bump = start + (uintptr_t)hole.from * cache->bytes;
     cache->limit = start + (uintptr_t)hole.end * cache->bytes;
     size_t bytes = cache->limit - cache->bump;
-    heap->allocated_bytes += bytes;
-    heap->used_bytes += bytes;
+    cache_count_made(cache, bytes);
     if (!block_kind_is_leaf(cache->order.kind) &&
-        !(block_get(block)->flags & BLOCK_ZERO)) {
+        !(block_flags(block) & BLOCK_ZERO)) {
         memset((void *)cache->bump, 0, bytes); // C3
     }
 }
@@ -44,7 +55,7 @@ static void cache_open_hole(struct cache *cache, struct heap *heap,
 // Tells the current block what was asked of it.
 static void cache_note_exact(struct cache *cache) {
     if (cache->exact && cache->block != BLOCK_NONE) {
-        block_get(cache->block)->flags |= BLOCK_EXACT;
+        block_set_flags(cache->block, BLOCK_EXACT);
         cache->exact = false;
     }
 }
@@ -53,27 +64,26 @@ static void cache_note_exact(struct cache *cache) {
 // remembered by the own list; most blocks are full by now and in no list.
 static void cache_leave(struct cache *cache) {
     cache_note_exact(cache);
-    struct block *b = block_get(cache->block);
-    b->flags &= (uint8_t)~BLOCK_CURRENT;
-    if (b->live < block_cells(cache->block)) {
+    block_clear_flags(cache->block, BLOCK_CURRENT);
+    if (block_get(cache->block)->live < block_cells(cache->block)) {
         shelf_append(&cache->mine, cache->block, SHELF_MINE);
     }
     cache->block = BLOCK_NONE;
     cache->bump = cache->limit = 0;
 }
 
-static bool cache_next_hole(struct cache *cache, struct heap *heap) {
+static bool cache_next_hole(struct cache *cache) {
     struct block *b = block_get(cache->block);
     struct hole hole;
     if (!block_find_hole(cache->block, b->cursor, cache->slice_cells, &hole)) {
         return false;
     }
     b->cursor = (uint16_t)hole.end;
-    cache_open_hole(cache, heap, cache->block, hole);
+    cache_open_hole(cache, cache->block, hole);
     return true;
 }
 
-void *cache_pop(struct cache *cache, struct heap *heap) {
+void *cache_pop(struct cache *cache) {
     if (cache->free_count == 0) {
         return NULL;
     }
@@ -82,14 +92,13 @@ void *cache_pop(struct cache *cache, struct heap *heap) {
     bool found = blockmap_find(at, &place);
     CHECK(found && place.start == at);
     block_set_hole(place.block, (struct hole){place.cell, place.cell + 1});
-    heap->allocated_bytes += cache->bytes;
-    heap->used_bytes += cache->bytes;
+    cache_count_made(cache, cache->bytes);
     struct block *b = block_get(place.block);
     if (b->list == SHELF_MINE && b->live == block_cells(place.block)) {
         shelf_remove(&cache->mine, place.block); // C6
     }
     if (cache->exact) {
-        b->flags |= BLOCK_EXACT;
+        block_set_flags(place.block, BLOCK_EXACT);
     }
     if (!block_kind_is_leaf(cache->order.kind)) {
         memset((void *)at, 0, cache->bytes); // C3
@@ -97,12 +106,12 @@ void *cache_pop(struct cache *cache, struct heap *heap) {
     return (void *)at;
 }
 
-bool cache_refill(struct cache *cache, struct heap *heap) {
+bool cache_refill(struct cache *cache) {
     ASSERT(cache->bump == cache->limit);
     ASSERT(cache->free_count == 0); // C4
     for (;;) {
         if (cache->block != BLOCK_NONE) {
-            if (cache_next_hole(cache, heap)) {
+            if (cache_next_hole(cache)) {
                 return true;
             }
             cache_leave(cache);
@@ -121,7 +130,7 @@ void cache_adopt(struct cache *cache, uint32_t block) {
     ASSERT(block_get(block)->owner == cache->owner); // C5
     ASSERT(block_get(block)->list == SHELF_NONE);
     cache->block = block;
-    block_get(block)->flags |= BLOCK_CURRENT;
+    block_set_flags(block, BLOCK_CURRENT);
     cache->bump = cache->limit = 0;
 }
 
@@ -138,30 +147,78 @@ static void cache_forget(struct cache *cache, uint32_t block) {
     cache->free_count = kept;
 }
 
-void cache_free(struct cache *cache, struct heap *heap,
-                const struct place *place) {
-    struct block *b = block_get(place->block);
-    ASSERT(b->owner == cache->owner);
-    heap_free_cell(heap, place);
-    if (place->block == cache->block) {
-        if (cache->free_count < CACHE_FREE_CELLS) {
-            cache->free[cache->free_count++] = place->start;
-        }
-        return;
+// What becomes of a block of this mutator in which cells were freed: if it is
+// empty and nobody bumps in it, it is returned, out of its list.
+static uint32_t cache_settle(struct cache *cache, uint32_t block) {
+    struct block *b = block_get(block);
+    if (block == cache->block) {
+        return BLOCK_NONE;
     }
     if (b->live == 0) {
-        cache_forget(cache, place->block);
+        cache_forget(cache, block);
         if (b->list == SHELF_MINE) {
-            shelf_remove(&cache->mine, place->block);
+            shelf_remove(&cache->mine, block);
         }
-        heap_release_block(heap, place->block);
-        return;
+        return block;
     }
-    if (b->list == SHELF_NONE) {
-        shelf_append(&cache->mine, place->block, SHELF_MINE);
+    if (b->list == SHELF_NONE && b->live < block_cells(block)) {
+        shelf_append(&cache->mine, block, SHELF_MINE);
     }
-    if (cache->free_count < CACHE_FREE_CELLS) {
+    return BLOCK_NONE;
+}
+
+uint32_t cache_free(struct cache *cache, const struct place *place) {
+    ASSERT(block_get(place->block)->owner == cache->owner);
+    heap_clear_cell(place);
+    cache_count_freed(cache, place->bytes);
+    uint32_t empty = cache_settle(cache, place->block);
+    if (empty == BLOCK_NONE && cache->free_count < CACHE_FREE_CELLS) {
         cache->free[cache->free_count++] = place->start;
+    }
+    return empty;
+}
+
+uint32_t cache_drain(struct cache *cache, uint32_t block) {
+    ASSERT(block_get(block)->owner == cache->owner);
+    struct hole tail = {0, 0};
+    if (block == cache->block && cache->bump != cache->limit) {
+        tail = cache_tail_hole(cache);
+    }
+    uint32_t count = block_drain_freed(block, tail);
+    cache_count_freed(cache, (size_t)count * cache->bytes);
+    return cache_settle(cache, block);
+}
+
+// A block that the cache lets go: to its shelf, or back.
+static void cache_let_go(struct heap *heap, uint32_t block) {
+    struct block *b = block_get(block);
+    b->owner = 0;
+    if (b->live == 0) {
+        heap_release_block(heap, block);
+    } else if (b->live < block_cells(block)) {
+        heap_shelve(heap, block);
+    }
+}
+
+void cache_give_up(struct cache *cache, struct heap *heap) {
+    cache->free_count = 0;
+    if (cache->block != BLOCK_NONE) {
+        uint32_t block = cache->block;
+        cache_note_exact(cache);
+        if (cache->bump != cache->limit) {
+            // Never handed out: as if it had not been taken.
+            block_clear_hole(block, cache_tail_hole(cache));
+            cache->tally->allocated_bytes -= cache->limit - cache->bump;
+        }
+        block_clear_flags(block, BLOCK_CURRENT);
+        cache->block = BLOCK_NONE;
+        cache->bump = cache->limit = 0;
+        cache_let_go(heap, block);
+    }
+    while (cache->mine.head != BLOCK_NONE) {
+        uint32_t block = cache->mine.head;
+        shelf_remove(&cache->mine, block);
+        cache_let_go(heap, block);
     }
 }
 
@@ -184,14 +241,15 @@ static void cache_give_back(struct cache *cache, struct heap *heap) {
     size_t bytes = cache->held == 0 ? 0 : cache->limit - cache->held;
     heap->used_bytes -= bytes;
     heap->allocated_bytes -= bytes;
-    block_get(block)->flags &= (uint8_t)~BLOCK_CURRENT;
+    block_clear_flags(block, BLOCK_CURRENT);
     cache->block = BLOCK_NONE;
     cache->bump = cache->limit = cache->held = 0;
     heap_release_block(heap, block);
 }
 
-void cache_tail_in(struct cache *cache, struct heap *heap) {
-    if (cache->block != BLOCK_NONE && block_get(cache->block)->live == 0) {
+void cache_tail_in(struct cache *cache, struct heap *heap, bool taking) {
+    if (cache->block != BLOCK_NONE && !taking &&
+        block_get(cache->block)->live == 0) {
         cache_give_back(cache, heap);
         return;
     }
@@ -258,6 +316,7 @@ bool cache_check(const struct cache *cache) {
         return cache->bump == cache->limit;
     }
     const struct block *b = block_get(cache->block);
-    return b->owner == cache->owner && (b->flags & BLOCK_CURRENT) && // C5
+    return b->owner == cache->owner &&
+           (block_flags(cache->block) & BLOCK_CURRENT) && // C5
            b->list == SHELF_NONE && cache_check_tail(cache);
 }

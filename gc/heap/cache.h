@@ -26,7 +26,9 @@
 //   C6  mine     blocks in the cache's own list are its mutator's, have room,
 //                and are neither current nor on a shelf
 //
-// Used by its mutator only; the conductor may move its tail in a stop.
+// Used by its mutator only; the conductor may move its tail in a stop.  A
+// mutator may be stopped between the load and the store of `bump`: whatever a
+// stop does to the tail, it is the same tail afterwards.
 // Design, alternatives and measurements: docs/design/heap/cache.md
 
 #ifndef HEAP_CACHE_H
@@ -37,6 +39,12 @@
 
 #define CACHE_SLICE_BYTES (8 * KiB)
 #define CACHE_FREE_CELLS  ((uint32_t)(LOAM_TINY ? 2 : 16))
+
+// Bytes handed out and taken back since they were last added to the heap's.
+struct tally {
+    uint64_t allocated_bytes; // in cells, and in tails while they last
+    uint64_t freed_bytes;     // by hand
+};
 
 struct cache {
     uintptr_t bump;         // next cell to hand out; mutator
@@ -51,6 +59,7 @@ struct cache {
     struct order order;     // class, kind, layout; constant once in use
     struct shelf_ends mine; // see C6; mutator
     uint32_t slice_cells;   // most cells to take at once; mutator
+    struct tally *tally;    // of its set; constant once in use
     struct cache *next;     // another cache in use of the same set
     uintptr_t free[CACHE_FREE_CELLS]; // the stack; mutator
 };
@@ -81,23 +90,31 @@ static inline void *cache_take_for(struct cache *cache, size_t bytes) {
 // Readies a cache that was all zero for its first order.  `single`: never take
 // more than one cell, so that every allocation passes the ladder.
 void cache_init(struct cache *cache, struct order order, uint32_t owner,
-                bool single);
+                bool single, struct tally *tally);
 
 // A cell that was freed by hand, in use again; NULL if there is none.
-void *cache_pop(struct cache *cache, struct heap *heap);
+void *cache_pop(struct cache *cache);
 
 // Makes a tail out of what the cache has, its stack being empty: the next hole
 // of the current block, or of a block of its own list.  False if there is
 // nothing; then the cache has no current block.
-bool cache_refill(struct cache *cache, struct heap *heap);
+bool cache_refill(struct cache *cache);
 
 // Makes `block`, which has room and belongs to the mutator, current.
 void cache_adopt(struct cache *cache, uint32_t block);
 
 // Frees a cell by hand whose block belongs to this cache's mutator, for reuse
-// by this cache.
-void cache_free(struct cache *cache, struct heap *heap,
-                const struct place *place);
+// by this cache.  A block that is empty now and nowhere in use is returned, to
+// be released under the lock; else BLOCK_NONE.
+MUST_USE uint32_t cache_free(struct cache *cache, const struct place *place);
+
+// Frees what others have asked for in a block of this cache's mutator and
+// order, leaving the tail alone.  Returns as cache_free.
+MUST_USE uint32_t cache_drain(struct cache *cache, uint32_t block);
+
+// Gives everything up: the tail's bits, the freed cells, the blocks, which go
+// to their shelves or, empty, back.  Under the lock, or in a stop.
+void cache_give_up(struct cache *cache, struct heap *heap);
 
 // Whether an address lies in the tail: not an object, though its bit is set.
 static inline bool cache_has_tail(const struct cache *cache, uintptr_t word) {
@@ -109,9 +126,10 @@ static inline bool cache_has_tail(const struct cache *cache, uintptr_t word) {
 // that allocates meets the slow path, not a cell without its bit.  The first
 // also forgets freed cells and the own list, whose blocks the flip will shelve:
 // from here on the flip must come.  The second gives the current block back if
-// the flip left nothing in it, lest each class that was ever used hold a block.
+// the flip left nothing in it, lest each class that was ever used hold a block;
+// but not where the mutator may be in the middle of taking a cell (`taking`).
 void cache_tail_out(struct cache *cache);
-void cache_tail_in(struct cache *cache, struct heap *heap);
+void cache_tail_in(struct cache *cache, struct heap *heap, bool taking);
 
 // Bytes of the tail.
 static inline size_t cache_tail_bytes(const struct cache *cache) {

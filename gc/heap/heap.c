@@ -10,9 +10,95 @@
 
 #define HEAP_PAGE_BYTES ((size_t)4096) // the unit in which runs are counted
 
-void heap_init(struct heap *heap) {
+// The table of heaps.  Slots are taken and given under the lock, and read by
+// whoever has an object of the heap, which lasts as long.
+static struct {
+    struct heap **slots; // meta memory; an older one is not given back
+    size_t capacity;     // slots
+} heaps;
+
+#define HEAP_SLOTS_FIRST ((size_t)8)
+
+static bool heap_grow_slots(void) {
+    size_t grown =
+        heaps.capacity == 0 ? HEAP_SLOTS_FIRST : heaps.capacity * 2;
+    struct heap **slots =
+        grown > UINT16_MAX + (size_t)1 ? NULL : meta_make(grown * sizeof *slots);
+    if (slots == NULL) {
+        return false;
+    }
+    if (heaps.capacity != 0) {
+        memcpy(slots, heaps.slots, heaps.capacity * sizeof *slots);
+    }
+    // Readers that have the old table see the same in it.
+    __atomic_store_n(&heaps.slots, slots, __ATOMIC_RELEASE);
+    heaps.capacity = grown;
+    return true;
+}
+
+// A slot that no heap has, or the capacity.
+static size_t heap_find_slot(void) {
+    size_t slot = 1;
+    while (slot < heaps.capacity && heaps.slots[slot] != NULL) {
+        slot++;
+    }
+    return slot < heaps.capacity ? slot : heaps.capacity;
+}
+
+bool heap_init(struct heap *heap, struct heap *home) {
+    size_t slot = home == NULL ? 0 : heap_find_slot();
+    if (slot >= heaps.capacity && !heap_grow_slots()) {
+        return false;
+    }
     memset(heap, 0, sizeof *heap);
     region_init(&heap->region);
+    heap->ground = home == NULL ? &heap->region : home->ground;
+    heap->slot = (uint16_t)slot;
+    heaps.slots[slot] = heap;
+    return true;
+}
+
+void heap_fini(struct heap *heap) {
+    ASSERT(heap->used_blocks == 0);
+    struct table *table = &heap->described;
+    for (size_t i = 0; i < table->capacity; i++) {
+        if (table->slots[i].key != 0) {
+            meta_free(table->slots[i].value, sizeof(struct shelf));
+        }
+    }
+    meta_free(table->slots, table->capacity * sizeof *table->slots);
+    *table = (struct table){NULL, 0, 0};
+    heaps.slots[heap->slot] = NULL;
+}
+
+struct heap *heap_get(uint32_t block) {
+    struct heap **slots = __atomic_load_n(&heaps.slots, __ATOMIC_ACQUIRE);
+    return slots[block_get(block)->heap];
+}
+
+bool heap_is_block_of(const struct heap *heap, uint32_t block) {
+    unsigned entry = block_entry(block);
+    unsigned cls = ENTRY_CLASS(entry);
+    return cls != CLASS_FREE && cls != CLASS_RUN_TAIL &&
+           ENTRY_INDEX(entry) == 0 && block_get(block)->heap == heap->slot;
+}
+
+struct order heap_order_of(uint32_t block) {
+    unsigned entry = block_entry(block);
+    return (struct order){ENTRY_KIND(entry), ENTRY_CLASS(entry),
+                          block_get(block)->layout};
+}
+
+// Blocks of the ground, for this heap.
+static uint32_t heap_take_ground(struct heap *heap, size_t count,
+                                 size_t alignment, bool *zero) {
+    uint32_t block = region_take(heap->ground, count, alignment, zero);
+    if (block != BLOCK_NONE) {
+        __atomic_store_n(&heap->used_blocks, heap->used_blocks + count,
+                         __ATOMIC_RELAXED);
+        block_get(block)->heap = heap->slot;
+    }
+    return block;
 }
 
 static uint64_t heap_described_key(struct order order) {
@@ -43,12 +129,6 @@ bool heap_add_described(struct heap *heap, struct order order) {
     return true;
 }
 
-static struct order heap_order_of(uint32_t block) {
-    unsigned entry = block_entry(block);
-    return (struct order){ENTRY_KIND(entry), ENTRY_CLASS(entry),
-                          block_get(block)->layout};
-}
-
 uint32_t heap_take_block(struct heap *heap, struct order order, bool tight,
                          uint32_t owner) {
     struct shelf *shelf = heap_find_shelf(heap, order);
@@ -65,7 +145,7 @@ uint32_t heap_make_block(struct heap *heap, struct order order,
                          uint32_t owner) {
     bool zero;
     size_t count = sizeclass_table[order.cls].blocks;
-    uint32_t block = region_take(&heap->region, count, 1, &zero);
+    uint32_t block = heap_take_ground(heap, count, 1, &zero);
     if (block == BLOCK_NONE) {
         return BLOCK_NONE;
     }
@@ -93,7 +173,7 @@ struct object *heap_make_run(struct heap *heap, unsigned kind, size_t bytes,
     if (align > 1 && align > range.bytes / BLOCK_BYTES) {
         return NULL;
     }
-    uint32_t block = region_take(&heap->region, count, align, zero);
+    uint32_t block = heap_take_ground(heap, count, align, zero);
     if (block == BLOCK_NONE) {
         return NULL;
     }
@@ -119,7 +199,9 @@ void heap_release_block(struct heap *heap, uint32_t block) {
         pair[0] = 0;
     }
     block_clear(block);
-    region_give(&heap->region, block, span);
+    region_give(heap->ground, block, span);
+    __atomic_store_n(&heap->used_blocks, heap->used_blocks - span,
+                     __ATOMIC_RELAXED);
 }
 
 void heap_free_run(struct heap *heap, uint32_t block) {
@@ -131,15 +213,48 @@ void heap_free_run(struct heap *heap, uint32_t block) {
     heap->used_bytes -= bytes;
 }
 
-void heap_free_cell(struct heap *heap, const struct place *place) {
+void heap_clear_cell(const struct place *place) {
     ASSERT(!block_is_freed(place->block, place->cell)); // B8
+    block_clear_flags(place->block, BLOCK_ZERO);        // B10: before the bit
     // The mark goes with the cell, or a new object in it would be born marked.
     block_pair(place->block, place->cell / 64)[0] &=
         ~((uint64_t)1 << (place->cell % 64));
     block_clear_hole(place->block, (struct hole){place->cell, place->cell + 1});
-    block_get(place->block)->flags &= (uint8_t)~BLOCK_ZERO;
-    heap->freed_bytes += place->bytes;
-    heap->used_bytes -= place->bytes;
+}
+
+void heap_push_freed(struct heap *heap, uint32_t block) {
+    uint32_t *link = &block_get(block)->next_freed;
+    uint32_t head = __atomic_load_n(&heap->freed_blocks, __ATOMIC_RELAXED);
+    do {
+        __atomic_store_n(link, head, __ATOMIC_RELAXED);
+    } while (!__atomic_compare_exchange_n(&heap->freed_blocks, &head, block,
+                                          true, __ATOMIC_RELEASE,
+                                          __ATOMIC_RELAXED));
+}
+
+uint32_t heap_take_freed(struct heap *heap) {
+    if (__atomic_load_n(&heap->freed_blocks, __ATOMIC_RELAXED) == BLOCK_NONE) {
+        return BLOCK_NONE;
+    }
+    return __atomic_exchange_n(&heap->freed_blocks, BLOCK_NONE,
+                               __ATOMIC_ACQUIRE);
+}
+
+void heap_drain_block(struct heap *heap, uint32_t block) {
+    struct block *b = block_get(block);
+    ASSERT(b->owner == 0);
+    uint32_t count = block_drain_freed(block, (struct hole){0, 0});
+    size_t bytes = (size_t)count * block_cell_bytes(block);
+    heap->freed_bytes += bytes;
+    heap->used_bytes -= bytes;
+    if (b->list != SHELF_NONE) {
+        shelf_withdraw(heap_find_shelf(heap, heap_order_of(block)), block);
+    }
+    if (b->live == 0) {
+        heap_release_block(heap, block);
+    } else if (b->live < block_cells(block)) {
+        heap_shelve(heap, block);
+    }
 }
 
 void heap_shelve(struct heap *heap, uint32_t block) {
@@ -164,14 +279,22 @@ void heap_each_block(heap_visit *visit, void *data) {
 
 static void heap_prepare_block(uint32_t block, void *data) {
     struct heap *heap = data;
-    size_t freed = block_drain_freed(block) * block_cell_bytes(block);
+    struct block *b = block_get(block);
+    b->rescan = 0;
+    if (b->heap != heap->slot) {
+        block_mark_all(block); // E6
+        return;
+    }
+    size_t freed = block_drain_freed(block, (struct hole){0, 0}) *
+                   block_cell_bytes(block);
     heap->freed_bytes += freed;
     heap->used_bytes -= freed;
+    b->next_freed = BLOCK_NONE;
     block_clear_marks(block);
-    block_get(block)->rescan = 0;
 }
 
 void heap_prepare(struct heap *heap) {
+    heap->freed_blocks = BLOCK_NONE;
     heap_each_block(heap_prepare_block, heap);
 }
 
@@ -184,13 +307,16 @@ static void heap_flip_block(uint32_t block, void *data) {
     struct heap_flip *flip = data;
     struct census *census = flip->census;
     struct block *b = block_get(block);
+    if (b->heap != flip->heap->slot) {
+        return;
+    }
     size_t bytes = block_cell_bytes(block);
     uint32_t dead = block_flip(block);
     census->dead_objects += dead;
     census->dead_bytes += dead * bytes;
     census->live_objects += b->live;
     census->live_bytes += b->live * bytes;
-    if (b->flags & BLOCK_CURRENT) { // B9
+    if (block_flags(block) & BLOCK_CURRENT) { // B9
         census->block_bytes += block_span(block) * BLOCK_BYTES;
         return;
     }
@@ -219,4 +345,28 @@ void heap_flip(struct heap *heap, struct census *census) {
     heap_each_block(heap_flip_block, &flip);
     heap->collected_bytes += census->dead_bytes;
     heap->used_bytes -= census->dead_bytes;
+}
+
+static void heap_void_block(uint32_t block, void *data) {
+    struct heap *heap = data;
+    struct block *b = block_get(block);
+    if (b->heap != heap->slot) {
+        return;
+    }
+    size_t words = block_words(block);
+    for (size_t word = 0; word < words; word++) {
+        block_pair(block, word)[1] = 0;
+    }
+    (void)block_drain_freed(block, (struct hole){0, 0});
+    b->live = 0;
+    b->list = SHELF_NONE;
+    heap_release_block(heap, block);
+}
+
+void heap_void(struct heap *heap) {
+    heap_each_block(heap_void_block, heap);
+    heap->collected_bytes += heap->used_bytes;
+    heap->used_bytes = 0;
+    heap->freed_blocks = BLOCK_NONE;
+    memset(heap->shelves, 0, sizeof heap->shelves);
 }

@@ -14,17 +14,28 @@
 // Described blocks have a shelf of their own for each layout and class, found
 // in a table, since a block's cells must share one layout.
 //
+// There may be several heaps in one range; a block's struct names the slot of
+// its heap.  What caches hand out and take back they tally for themselves; the
+// tallies are added to the heap's sums when a cycle begins.
+//
+// A cell that a thread frees in another's block waits in the freed table.  The
+// first such cell of a block puts the block on the heap's stack of these, which
+// is pushed without a lock and emptied under it.
+//
 // Invariants, between calls and outside a cycle
-//   E1  sum       used_bytes is the bytes of all cells and runs whose
-//                 allocation bit is set
+//   E1  sum       with all tallies added, used_bytes is the bytes of all cells
+//                 and runs whose allocation bit is set
 //   E2  balance   allocated_bytes == used_bytes + freed_bytes + collected_bytes
 //   E3  shelved   after a flip every ownerless block with a free cell is on its
 //                 shelf, none is empty, and a full one is on none
 //   E4  released  a block with no cell in use that is not current is given back
 //                 by the flip
+//   E5  told      outside a cycle, a block whose freed_any is set is on the
+//                 stack, in an inbox, watched, or about to be pushed
+//   E6  apart     a cycle of one heap changes no allocation bit of another's
 //
-// Guarded by the heap lock, which the one mutator of this version needs not
-// take; heap_prepare and heap_flip: the conductor, in a stop.
+// Guarded by the one lock of the process; heap_prepare and heap_flip: the
+// conductor, in a stop.  heap_push_freed, heap_get: any thread.
 // Design, alternatives and measurements: docs/design/heap/heap.md
 
 #ifndef HEAP_HEAP_H
@@ -37,9 +48,14 @@
 #include "heap/table.h"
 
 struct heap {
-    struct region region;
+    struct region region;     // of the home heap; others take from that
+    struct region *ground;    // the region it takes from; constant
+    size_t used_blocks;       // of the ground, by this heap
     struct shelf shelves[KIND_COUNT][CLASS_LAST + 1];
     struct table described;   // layout and class → struct shelf
+    uint32_t freed_blocks;    // the stack of blocks with freed cells; atomic
+    uint16_t slot;            // in the table of heaps; constant
+    void *keeper;             // what the floors above keep of it; constant
     uint64_t allocated_bytes; // in cells and runs, and in tails while they last
     uint64_t freed_bytes;     // by hand
     uint64_t collected_bytes; // by flips
@@ -60,7 +76,21 @@ struct order {
     unsigned layout; // id, for KIND_DESCRIBED; else 0
 };
 
-void heap_init(struct heap *heap);
+// Readies a heap and gives it a slot; false when there is none.  `home` is the
+// heap on whose ground it stands; NULL for the home heap itself, in slot 0.
+MUST_USE bool heap_init(struct heap *heap, struct heap *home);
+
+// Gives the slot back, of a heap that has no block left.
+void heap_fini(struct heap *heap);
+
+// The heap of a block in use.
+struct heap *heap_get(uint32_t block);
+
+// Whether `block` is the head of a span or run in use, of this heap.
+bool heap_is_block_of(const struct heap *heap, uint32_t block);
+
+// What the cells of a block were ordered with.
+struct order heap_order_of(uint32_t block);
 
 // The shelf for an order; NULL only for a described one that heap_add_described
 // has not made.
@@ -90,10 +120,20 @@ void heap_describe_run(struct object *object, unsigned layout);
 // Frees a run by hand, that is not asked to be freed already (block_is_freed).
 void heap_free_run(struct heap *heap, uint32_t block);
 
-// Frees a cell of a block by hand, without reuse of the cell in mind: clears
-// its bit and counts.  The block is the caller's, or ownerless; the cell is an
-// object, and not asked to be freed already (block_is_freed).
-void heap_free_cell(struct heap *heap, const struct place *place);
+// Clears the bits of a cell that is freed by hand.  The block is the caller's,
+// or ownerless; the cell is an object, and not asked to be freed already
+// (block_is_freed).
+void heap_clear_cell(const struct place *place);
+
+// Tells the heap that a block has cells that others freed; any thread.
+void heap_push_freed(struct heap *heap, uint32_t block);
+
+// Empties the stack: its blocks, linked by next_freed.
+uint32_t heap_take_freed(struct heap *heap);
+
+// Frees what was asked for in an ownerless block, and puts it where it belongs
+// then.
+void heap_drain_block(struct heap *heap, uint32_t block);
 
 // Gives an empty block, that is in no list and no cache, back to the region.
 void heap_release_block(struct heap *heap, uint32_t block);
@@ -101,20 +141,26 @@ void heap_release_block(struct heap *heap, uint32_t block);
 // Puts an ownerless block with room on its shelf.
 void heap_shelve(struct heap *heap, uint32_t block);
 
-// Drains freed tables and clears all marks (pinned cells: marked).  Tails have
-// been taken out.
+// Drains freed tables and clears all marks (pinned cells: marked) in the blocks
+// of the heap, whose tails have been taken out; in those of others every cell
+// is marked, so that the marker passes it by (E6).
 void heap_prepare(struct heap *heap);
 
-// The flip over every block; tails are still out.
+// The flip over every block of the heap; tails are still out.
 void heap_flip(struct heap *heap, struct census *census);
 
-// Calls visit for the head of each span and run in use, in address order.
+// Gives every block and run of the heap back, whatever is in it; in a stop,
+// with the caches of the heap given up.
+void heap_void(struct heap *heap);
+
+// Calls visit for the head of each span and run in use, of all heaps, in
+// address order.
 typedef void heap_visit(uint32_t block, void *data);
 void heap_each_block(heap_visit *visit, void *data);
 
 // Bytes in blocks and runs that hold objects.
 static inline size_t heap_block_bytes(const struct heap *heap) {
-    return heap->region.used_blocks * BLOCK_BYTES;
+    return __atomic_load_n(&heap->used_blocks, __ATOMIC_RELAXED) * BLOCK_BYTES;
 }
 
 #endif

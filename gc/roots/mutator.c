@@ -2,20 +2,74 @@
 
 #include "base/check.h"
 #include "heap/meta.h"
-#include "os/thread.h"
 
-struct mutator *mutator_make(uint32_t id, const void *cold_end, bool single) {
+struct mutator *mutator_make(uint32_t id, struct heap *heap, bool single) {
     ASSERT(id != 0); // U3
     struct mutator *mutator = meta_make(sizeof *mutator);
     if (mutator == NULL) {
         return NULL;
     }
-    mutator->sets[0] = &mutator->home;
-    mutator->cold_end = cold_end;
+    mutator->home.heap = heap;
     mutator->id = id;
-    mutator->thread = thread_id();
     mutator->single = single;
     return mutator;
+}
+
+// The tables of a set, whose caches were given up.
+static void mutator_clear_set(struct cacheset *set) {
+    struct table *table = &set->described;
+    for (size_t i = 0; i < table->capacity; i++) {
+        if (table->slots[i].key != 0) {
+            meta_free(table->slots[i].value, sizeof(struct cache));
+        }
+    }
+    meta_free(table->slots, table->capacity * sizeof *table->slots);
+}
+
+void mutator_free(struct mutator *mutator) {
+    mutator_clear_set(&mutator->home);
+    while (mutator->sets != NULL) {
+        mutator_drop_set(mutator, mutator->sets->heap);
+    }
+    meta_free(mutator, sizeof *mutator);
+}
+
+struct cacheset *mutator_find_set(struct mutator *mutator,
+                                  const struct heap *heap) {
+    if (mutator->home.heap == heap) {
+        return &mutator->home;
+    }
+    struct cacheset *set = mutator->sets;
+    while (set != NULL && set->heap != heap) {
+        set = set->next;
+    }
+    return set;
+}
+
+struct cacheset *mutator_add_set(struct mutator *mutator, struct heap *heap) {
+    struct cacheset *set = mutator_find_set(mutator, heap);
+    if (set == NULL) {
+        set = meta_make(sizeof *set);
+        if (set != NULL) {
+            set->heap = heap;
+            set->next = mutator->sets;
+            mutator->sets = set;
+        }
+    }
+    return set;
+}
+
+void mutator_drop_set(struct mutator *mutator, const struct heap *heap) {
+    struct cacheset **at = &mutator->sets;
+    while (*at != NULL && (*at)->heap != heap) {
+        at = &(*at)->next;
+    }
+    struct cacheset *set = *at;
+    if (set != NULL) {
+        *at = set->next;
+        mutator_clear_set(set);
+        meta_free(set, sizeof *set);
+    }
 }
 
 static uint64_t mutator_key(struct order order) {
@@ -42,28 +96,32 @@ static struct cache *mutator_new_cache(struct cacheset *set,
     return cache;
 }
 
-struct cache *mutator_add_cache(struct mutator *mutator, size_t heap,
+struct cache *mutator_add_cache(struct mutator *mutator, struct cacheset *set,
                                 struct order order) {
-    struct cacheset *set = mutator->sets[heap];
-    ASSERT(set != NULL);
     struct cache *cache = mutator_new_cache(set, order);
     if (cache != NULL) {
-        cache_init(cache, order, mutator->id, mutator->single);
+        cache_init(cache, order, mutator->id, mutator->single, &set->tally);
         cache->next = set->used; // U1
         set->used = cache;
     }
     return cache;
 }
 
-void mutator_each_cache(const struct mutator *mutator, mutator_visit *visit,
-                        void *data) {
-    for (size_t heap = 0; heap < MUTATOR_HEAPS; heap++) {
-        if (mutator->sets[heap] == NULL) {
-            continue;
-        }
-        struct cache *cache = mutator->sets[heap]->used;
-        for (; cache != NULL; cache = cache->next) {
-            visit(cache, data);
+static void mutator_each_of_set(const struct cacheset *set,
+                                mutator_visit *visit, void *data) {
+    for (struct cache *cache = set->used; cache != NULL; cache = cache->next) {
+        visit(cache, data);
+    }
+}
+
+void mutator_each_cache(const struct mutator *mutator, const struct heap *heap,
+                        mutator_visit *visit, void *data) {
+    if (heap == NULL || mutator->home.heap == heap) {
+        mutator_each_of_set(&mutator->home, visit, data);
+    }
+    for (struct cacheset *set = mutator->sets; set != NULL; set = set->next) {
+        if (heap == NULL || set->heap == heap) {
+            mutator_each_of_set(set, visit, data);
         }
     }
 }

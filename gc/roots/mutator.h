@@ -5,10 +5,33 @@
 // used.  Caches of described cells are found in a table, since their number is
 // not known beforehand.
 //
+// A stop must know two things of a thread: whether its registers and stack can
+// be read, and whether its caches are whole.  Two words tell:
+//
+//     state    RUNS   somewhere in the program or in here: a signal stops it
+//              SAFE   in a safe region: registers saved, hot end published,
+//                     it touches no object and no cache
+//              HELD   SAFE while a stop lasts; it waits if it wants to leave
+//
+//     busy     OUT     program code
+//              TAKING  in the inline bump of a cell
+//              INSIDE  at work on its own caches and blocks
+//
+// The signal of a stop takes effect at once in OUT and TAKING, and is put off
+// to the end of INSIDE.  TAKING may be interrupted between the load of `bump`
+// and its store, so a stop may move that cache's bits, but must leave its
+// block, bump and limit as they were.  A signal handler of the program that
+// finds busy set keeps away from these caches.
+//
 // Invariants
 //   U1  chained  every cache in use is on the chain of its set exactly once
 //   U2  apart    two caches of a mutator never have the same block current
 //   U3  owner    the caches' owner is the mutator's id, which is never 0
+//   U4  busy     caches, and blocks this mutator owns, change only while busy
+//                is INSIDE (but for bump, in TAKING), or in a stop
+//   U5  safe     a mutator that is SAFE or HELD changes nothing of the heap's,
+//                and its saved registers and its stack from hot_end on hold all
+//                its references
 //
 // Used by its own thread; by the conductor in a stop.
 // Design, alternatives and measurements: docs/design/roots/mutator.md
@@ -20,40 +43,78 @@
 #include "heap/cache.h"
 #include "heap/heap.h"
 #include "heap/table.h"
+#include "os/stack.h"
+#include "roots/fiber.h"
 
-#define MUTATOR_HEAPS 16 // heaps a mutator can have caches for
+enum mutator_busy { MUTATOR_OUT, MUTATOR_TAKING, MUTATOR_INSIDE };
+enum mutator_state { MUTATOR_RUNS, MUTATOR_SAFE, MUTATOR_HELD };
 
 // One mutator's caches for one heap.
 struct cacheset {
+    struct heap *heap;      // constant while the set is in use
+    struct tally tally;     // of these caches, since the last cycle; owner
+    struct table described; // layout and class → struct cache; owner
+    struct cache *used;     // chain of those in use; owner
+    struct cacheset *next;  // of the same mutator; owner
     struct cache caches[KIND_COUNT][CLASS_LAST + 1];
-    struct table described; // layout and class → struct cache
-    struct cache *used;     // chain of those in use
 };
 
 struct mutator {
-    struct cacheset home;                 // for the default heap, heap 0
-    struct cacheset *sets[MUTATOR_HEAPS]; // by heap; NULL until it is used
-    const void *cold_end;                 // of the thread's stack
-    uint32_t id;                          // blocks name it as owner; not 0
-    uint32_t thread;                      // the system's number for the thread
-    bool single;                          // caches take one cell at a time
+    uint8_t busy;            // enum mutator_busy; its own thread
+    bool single;             // caches take one cell at a time; constant
+    bool leaving;            // its exit was seen; the thread may live on a bit
+    bool in_hook;            // it runs the shortage hook; itself
+    uint32_t state;          // enum mutator_state, a futex word; CAS
+    uint32_t id;             // blocks name it as owner; not 0; constant
+    uint32_t thread;         // the system's number for the thread; constant
+    uint32_t acknowledged;   // the stop it answered last; itself, conductor
+    uint32_t safe_depth;     // safe regions it is in; its own thread
+    const void *hot_end;     // where the program called in; NULL in its code
+    const void *stopped_at;  // stack pointer when it stopped; itself
+    const void *lowest;      // of its stack; NULL if it grows (main thread)
+    const void *cold_end;    // of its stack
+    const void *alternate_lowest, *alternate_end; // signal stack it stopped on
+    uintptr_t thread_pointer;                     // os/segments.h; constant
+    uintptr_t registers[STACK_REGISTERS];         // saved on entry to SAFE
+    struct mutator **here;                        // where its thread keeps it
+    struct fiber_seat seat;                       // which stack; itself
+    struct mutator *next;                         // in the world; lock
+    struct cacheset *sets;                        // for other heaps; itself
+    uint32_t inbox; // blocks with cells that others freed, linked; lock
+    struct cacheset home; // for the default heap
 };
 
-// A mutator in meta memory for the calling thread; NULL when memory is short.
-MUST_USE struct mutator *mutator_make(uint32_t id, const void *cold_end,
+static inline void mutator_enter(struct mutator *mutator) {
+    __atomic_store_n(&mutator->busy, MUTATOR_INSIDE, __ATOMIC_RELAXED);
+    __atomic_signal_fence(__ATOMIC_SEQ_CST);
+}
+
+// A mutator in meta memory for the calling thread, its home set for `heap`;
+// NULL when memory is short.  Under the lock.
+MUST_USE struct mutator *mutator_make(uint32_t id, struct heap *heap,
                                       bool single);
+
+// Gives one back whose caches are empty.  Under the lock.
+void mutator_free(struct mutator *mutator);
+
+// The set for `heap`, or NULL.
+struct cacheset *mutator_find_set(struct mutator *mutator,
+                                  const struct heap *heap);
+
+// The set for `heap`, made if need be (under the lock then); NULL when memory
+// is short.
+struct cacheset *mutator_add_set(struct mutator *mutator, struct heap *heap);
+
+// Frees the set for `heap`, whose caches were given up; in a stop, or itself.
+void mutator_drop_set(struct mutator *mutator, const struct heap *heap);
 
 // The cache of a described order, or NULL.
 struct cache *mutator_find_described(const struct cacheset *set,
                                      struct order order);
 
-// The cache that serves an order; NULL if the mutator has not used it yet.
-static inline struct cache *
-mutator_find_cache(struct mutator *mutator, size_t heap, struct order order) {
-    struct cacheset *set = mutator->sets[heap];
-    if (set == NULL) {
-        return NULL;
-    }
+// The cache that serves an order; NULL if the set has not used it yet.
+static inline struct cache *mutator_find_cache(struct cacheset *set,
+                                               struct order order) {
     if (order.kind == KIND_DESCRIBED) {
         return mutator_find_described(set, order);
     }
@@ -61,21 +122,14 @@ mutator_find_cache(struct mutator *mutator, size_t heap, struct order order) {
     return cache->bytes == 0 ? NULL : cache;
 }
 
-// Readies a cache that the mutator has not used yet; NULL when memory is short,
-// which can happen only for a described order.
-struct cache *mutator_add_cache(struct mutator *mutator, size_t heap,
+// Readies a cache that the set has not used yet; NULL when memory is short,
+// which can happen only for a described order, which needs the lock.
+struct cache *mutator_add_cache(struct mutator *mutator, struct cacheset *set,
                                 struct order order);
 
-// The cache for an order, ready for use; NULL as above.
-static inline struct cache *mutator_get_cache(struct mutator *mutator,
-                                              size_t heap, struct order order) {
-    struct cache *cache = mutator_find_cache(mutator, heap, order);
-    return cache != NULL ? cache : mutator_add_cache(mutator, heap, order);
-}
-
-// Calls visit for each cache in use, of all heaps.
+// Calls visit for each cache in use for `heap`, or of all heaps if NULL.
 typedef void mutator_visit(struct cache *cache, void *data);
-void mutator_each_cache(const struct mutator *mutator, mutator_visit *visit,
-                        void *data);
+void mutator_each_cache(const struct mutator *mutator, const struct heap *heap,
+                        mutator_visit *visit, void *data);
 
 #endif

@@ -2,6 +2,7 @@
 
 #include "base/bits.h"
 #include "os/segments.h"
+#include "roots/world.h"
 
 // What a visit of one extent needs to know.
 struct roots_call {
@@ -27,13 +28,20 @@ static void roots_segment(const void *start, const void *end, void *data) {
     ranges_each_outside(&call->roots->excluded, extent, roots_words, data);
 }
 
-void roots_each(const struct roots *roots, const struct mutator *mutator,
-                const void *hot_end, roots_visit *visit, void *data) {
-    struct roots_call call = {roots, visit, data, ROOT_STACK};
-    struct extent stack = {(uintptr_t)hot_end, (uintptr_t)mutator->cold_end};
-    roots_words(stack, &call);
-    call.kind = ROOT_STATIC;
-    segments_each_tls(roots_segment, &call);
+static void roots_stack(const uintptr_t *start, const uintptr_t *end,
+                        void *data) {
+    const struct roots_call *call = data;
+    call->visit(start, end, ROOT_STACK, call->data);
+}
+
+static void roots_thread(uintptr_t thread_pointer, void *data) {
+    segments_each_tls(thread_pointer, roots_segment, data);
+}
+
+void roots_each(const struct roots *roots, roots_visit *visit, void *data) {
+    struct roots_call call = {roots, visit, data, ROOT_STATIC};
+    world_each_stack(roots_stack, &call);
+    world_each_thread_pointer(roots_thread, &call);
     segments_each(roots_segment, &call);
     call.kind = ROOT_ADDED;
     for (size_t i = 0; i < roots->added.count; i++) {

@@ -1,10 +1,10 @@
 // roots — every place outside the heap that may hold a pointer into it.
 //
-// Given a stopped mutator with its registers on its stack, the roots are its
-// stack from the hot end to the far end, its thread-local variables, the
-// writable segments of the program and its libraries, and what the program
-// added, less what it excluded.  Pinned objects are roots too, but they are in
-// the heap (trace/mark.h).
+// Given a stopped world with all registers in memory, the roots are the stacks
+// of all threads (roots/world.h knows from where to where), their thread-local
+// variables, the writable segments of the program and its libraries, and what
+// the program added, less what it excluded.  Pinned objects are roots too, but
+// they are in the heap (trace/mark.h).
 //
 // Invariants
 //   P1  all      every aligned word of every root is visited, once for each
@@ -20,7 +20,6 @@
 #define ROOTS_ROOTS_H
 
 #include "base/defs.h"
-#include "roots/mutator.h"
 #include "roots/ranges.h"
 
 enum root_kind { ROOT_STACK, ROOT_STATIC, ROOT_ADDED };
@@ -35,8 +34,7 @@ typedef void roots_visit(const uintptr_t *start, const uintptr_t *end,
                          enum root_kind kind, void *data);
 
 // Visits every root but those of the program's scanners.
-void roots_each(const struct roots *roots, const struct mutator *mutator,
-                const void *hot_end, roots_visit *visit, void *data);
+void roots_each(const struct roots *roots, roots_visit *visit, void *data);
 
 // Visits the words of one range that a scanner pushed.
 void roots_visit_pushed(const struct roots *roots, struct extent extent,

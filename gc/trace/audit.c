@@ -11,8 +11,8 @@
 
 #define AUDIT_CELLS_PER_BLOCK (BLOCK_BYTES / GRANULE_BYTES)
 
-bool audit_begin(struct audit *audit) {
-    *audit = (struct audit){.complete = true};
+bool audit_begin(struct audit *audit, const struct heap *heap) {
+    *audit = (struct audit){.heap = heap, .complete = true};
     audit->seen_bytes = (range_block_count() + 1) * AUDIT_CELLS_PER_BLOCK / 8;
     audit->capacity = META_MAP_BYTES / sizeof *audit->stack;
     audit->seen = meta_make(audit->seen_bytes);
@@ -115,7 +115,8 @@ static void audit_scan(struct audit *audit, const struct audit_object *object) {
 
 static void audit_look(struct audit *audit, uintptr_t word) {
     struct audit_object object;
-    if (!audit_find(word, &object)) {
+    if (!audit_find(word, &object) ||
+        block_get(object.block)->heap != audit->heap->slot) {
         return;
     }
     size_t bit = object.block * AUDIT_CELLS_PER_BLOCK + object.cell;
@@ -157,6 +158,32 @@ static void audit_pinned_block(uint32_t block, void *data) {
 
 void audit_pinned(struct audit *audit) {
     heap_each_block(audit_pinned_block, audit);
+}
+
+struct audit_roots {
+    struct audit *audit;
+    const struct heap *heap;
+};
+
+static void audit_heap_block(uint32_t block, void *data) {
+    const struct audit_roots *roots = data;
+    if (block_get(block)->heap != roots->heap->slot) {
+        return;
+    }
+    size_t bytes = block_cell_bytes(block);
+    for (uint32_t cell = 0; cell < block_cells(block); cell++) {
+        struct audit_object object = {range_block_address(block) + cell * bytes,
+                                      bytes, block, cell};
+        if (block_is_allocated(block, cell)) {
+            audit_scan(roots->audit, &object);
+            audit_drain(roots->audit);
+        }
+    }
+}
+
+void audit_heap(struct audit *audit, const struct heap *heap) {
+    struct audit_roots roots = {audit, heap};
+    heap_each_block(audit_heap_block, &roots);
 }
 
 struct audit_missed {

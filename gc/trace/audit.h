@@ -21,7 +21,10 @@
 
 #include "base/defs.h"
 
+struct heap;
+
 struct audit {
+    const struct heap *heap; // whose objects are walked; others end the walk
     uint64_t *seen;         // one bit a cell, 64 words a block
     size_t seen_bytes;      // of that
     uintptr_t *stack;       // words to look at
@@ -31,7 +34,7 @@ struct audit {
 };
 
 // Maps what the audit needs; false when memory is short.
-MUST_USE bool audit_begin(struct audit *audit);
+MUST_USE bool audit_begin(struct audit *audit, const struct heap *heap);
 
 // Walks from one root word, or from all words of a range.
 void audit_word(struct audit *audit, uintptr_t word);
@@ -40,6 +43,9 @@ void audit_range(struct audit *audit, const uintptr_t *start,
 
 // Walks from every pinned object that is scanned.
 void audit_pinned(struct audit *audit);
+
+// Walks from every object of another heap, which is a root of this one.
+void audit_heap(struct audit *audit, const struct heap *heap);
 
 // The objects reached but not marked; the address of one of them in *example.
 size_t audit_compare(const struct audit *audit, uintptr_t *example);

@@ -384,11 +384,13 @@ void mark_word(struct marker *marker, uintptr_t word) {
     marker->list.words[marker->list.word_count++] = word;
 }
 
-static void mark_pinned_block(uint32_t block, void *data) {
-    struct marker *marker = data;
-    if (ENTRY_KIND(block_entry(block)) != KIND_PINNED) {
-        return;
-    }
+struct mark_call {
+    struct marker *marker;
+    const struct heap *heap;
+};
+
+// Reads every object of a block that is marked.
+static void mark_read_marked(struct marker *marker, uint32_t block) {
     uint32_t cells = (uint32_t)block_cells(block);
     for (uint32_t cell = 0; cell < cells; cell++) {
         if (block_is_marked(block, cell)) {
@@ -400,6 +402,27 @@ static void mark_pinned_block(uint32_t block, void *data) {
     }
 }
 
-void mark_pinned(struct marker *marker) {
-    heap_each_block(mark_pinned_block, marker);
+static void mark_pinned_block(uint32_t block, void *data) {
+    const struct mark_call *call = data;
+    if (ENTRY_KIND(block_entry(block)) == KIND_PINNED &&
+        block_get(block)->heap == call->heap->slot) {
+        mark_read_marked(call->marker, block);
+    }
+}
+
+void mark_pinned(struct marker *marker, const struct heap *heap) {
+    struct mark_call call = {marker, heap};
+    heap_each_block(mark_pinned_block, &call);
+}
+
+static void mark_heap_block(uint32_t block, void *data) {
+    const struct mark_call *call = data;
+    if (block_get(block)->heap == call->heap->slot) {
+        mark_read_marked(call->marker, block);
+    }
+}
+
+void mark_heap(struct marker *marker, const struct heap *heap) {
+    struct mark_call call = {marker, heap};
+    heap_each_block(mark_heap_block, &call);
 }

@@ -38,6 +38,7 @@
 #define TRACE_MARK_H
 
 #include "base/defs.h"
+#include "heap/heap.h"
 #include "trace/worklist.h"
 
 struct marker {
@@ -62,8 +63,11 @@ void mark_range(struct marker *marker, const uintptr_t *start,
 // The same for one word; its object is read later.
 void mark_word(struct marker *marker, uintptr_t word);
 
-// Reads every pinned object that may hold pointers: they are roots.
-void mark_pinned(struct marker *marker);
+// Reads every pinned object of the heap that may hold pointers: they are roots.
+void mark_pinned(struct marker *marker, const struct heap *heap);
+
+// Reads every object of another heap, which is a root of the one being marked.
+void mark_heap(struct marker *marker, const struct heap *heap);
 
 // Until nothing is left to be looked at (K1).
 void mark_drain(struct marker *marker);

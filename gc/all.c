@@ -23,6 +23,7 @@
 #include "heap/block.c"
 #include "heap/blockmap.c"
 #include "heap/cache.c"
+#include "heap/fate.c"
 #include "heap/handle.c"
 #include "heap/heap.c"
 #include "heap/layout.c"

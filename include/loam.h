@@ -257,4 +257,7 @@ LOAM_API void loam_set_shortage_hook(loam_shortage_fn *hook, void *data);
 }
 #endif
 
+/* What most programs with threads, and all with fibers, need besides: */
+#include "loam/threads.h"
+
 #endif

@@ -3,7 +3,7 @@
 
     make_man.py ROOT VERSION > loam.7
 
-The functions and their contracts come from include/loam.h (and loam/typed.h),
+The functions and their contracts come from include/loam.h (and loam/*.h),
 the environment from gc/api/options.def, so that the page cannot say anything
 else than they do.
 """
@@ -154,6 +154,8 @@ def page(root, version):
         INTRODUCTION.strip(), paragraphs(prose.strip()),
         ".SS Conventions", conventions(habits),
         ".SH FUNCTIONS", functions(header),
+        ".SH THREADS AND STACKS", ".PP\n.B #include <loam/threads.h>",
+        functions(os.path.join(root, "include", "loam", "threads.h")),
         ".SH LAYOUTS", ".PP\n.B #include <loam/typed.h>",
         functions(os.path.join(root, "include", "loam", "typed.h")),
         environment(rows), END.strip(), ""])

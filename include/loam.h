@@ -257,7 +257,9 @@ LOAM_API void loam_set_shortage_hook(loam_shortage_fn *hook, void *data);
 }
 #endif
 
-/* What most programs with threads, and all with fibers, need besides: */
+/* What most programs with threads, all with fibers, and those with heaps of
+ * their own need besides: */
+#include "loam/heaps.h"
 #include "loam/threads.h"
 
 #endif

@@ -90,7 +90,7 @@ static void init_give_up(struct mutator *mutator) {
 
 // Step by step from the ground: what an earlier try has built stands.
 static bool init_build(void) {
-    struct loam_heap *home = &init_state.home;
+    struct init_heap *home = &init_state.home;
     if (range.base == 0 && !range_init(init_state.options.range_bytes)) {
         return false;
     }
@@ -104,7 +104,10 @@ static bool init_build(void) {
         world.buried = init_give_up;
         init_state.ground = true;
     }
-    return collect_init_conductor(&init_state.conductor) && world_init(0);
+    struct conductor *conductor = &init_state.conductor;
+    return (conductor->marker.list.words != NULL ||
+            collect_init_conductor(conductor)) &&
+           world_init(0);
 }
 
 // One try.  A hook that is told of a wrong option may call in meanwhile.
@@ -197,28 +200,58 @@ void init_detach(void) {
     world_unlock();
 }
 
-struct init_request {
-    struct collector *collector;
+struct mutator *init_lock(void) {
+    struct mutator *mutator = init_ready();
+    if (mutator == NULL || mutator->busy != MUTATOR_OUT) {
+        return NULL;
+    }
+    mutator_enter(mutator);
+    world_lock(mutator);
+    return mutator;
+}
+
+void init_unlock(struct mutator *mutator) {
+    world_unlock();
+    world_leave(mutator);
+}
+
+struct init_call {
     struct mutator *mutator;
-    bool done;
+    void (*body)(struct mutator *mutator, void *data);
+    void *data;
 };
 
-static void init_cycle(void *data) {
-    struct init_request *request = data;
-    world_lock(request->mutator);
-    request->done =
-        collect_cycle(request->collector, request->mutator, COLLECT_ASKED);
+static void init_call(void *data) {
+    const struct init_call *call = data;
+    world_lock(call->mutator);
+    call->body(call->mutator, call->data);
     world_unlock();
 }
 
-bool init_collect(struct collector *collector) {
+bool init_locked(void (*body)(struct mutator *mutator, void *data),
+                 void *data) {
     struct mutator *mutator = init_ready();
     if (mutator == NULL || mutator->busy != MUTATOR_OUT) {
         return false;
     }
-    struct init_request request = {collector, mutator, false};
+    struct init_call call = {mutator, body, data};
     mutator_enter(mutator);
-    collect_enter(mutator, init_cycle, &request);
+    collect_enter(mutator, init_call, &call);
     world_leave(mutator);
-    return request.done;
+    return true;
+}
+
+struct init_request {
+    struct collector *collector;
+    bool done;
+};
+
+static void init_cycle(struct mutator *mutator, void *data) {
+    struct init_request *request = data;
+    request->done = collect_cycle(request->collector, mutator, COLLECT_ASKED);
+}
+
+bool init_collect(struct collector *collector) {
+    struct init_request request = {collector, false};
+    return init_locked(init_cycle, &request) && request.done;
 }

@@ -28,22 +28,24 @@
 #include "os/lock.h"
 
 // A heap, and what the door keeps for it.
-struct loam_heap {
+struct init_heap {
     struct heap heap;
     struct collector collector; // its conductor's part
-    struct loam_heap *next;     // of those the program made; lock
+    uint64_t serial;            // of all heaps ever made; 0: the default one
+    struct init_heap *next;     // of those the program made; lock
 };
 
 // The state of the process.
 struct init_state {
-    struct loam_heap home;      // the default heap
+    struct init_heap home;      // the default heap
     struct conductor conductor; // what all heaps share
     struct options options;     // as the environment set them
     loam_shortage_fn *shortage; // the program's hook, or NULL
     void *shortage_data;
     struct lock gate;       // held by the thread that builds
     uint32_t builder;       // that thread, or 0; atomic
-    struct loam_heap *made; // heaps of the program; lock
+    struct init_heap *made; // heaps of the program; lock
+    uint64_t serial;        // of the last one; lock
     bool read;              // the environment was read
     bool ground;            // the range and the home heap stand
     bool built;             // all stands; atomic
@@ -64,12 +66,21 @@ struct mutator *init_ready(void);
 // A cycle of one heap, at the program's wish; false when it did not run.
 bool init_collect(struct collector *collector);
 
+// Calls body(data) with the lock, where a cycle may begin; false when now is
+// not the time.
+bool init_locked(void (*body)(struct mutator *mutator, void *data), void *data);
+
+// The lock, for a thread that changes what is shared; NULL: now is not the
+// time.  init_unlock ends it.
+struct mutator *init_lock(void);
+void init_unlock(struct mutator *mutator);
+
 // Gives up what the calling thread has: it is no mutator any more.
 void init_detach(void);
 
 // The collector of the heap of an object.
 static inline struct collector *init_collector_of(uint32_t block) {
-    return &((struct loam_heap *)heap_get(block)->keeper)->collector;
+    return &((struct init_heap *)heap_get(block)->keeper)->collector;
 }
 
 #endif

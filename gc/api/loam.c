@@ -11,6 +11,7 @@
 
 #include <string.h>
 
+#include "api/figures.h"
 #include "api/init.h"
 #include "api/object.h"
 #include "api/report.h"
@@ -164,79 +165,64 @@ static bool loam_extent(const void *start, size_t bytes,
            !bits_add_overflows(extent->start, bytes, &extent->end);
 }
 
-// The lock, for a thread that wants to change what is shared; NULL: now is not
-// the time.
-static struct mutator *loam_lock(void) {
-    struct mutator *mutator = init_ready();
-    if (mutator == NULL || mutator->busy != MUTATOR_OUT) {
-        return NULL;
-    }
-    mutator_enter(mutator);
-    world_lock(mutator);
-    return mutator;
-}
-
-static void loam_unlock(struct mutator *mutator) {
-    world_unlock();
-    world_leave(mutator);
-}
-
 bool loam_roots_add(const void *start, size_t bytes) {
     struct extent extent;
     struct mutator *mutator;
-    if (!loam_extent(start, bytes, &extent) || (mutator = loam_lock()) == NULL) {
+    if (!loam_extent(start, bytes, &extent) ||
+        (mutator = init_lock()) == NULL) {
         return false;
     }
     bool added = ranges_add(&init_state.conductor.roots.added, extent);
-    loam_unlock(mutator);
+    init_unlock(mutator);
     return added;
 }
 
 bool loam_roots_remove(const void *start, size_t bytes) {
     struct extent extent;
     struct mutator *mutator;
-    if (!loam_extent(start, bytes, &extent) || (mutator = loam_lock()) == NULL) {
+    if (!loam_extent(start, bytes, &extent) ||
+        (mutator = init_lock()) == NULL) {
         return false;
     }
     bool removed;
     bool done =
         ranges_remove(&init_state.conductor.roots.added, extent, &removed);
-    loam_unlock(mutator);
+    init_unlock(mutator);
     return done && removed;
 }
 
 bool loam_roots_exclude(const void *start, size_t bytes) {
     struct extent extent;
     struct mutator *mutator;
-    if (!loam_extent(start, bytes, &extent) || (mutator = loam_lock()) == NULL) {
+    if (!loam_extent(start, bytes, &extent) ||
+        (mutator = init_lock()) == NULL) {
         return false;
     }
     bool excluded = ranges_add(&init_state.conductor.roots.excluded, extent);
-    loam_unlock(mutator);
+    init_unlock(mutator);
     return excluded;
 }
 
 bool loam_roots_scanner(loam_scanner_fn *scanner, void *data) {
     struct scanner item = {(void (*)(void))scanner, data};
     struct mutator *mutator;
-    if (scanner == NULL || (mutator = loam_lock()) == NULL) {
+    if (scanner == NULL || (mutator = init_lock()) == NULL) {
         return false;
     }
-    bool added =
-        ranges_add_scanner(&init_state.conductor.roots.scanners, item);
-    loam_unlock(mutator);
+    bool added = ranges_add_scanner(&init_state.conductor.roots.scanners, item);
+    init_unlock(mutator);
     return added;
 }
 
 bool loam_roots_scanner_remove(loam_scanner_fn *scanner, void *data) {
     struct scanner item = {(void (*)(void))scanner, data};
-    struct mutator *mutator = loam_lock();
+    struct mutator *mutator = init_lock();
     if (mutator == NULL) {
         return false;
     }
     bool removed =
         ranges_remove_scanner(&init_state.conductor.roots.scanners, item);
-    loam_unlock(mutator);
+    init_unlock(mutator);
     return removed;
 }
 
@@ -246,8 +232,7 @@ bool loam_collect(void) {
 
 void loam_disable(void) {
     if (init_ready() != NULL) {
-        __atomic_fetch_add(&init_state.conductor.disabled, 1,
-                           __ATOMIC_RELAXED);
+        __atomic_fetch_add(&init_state.conductor.disabled, 1, __ATOMIC_RELAXED);
     }
 }
 
@@ -287,23 +272,23 @@ static bool loam_apply_limit(size_t bytes) {
 }
 
 static bool loam_shrink_to(size_t bytes) {
-    struct mutator *mutator = loam_lock();
+    struct mutator *mutator = init_lock();
     if (mutator == NULL) {
         return false;
     }
     collect_trim(&init_state.home.collector);
     bool below = loam_committed_bytes() <= bytes;
-    loam_unlock(mutator);
+    init_unlock(mutator);
     return below;
 }
 
 bool loam_set_limit(size_t bytes) {
-    struct mutator *mutator = loam_lock();
+    struct mutator *mutator = init_lock();
     if (mutator == NULL) {
         return false;
     }
     bool below = loam_apply_limit(bytes);
-    loam_unlock(mutator);
+    init_unlock(mutator);
     if (!below) {
         (void)loam_collect();
         below = loam_shrink_to(bytes);
@@ -311,96 +296,15 @@ bool loam_set_limit(size_t bytes) {
     return below;
 }
 
-// What the caches have handed out and not told the heap yet.
-struct loam_sum {
-    const struct heap *heap;
-    uint64_t tail_bytes, allocated_bytes, freed_bytes;
-};
-
-// Tails are counted as allocated when they are taken; the program has not seen
-// them.  Another thread may be moving its own: the figure is of some instant.
-static void loam_add_tail(struct cache *cache, void *data) {
-    struct loam_sum *sum = data;
-    uintptr_t bump = __atomic_load_n(&cache->bump, __ATOMIC_RELAXED);
-    uintptr_t limit = __atomic_load_n(&cache->limit, __ATOMIC_RELAXED);
-    sum->tail_bytes += limit - bump <= BLOCK_BYTES * 8 ? limit - bump : 0;
-}
-
-static void loam_add_mutator(struct mutator *mutator, void *data) {
-    struct loam_sum *sum = data;
-    const struct cacheset *set = mutator_find_set(mutator, sum->heap);
-    if (set != NULL) {
-        const struct tally *tally = &set->tally;
-        sum->allocated_bytes +=
-            __atomic_load_n(&tally->allocated_bytes, __ATOMIC_RELAXED);
-        sum->freed_bytes +=
-            __atomic_load_n(&tally->freed_bytes, __ATOMIC_RELAXED);
-        mutator_each_cache(mutator, sum->heap, loam_add_tail, data);
-    }
-}
-
-// All fields, for this library; under the lock, or at exit.
-static void loam_fill_stats(struct loam_stats *stats) {
-    const struct collector *collector = &init_state.home.collector;
-    const struct collect_figures *figures = &collector->figures;
-    const struct heap *heap = &init_state.home.heap;
-    struct loam_sum sum = {.heap = heap};
-    if (init_state.built) {
-        world_each(loam_add_mutator, &sum);
-    }
-    uint64_t allocated_bytes =
-        heap->allocated_bytes + sum.allocated_bytes - sum.tail_bytes;
-    uint64_t freed_bytes = heap->freed_bytes + sum.freed_bytes;
-    uint64_t gone_bytes = freed_bytes + heap->collected_bytes;
-    *stats = (struct loam_stats){
-        .collections = figures->cycles,
-        .collections_failed = figures->failed,
-        .allocated_bytes = allocated_bytes,
-        .freed_bytes = freed_bytes,
-        .collected_bytes = heap->collected_bytes,
-        .live_bytes = figures->last.census.live_bytes,
-        .live_objects = figures->last.census.live_objects,
-        // Of different instants, if others run: never below zero.
-        .used_bytes =
-            allocated_bytes > gone_bytes ? allocated_bytes - gone_bytes : 0,
-        .block_bytes = heap_block_bytes(heap),
-        .heap_bytes = heap->region.committed_bytes,
-        .heap_bytes_max = heap->region.committed_bytes_max,
-        .metadata_bytes = range.table_bytes + meta_bytes(),
-        .limit_bytes = heap->region.limit_bytes,
-        .next_bytes = collector->pacer.goal_bytes,
-        .root_bytes = figures->last.root_bytes,
-        .scanned_bytes = figures->last.scanned_bytes,
-        .neighbour_objects = figures->last.neighbour_objects,
-        .overflows = init_state.conductor.marker.overflow_count,
-        .pause_ns = figures->last.pause_ns,
-        .pause_ns_max = figures->pause_ns_max,
-        .pause_ns_total = figures->pause_ns_total,
-        .mark_ns_total = figures->mark_ns_total,
-        .stop_ns = figures->last.stop_ns,
-        .stop_ns_max = figures->stop_ns_max,
-        .stop_ns_total = figures->stop_ns_total,
-    };
-}
-
 void loam_stats(struct loam_stats *stats, size_t stats_bytes) {
-    struct loam_stats all;
-    struct mutator *mutator =
-        init_state.built && init_mutator != NULL ? loam_lock() : NULL;
-    loam_fill_stats(&all);
-    if (mutator != NULL) {
-        loam_unlock(mutator);
-    }
-    size_t known = stats_bytes < sizeof all ? stats_bytes : sizeof all;
-    memcpy(stats, &all, known);
-    memset((char *)stats + known, 0, stats_bytes - known);
+    figures_copy(&init_state.home, stats, stats_bytes);
 }
 
 // At exit, after the program's own handlers.
 __attribute__((destructor)) static void loam_exit(void) {
     if (init_state.built && init_state.options.stats) {
         struct loam_stats stats;
-        loam_fill_stats(&stats);
+        figures_fill(&init_state.home, &stats);
         report_exit(&stats);
     }
 }

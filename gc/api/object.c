@@ -34,12 +34,11 @@ struct object_request {
 static void object_climb(void *data) {
     struct object_request *request = data;
     if (request->cache != NULL) {
-        request->object = refill_cell(request->collector, request->mutator,
-                                      request->cache);
+        request->object =
+            refill_cell(request->collector, request->mutator, request->cache);
         return;
     }
-    struct run_order run = {request->order, request->bytes,
-                            request->alignment};
+    struct run_order run = {request->order, request->bytes, request->alignment};
     request->object =
         refill_run(request->collector, request->mutator, &run, &request->zero);
 }
@@ -252,7 +251,6 @@ static void object_release(struct mutator *mutator, struct heap *heap,
     }
     world_unlock();
 }
-
 
 // Makes an ownerless block the mutator's; false when another was faster.
 static bool object_claim(struct mutator *mutator, uint32_t block) {

@@ -99,6 +99,23 @@ void report_misuse(const char *function, const void *pointer,
     report_warning(REPORT_MISUSE, sentence);
 }
 
+void report_heap(const char *function, const void *handle, const void *caller) {
+    char sentence[REPORT_LINE_BYTES];
+    struct text text;
+    text_init(&text, sentence, sizeof sentence);
+    text_add(&text, function);
+    if (handle == NULL) {
+        text_add(&text, ": the default heap stays until the process ends");
+    } else {
+        text_add(&text, "(");
+        text_add_hex(&text, (uintptr_t)handle);
+        text_add(&text, "): not a heap (it was destroyed)");
+    }
+    text_add(&text, "; ignored; called from ");
+    unwind_describe(&text, caller);
+    report_warning(REPORT_MISUSE, sentence);
+}
+
 // "thread 4711 (name)"
 static void report_add_thread(struct text *text, uint32_t thread,
                               const char *name) {

@@ -47,6 +47,10 @@ void report_warning(enum report_kind kind, const char *sentence);
 void report_misuse(const char *function, const void *pointer,
                    const void *caller);
 
+// Says that `function` was given the handle of a heap that was destroyed, or,
+// NULL, the default heap where it may not be.
+void report_heap(const char *function, const void *handle, const void *caller);
+
 // Says that a collection was given up, and because of whom; the bell of the
 // conductor.
 void report_stop(const struct world_stop_report *why);

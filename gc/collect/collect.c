@@ -341,7 +341,9 @@ static void collect_finish(struct collector *collector, uint64_t stopped_ns,
                            struct collect_report *report) {
     struct region *ground = collector->heap->ground;
     collect_pace(collector, stopped_ns, report);
-    ground->keep_bytes = collector->pacer.goal_bytes;
+    if (ground == &collector->heap->region) {
+        ground->keep_bytes = collector->pacer.goal_bytes;
+    }
     region_trim(ground, false);
     report->heap_bytes = ground->committed_bytes;
     report->goal_bytes = collector->pacer.goal_bytes;

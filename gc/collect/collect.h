@@ -113,6 +113,7 @@ struct collector {
     struct heap *heap;           // constant
     struct heap **root_heaps;    // whose objects are roots; meta memory; lock
     size_t root_heap_count;      // of them
+    size_t root_heap_room;       // for so many
     struct pacer pacer;          // lock
     uint64_t resumed_ns;         // clock when the last cycle ended; lock
     uint64_t allocated_then;     // heap's allocated_bytes at that time; lock

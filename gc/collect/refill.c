@@ -214,9 +214,9 @@ static bool refill_collect(struct climb *climb) {
         return false;
     }
     climb->collected = true;
-    climb->again = collect_cycle(
-        collector, climb->mutator,
-        refill_is_planned(climb) ? COLLECT_GOAL : COLLECT_SHORTAGE);
+    climb->again = collect_cycle(collector, climb->mutator,
+                                 refill_is_planned(climb) ? COLLECT_GOAL
+                                                          : COLLECT_SHORTAGE);
     return false;
 }
 

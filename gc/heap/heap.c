@@ -20,10 +20,10 @@ static struct {
 #define HEAP_SLOTS_FIRST ((size_t)8)
 
 static bool heap_grow_slots(void) {
-    size_t grown =
-        heaps.capacity == 0 ? HEAP_SLOTS_FIRST : heaps.capacity * 2;
-    struct heap **slots =
-        grown > UINT16_MAX + (size_t)1 ? NULL : meta_make(grown * sizeof *slots);
+    size_t grown = heaps.capacity == 0 ? HEAP_SLOTS_FIRST : heaps.capacity * 2;
+    struct heap **slots = grown > UINT16_MAX + (size_t)1
+                              ? NULL
+                              : meta_make(grown * sizeof *slots);
     if (slots == NULL) {
         return false;
     }
@@ -32,7 +32,7 @@ static bool heap_grow_slots(void) {
     }
     // Readers that have the old table see the same in it.
     __atomic_store_n(&heaps.slots, slots, __ATOMIC_RELEASE);
-    heaps.capacity = grown;
+    __atomic_store_n(&heaps.capacity, grown, __ATOMIC_RELEASE);
     return true;
 }
 
@@ -54,7 +54,7 @@ bool heap_init(struct heap *heap, struct heap *home) {
     region_init(&heap->region);
     heap->ground = home == NULL ? &heap->region : home->ground;
     heap->slot = (uint16_t)slot;
-    heaps.slots[slot] = heap;
+    __atomic_store_n(&heaps.slots[slot], heap, __ATOMIC_RELEASE);
     return true;
 }
 
@@ -69,6 +69,14 @@ void heap_fini(struct heap *heap) {
     meta_free(table->slots, table->capacity * sizeof *table->slots);
     *table = (struct table){NULL, 0, 0};
     heaps.slots[heap->slot] = NULL;
+}
+
+struct heap *heap_find(size_t slot) {
+    if (slot >= __atomic_load_n(&heaps.capacity, __ATOMIC_ACQUIRE)) {
+        return NULL;
+    }
+    struct heap **slots = __atomic_load_n(&heaps.slots, __ATOMIC_ACQUIRE);
+    return __atomic_load_n(&slots[slot], __ATOMIC_ACQUIRE);
 }
 
 struct heap *heap_get(uint32_t block) {
@@ -285,8 +293,8 @@ static void heap_prepare_block(uint32_t block, void *data) {
         block_mark_all(block); // E6
         return;
     }
-    size_t freed = block_drain_freed(block, (struct hole){0, 0}) *
-                   block_cell_bytes(block);
+    size_t freed =
+        block_drain_freed(block, (struct hole){0, 0}) * block_cell_bytes(block);
     heap->freed_bytes += freed;
     heap->used_bytes -= freed;
     b->next_freed = BLOCK_NONE;

@@ -48,9 +48,9 @@
 #include "heap/table.h"
 
 struct heap {
-    struct region region;     // of the home heap; others take from that
-    struct region *ground;    // the region it takes from; constant
-    size_t used_blocks;       // of the ground, by this heap
+    struct region region;  // of the home heap; others take from that
+    struct region *ground; // the region it takes from; constant
+    size_t used_blocks;    // of the ground, by this heap
     struct shelf shelves[KIND_COUNT][CLASS_LAST + 1];
     struct table described;   // layout and class → struct shelf
     uint32_t freed_blocks;    // the stack of blocks with freed cells; atomic
@@ -82,6 +82,9 @@ MUST_USE bool heap_init(struct heap *heap, struct heap *home);
 
 // Gives the slot back, of a heap that has no block left.
 void heap_fini(struct heap *heap);
+
+// The heap in a slot, or NULL.
+struct heap *heap_find(size_t slot);
 
 // The heap of a block in use.
 struct heap *heap_get(uint32_t block);

@@ -1,0 +1,176 @@
+#include "roots/stacks.h"
+
+#include "base/bits.h"
+#include "os/mapping.h"
+#include "os/memory.h"
+#include "os/stack.h"
+#include "os/tracer.h"
+#include "roots/fiber.h"
+#include "roots/mutator.h"
+
+// What the visits of one thread need to know.
+struct stacks_call {
+    stacks_visit *visit;
+    void *data;
+};
+
+static void stacks_words(const struct stacks_call *call, uintptr_t start,
+                         uintptr_t end) {
+    start = bits_round_up(start, WORD_BYTES);
+    end = bits_round_down(end, WORD_BYTES);
+    if (start < end) {
+        call->visit((const uintptr_t *)start, (const uintptr_t *)end,
+                    call->data);
+    }
+}
+
+// Where the readable memory that holds `address` ends, at most `limit`.
+static uintptr_t stacks_end(uintptr_t address, uintptr_t limit) {
+    struct mapping mapping;
+    if (mapping_find(address, &mapping)) {
+        uintptr_t end = mapping.is_readable ? mapping.end : address;
+        return end < limit ? end : limit;
+    }
+    // The system does not tell: page by page.
+    size_t page = memory_page_bytes();
+    uintptr_t at = bits_round_down(address, page);
+    while (at < limit && memory_is_readable((const void *)at)) {
+        at += page;
+    }
+    return at < limit ? at : limit;
+}
+
+// Where the readable memory below `end` begins, at least `lowest`.
+static uintptr_t stacks_start(uintptr_t lowest, uintptr_t end) {
+    size_t page = memory_page_bytes();
+    uintptr_t at = end;
+    while (at > lowest) {
+        struct mapping mapping;
+        if (!mapping_find(at - 1, &mapping)) {
+            uintptr_t below = bits_round_down(at - 1, page);
+            if (!memory_is_readable((const void *)below)) {
+                return at; // Y3
+            }
+            at = below;
+        } else if (!mapping.is_readable) {
+            return at;
+        } else if (lowest == 0) {
+            return mapping.start; // a stack that grows is one mapping
+        } else {
+            at = mapping.start;
+        }
+    }
+    return lowest;
+}
+
+static bool stacks_is_own(const struct mutator *mutator, uintptr_t hot_end) {
+    uintptr_t cold_end = (uintptr_t)mutator->cold_end;
+    if (mutator->lowest != NULL) {
+        return (uintptr_t)mutator->lowest <= hot_end && hot_end < cold_end;
+    }
+    if (hot_end >= cold_end) {
+        return false;
+    }
+    struct mapping mapping;
+    return mapping_find(hot_end, &mapping)
+               ? mapping.end >= cold_end
+               : stack_is_whole((const void *)hot_end, mutator->cold_end);
+}
+
+// Y2: all of the stack that a thread was born with.
+static void stacks_all_of_own(const struct mutator *mutator,
+                              const struct stacks_call *call) {
+    uintptr_t cold_end = (uintptr_t)mutator->cold_end;
+    stacks_words(call, stacks_start((uintptr_t)mutator->lowest, cold_end),
+                 cold_end);
+}
+
+// A stack that nobody told us of, from hot_end on.
+static void stacks_foreign(const struct record *record, uintptr_t hot_end,
+                           const struct stacks_call *call) {
+    uintptr_t limit = UINTPTR_MAX;
+    if ((uintptr_t)record->alternate_lowest <= hot_end &&
+        hot_end < (uintptr_t)record->alternate_end) {
+        limit = (uintptr_t)record->alternate_end;
+    }
+    stacks_words(call, hot_end, stacks_end(hot_end, limit));
+}
+
+static void stacks_mutator(const struct record *record, uintptr_t hot_end,
+                           const struct stacks_call *call) {
+    const struct mutator *mutator = record->mutator;
+    struct fiber *fiber = fiber_find(hot_end);
+    if (fiber != NULL) {
+        fiber_note(fiber, hot_end);
+        uintptr_t from =
+            fiber_visit_native(&mutator->seat, call->visit, call->data);
+        if (from != 0) {
+            stacks_words(call, from, (uintptr_t)mutator->cold_end);
+            return;
+        }
+        stacks_all_of_own(mutator, call);
+        return;
+    }
+    if (stacks_is_own(mutator, hot_end)) {
+        stacks_words(call, hot_end, (uintptr_t)mutator->cold_end); // Y1
+        return;
+    }
+    stacks_foreign(record, hot_end, call);
+    stacks_all_of_own(mutator, call);
+    fiber = mutator->seat.running;
+    if (fiber != NULL && fiber_is_registered(fiber)) {
+        fiber_note(fiber,
+                   fiber->lowest); // interrupted there, nobody knows where
+    }
+}
+
+static void stacks_stranger(const struct record *record, uintptr_t hot_end,
+                            const struct stacks_call *call) {
+    struct fiber *fiber = fiber_find(hot_end);
+    if (fiber != NULL) {
+        fiber_note(fiber, hot_end);
+    } else {
+        stacks_foreign(record, hot_end, call);
+    }
+    // The library's control block usually ends the stack of its thread.
+    struct mapping mapping;
+    uintptr_t pointer = record->thread_pointer;
+    bool elsewhere = fiber != NULL || record->alternate_end != NULL;
+    if (elsewhere && pointer != 0 && mapping_find(pointer, &mapping) &&
+        mapping.is_readable) {
+        stacks_words(call, mapping.start, mapping.end);
+    }
+}
+
+// Y4
+static void stacks_file(const struct tracer_file *file,
+                        const struct stacks_call *call) {
+    uintptr_t general = (uintptr_t)file->general;
+    stacks_words(call, general, general + file->general_count * WORD_BYTES);
+    uintptr_t vector = (uintptr_t)file->vector;
+    stacks_words(call, vector, vector + file->vector_count * WORD_BYTES);
+}
+
+void stacks_each(const struct record *record, stacks_visit *visit, void *data) {
+    struct stacks_call call = {visit, data};
+    const struct mutator *mutator = record->mutator;
+    uintptr_t hot_end = (uintptr_t)record->hot_end;
+    if (record->stop == RECORD_SELF) {
+        hot_end = (uintptr_t)mutator->hot_end;
+    } else if (record->stop == RECORD_HELD) {
+        uintptr_t saved = (uintptr_t)mutator->registers;
+        stacks_words(&call, saved, saved + sizeof mutator->registers);
+        hot_end = (uintptr_t)(mutator->hot_end != NULL ? mutator->hot_end
+                                                       : mutator->stopped_at);
+    } else if (record->stop == RECORD_TRACED) {
+        stacks_file(record->file, &call);
+    }
+    if (hot_end == 0) {
+        return; // a thread that was never seen to stop anywhere
+    }
+    if (mutator != NULL) {
+        stacks_mutator(record, hot_end, &call);
+    } else {
+        stacks_stranger(record, hot_end, &call);
+    }
+}

@@ -1,0 +1,43 @@
+// stacks — which words of a stopped thread may hold its pointers.
+//
+// From where a thread stopped to the far end of its stack, and its registers.
+// That is simple as long as it stopped on the stack that it was born with.  If
+// the stack pointer lies elsewhere there are three places to think of:
+//
+//     a registered fiber         the fiber is read from there (roots/fiber.h),
+//                                the thread's own stack from where it left it
+//     a signal stack             it is read from there; how far down the own
+//                                stack was in use nobody says: all of it
+//     anywhere else              from there to the end of the mapping, and all
+//                                of the own stack
+//
+// A stranger's own stack is unknown.  What is known is where it stopped, and
+// where its thread pointer points, which in the usual library lies on the stack
+// too.
+//
+// Invariants
+//   Y1  own       a thread on its own stack: every word from its hot end to the
+//                 far end
+//   Y2  foreign   a thread elsewhere: every word of that stack from its hot end
+//                 on, and every word of its own stack that may be in use
+//   Y3  readable  no word is visited that cannot be read
+//   Y4  file      the registers that were saved for it, or read by the tracer
+//
+// Called by the conductor in a stop; allocates nothing.
+// Design, alternatives and measurements: docs/design/roots/stacks.md
+
+#ifndef ROOTS_STACKS_H
+#define ROOTS_STACKS_H
+
+#include "base/defs.h"
+#include "roots/roll.h"
+
+// Is given words [start, end).
+typedef void stacks_visit(const uintptr_t *start, const uintptr_t *end,
+                          void *data);
+
+// Visits the words of a thread that stopped as its record says, but for those
+// of fibers: it notes where it found the thread in one (fiber_note).
+void stacks_each(const struct record *record, stacks_visit *visit, void *data);
+
+#endif

@@ -261,7 +261,7 @@ static bool object_claim(struct mutator *mutator, uint32_t block) {
     if (mine) {
         shelf_withdraw(heap_find_shelf(heap, heap_order_of(block)), block);
         b->cursor = 0;
-        __atomic_store_n(&b->owner, mutator->id, __ATOMIC_RELAXED);
+        block_set_owner(block, mutator->id);
     }
     world_unlock();
     return mine;
@@ -297,8 +297,7 @@ static bool object_free_inside(struct mutator *mutator,
         return true; // memory is short: left to the collector
     }
     struct cache *cache = object_cache(mutator, set, heap_order_of(block));
-    const uint32_t *owner = &block_get(block)->owner;
-    uint32_t id = __atomic_load_n(owner, __ATOMIC_RELAXED);
+    uint32_t id = block_owner(block);
     if (id != mutator->id && (id != 0 || !object_claim(mutator, block))) {
         return object_free_remotely(mutator, place);
     }

@@ -90,7 +90,7 @@ static void refill_route(struct climb *climb, uint32_t block) {
     }
     struct mutator *owner = b->owner == 0 ? NULL : world_find(b->owner);
     if (owner == NULL) {
-        b->owner = 0;
+        block_set_owner(block, 0);
         heap_drain_block(climb->collector->heap, block);
         return;
     }

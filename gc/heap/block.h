@@ -125,6 +125,15 @@ static inline uint16_t block_entry(uint32_t block) {
     return __atomic_load_n(&range.entries[block], __ATOMIC_RELAXED);
 }
 
+// The owner, 0 if none.  Others read it at any time: a free by hand asks.
+static inline uint32_t block_owner(uint32_t block) {
+    return __atomic_load_n(&block_get(block)->owner, __ATOMIC_RELAXED);
+}
+
+static inline void block_set_owner(uint32_t block, uint32_t owner) {
+    __atomic_store_n(&block_get(block)->owner, owner, __ATOMIC_RELAXED);
+}
+
 // The flags of a block are read and written by more than its owner; what is
 // right already is not written again.
 static inline unsigned block_flags(uint32_t block) {

@@ -192,7 +192,7 @@ uint32_t cache_drain(struct cache *cache, uint32_t block) {
 // A block that the cache lets go: to its shelf, or back.
 static void cache_let_go(struct heap *heap, uint32_t block) {
     struct block *b = block_get(block);
-    b->owner = 0;
+    block_set_owner(block, 0);
     if (b->live == 0) {
         heap_release_block(heap, block);
     } else if (b->live < block_cells(block)) {

@@ -143,7 +143,7 @@ uint32_t heap_take_block(struct heap *heap, struct order order, bool tight,
     uint32_t block = tight ? shelf_take(shelf, SHELF_EMPTIEST, SHELF_TIGHT)
                            : shelf_take(shelf, SHELF_EMPTIEST, SHELF_QUARTER);
     if (block != BLOCK_NONE) {
-        block_get(block)->owner = owner;
+        block_set_owner(block, owner);
         block_get(block)->cursor = 0;
     }
     return block;
@@ -159,7 +159,7 @@ uint32_t heap_make_block(struct heap *heap, struct order order,
     }
     struct block *b = block_get(block);
     b->layout = (uint16_t)order.layout;
-    b->owner = owner;
+    block_set_owner(block, owner);
     b->flags = zero ? BLOCK_ZERO : 0; // B10
     block_format(block, order.cls, order.kind);
     return block;
@@ -328,7 +328,7 @@ static void heap_flip_block(uint32_t block, void *data) {
         census->block_bytes += block_span(block) * BLOCK_BYTES;
         return;
     }
-    b->owner = 0;
+    block_set_owner(block, 0);
     b->list = SHELF_NONE;
     b->next = b->prev = BLOCK_NONE;
     if (b->live == 0) {

@@ -51,6 +51,7 @@
 
 #include "api/figures.c"
 #include "api/heaps.c"
+#include "api/door.c"
 #include "api/init.c"
 #include "api/loam.c"
 #include "api/object.c"

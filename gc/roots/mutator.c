@@ -31,6 +31,9 @@ void mutator_free(struct mutator *mutator) {
     while (mutator->sets != NULL) {
         mutator_drop_set(mutator, mutator->sets->heap);
     }
+    if (mutator->kept != NULL) {
+        meta_free(mutator->kept, MUTATOR_KEPT * WORD_BYTES);
+    }
     meta_free(mutator, sizeof *mutator);
 }
 

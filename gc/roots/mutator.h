@@ -49,6 +49,12 @@
 enum mutator_busy { MUTATOR_OUT, MUTATOR_TAKING, MUTATOR_INSIDE };
 enum mutator_state { MUTATOR_RUNS, MUTATOR_SAFE, MUTATOR_HELD };
 
+// Words that the system keeps for a thread, out of our sight: the values of
+// pthread keys, by key (the first 32 are in the thread's block and are found
+// there), and in the place of key 0 its signal stack.
+#define MUTATOR_KEPT       1024
+#define MUTATOR_KEPT_STACK 0
+
 // One mutator's caches for one heap.
 struct cacheset {
     struct heap *heap;      // constant while the set is in use
@@ -71,6 +77,7 @@ struct mutator {
     uint32_t safe_depth;    // safe regions it is in; its own thread
     const void *hot_end;    // where the program called in; NULL in its code
     const void *stopped_at; // stack pointer when it stopped; itself
+    uintptr_t *kept;        // MUTATOR_KEPT words, or NULL: roots; itself
     const void *lowest;     // of its stack; NULL if it grows (main thread)
     const void *cold_end;   // of its stack
     const void *alternate_lowest, *alternate_end; // signal stack it stopped on

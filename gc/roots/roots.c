@@ -2,6 +2,7 @@
 
 #include "base/bits.h"
 #include "os/segments.h"
+#include "roots/mutator.h"
 #include "roots/world.h"
 
 // What a visit of one extent needs to know.
@@ -38,14 +39,23 @@ static void roots_thread(uintptr_t thread_pointer, void *data) {
     segments_each_tls(thread_pointer, roots_segment, data);
 }
 
+static void roots_kept(struct mutator *mutator, void *data) {
+    const struct roots_call *call = data;
+    if (mutator->kept != NULL) {
+        call->visit(mutator->kept, mutator->kept + MUTATOR_KEPT, ROOT_STATIC,
+                    call->data);
+    }
+}
+
 void roots_each(const struct roots *roots, roots_visit *visit, void *data) {
     struct roots_call call = {roots, visit, data, ROOT_STATIC};
     world_each_stack(roots_stack, &call);
+    world_each(roots_kept, &call);
     world_each_thread_pointer(roots_thread, &call);
     segments_each(roots_segment, &call);
     call.kind = ROOT_ADDED;
-    for (size_t i = 0; i < roots->added.count; i++) {
-        ranges_each_outside(&roots->excluded, roots->added.extents[i],
+    for (size_t i = 0; i < ranges_count(&roots->added); i++) {
+        ranges_each_outside(&roots->excluded, ranges_get(&roots->added, i),
                             roots_words, &call);
     }
 }

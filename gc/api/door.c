@@ -1,0 +1,170 @@
+#include "api/door.h"
+
+#include "api/init.h"
+#include "heap/meta.h"
+#include "heap/range.h"
+#include "os/error.h"
+#include "os/stack.h"
+#include "os/suspend.h"
+#include "roots/mutator.h"
+
+// --- Waiting -----------------------------------------------------------
+
+// The thread, if it can be stopped here; inside of the collector it is at work
+// on what a stop reads.
+static struct mutator *door_find_mutator(void) {
+    struct mutator *mutator = init_mutator; // D1
+    bool is_outside = mutator != NULL && mutator->busy == MUTATOR_OUT;
+    return is_outside ? mutator : NULL;
+}
+
+__attribute__((used)) static void
+door_enter(void *entered, const uintptr_t *saved, const void *hot_end) {
+    struct mutator *mutator = door_find_mutator();
+    *(bool *)entered = mutator != NULL;
+    if (mutator != NULL) {
+        world_safe_enter_at(mutator, saved, hot_end); // D3
+    }
+}
+
+// The registers must be those of the caller, who stays, and not of a function
+// here, which returns.
+STACK_DOOR(loam_door_safe_enter, door_enter, ".globl");
+
+void loam_door_safe_leave(void) {
+    struct mutator *mutator = init_mutator;
+    if (mutator != NULL && mutator->safe_depth != 0) { // D5
+        world_safe_leave(mutator);
+    }
+}
+
+void loam_door_unwound(void) {
+    loam_door_safe_leave();
+}
+
+void loam_door_handler_enter(struct world_safe *was) {
+    struct mutator *mutator = init_mutator;
+    was->depth = 0;
+    if (mutator != NULL && mutator->safe_depth != 0) {
+        *was = world_safe_break(mutator); // D4
+    }
+}
+
+void loam_door_handler_leave(const struct world_safe *was) {
+    struct mutator *mutator = init_mutator;
+    if (mutator != NULL && was->depth != 0) {
+        world_safe_mend(mutator, was);
+    }
+}
+
+// --- Threads -----------------------------------------------------------
+
+bool loam_door_hold(void) {
+    struct mutator *mutator = door_find_mutator();
+    if (mutator == NULL) {
+        return false;
+    }
+    mutator_enter(mutator);
+    return true;
+}
+
+void loam_door_unhold(void) {
+    world_leave(init_mutator);
+}
+
+bool loam_door_is_built(void) {
+    return __atomic_load_n(&init_state.built, __ATOMIC_ACQUIRE);
+}
+
+void loam_door_thread_begin(void) {
+    if (loam_door_is_built()) {
+        (void)init_ready();
+    }
+}
+
+void loam_door_fork_before(void) {
+    struct mutator *mutator = door_find_mutator();
+    if (mutator != NULL && world_is_stopping()) {
+        world_park(mutator);
+    }
+}
+
+void loam_door_fork_after(bool is_child) {
+    (void)is_child;
+}
+
+// --- Words that the system keeps ---------------------------------------
+
+// Only what may point to an object needs a place, or one that held such.
+static bool door_keep(size_t index, uintptr_t value) {
+    bool points = range_has(value);
+    struct mutator *mutator = points ? init_ready() : init_mutator;
+    if (mutator == NULL) {
+        return true;
+    }
+    if (mutator->kept == NULL && points) {
+        if (!loam_door_hold()) {
+            return false;
+        }
+        world_lock(mutator);
+        mutator->kept = meta_make(MUTATOR_KEPT * WORD_BYTES);
+        world_unlock();
+        loam_door_unhold();
+    }
+    if (mutator->kept != NULL) {
+        __atomic_store_n(&mutator->kept[index], value,
+                         __ATOMIC_RELAXED); // D6
+    }
+    return mutator->kept != NULL || !points;
+}
+
+bool loam_door_key_set(unsigned key, uintptr_t value) {
+    int saved = error_save();
+    bool done = key >= MUTATOR_KEPT || door_keep(key, value);
+    error_restore(saved);
+    return done;
+}
+
+bool loam_door_alternate(const void *lowest) {
+    int saved = error_save();
+    bool done = door_keep(MUTATOR_KEPT_STACK, (uintptr_t)lowest);
+    error_restore(saved);
+    return done;
+}
+
+static void door_forget(struct mutator *mutator, void *data) {
+    const unsigned *key = data;
+    if (mutator->kept != NULL) {
+        __atomic_store_n(&mutator->kept[*key], 0, __ATOMIC_RELAXED);
+    }
+}
+
+void loam_door_key_forget(unsigned key) {
+    if (key >= MUTATOR_KEPT || !loam_door_is_built()) {
+        return;
+    }
+    int saved = error_save();
+    struct mutator *mutator = init_mutator;
+    bool held = loam_door_hold();
+    world_lock(mutator);
+    world_each(door_forget, &key);
+    world_unlock();
+    if (held) {
+        loam_door_unhold();
+    }
+    error_restore(saved);
+}
+
+// --- The signal --------------------------------------------------------
+
+int loam_door_signal(void) {
+    return suspend_default();
+}
+
+bool loam_door_chain(const void *action, void *old) {
+    if (!world.ready) {
+        return false;
+    }
+    suspend_set_chained(action, old);
+    return true;
+}

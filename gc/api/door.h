@@ -1,0 +1,107 @@
+// door — what a shim may ask of the collector.
+//
+// Shims stand outside of the house: functions with the names of somebody
+// else's, which the program calls without knowing.  They see include/ and this
+// header, and nothing else of gc/.
+//
+// A wrapped call comes at any time: before the collector is built, in a
+// program that never builds it, in a thread it has not met, in a signal
+// handler.  So every question has an answer that costs next to nothing and
+// means "go on as if I were not there".
+//
+//     the program      read(fd, buffer, n)
+//     shims/wrap         loam_door_safe_enter(&entered)   registers saved
+//     the C library        read(fd, buffer, n)            a stop passes by
+//     shims/wrap         loam_door_safe_leave()           waits for its end
+//
+// A signal handler of the program that interrupts such a wait is program code
+// again, and the thread must not count as waiting while it runs: the shim that
+// calls it says so (loam_door_handler_enter).
+//
+// Invariants:
+//   D1  idle    before the collector is built, and in a thread without a
+//               mutator, a call here changes nothing and builds nothing
+//   D2  errno   errno is as the caller left it
+//   D3  whole   while a thread counts as waiting, the registers that its caller
+//               had at loam_door_safe_enter, and its stack from there on, are
+//               read by every collection
+//   D4  handler between loam_door_handler_enter and _leave the thread does not
+//               count as waiting, whatever it was in; after _leave it is as it
+//               was before
+//   D5  once    a region that is left twice, or was never entered, is left as
+//               it is
+//   D6  keys    the last value given for a key from 32 on is a root until
+//               another is given, the key is forgotten, or the thread is gone
+//
+// Any thread; all but the thread_ and key_ calls in a signal handler too.
+// Design, alternatives and measurements: docs/design/api/door.md
+
+#ifndef API_DOOR_H
+#define API_DOOR_H
+
+#include "loam.h"
+
+#include "base/defs.h"
+#include "roots/world.h"
+
+// Keys below this are kept where segments are read: in the thread's own block.
+#define LOAM_DOOR_KEYS_INLINE 32u
+
+// --- Waiting -----------------------------------------------------------
+
+// The calling thread is about to wait in the system: until it leaves it
+// touches no object, and a stop need not interrupt it.  *entered says whether
+// it is to be left again: false where nobody would stop it, and inside of the
+// collector.  Its caller stays on the stack until then.  They nest.
+LOAM_API void loam_door_safe_enter(void *entered);
+LOAM_API void loam_door_safe_leave(void);
+
+// A frame that had entered is being unwound: leaves, if it is still to be done.
+LOAM_API void loam_door_unwound(void);
+
+// A handler of the program begins, and has ended; *was is what it interrupted.
+LOAM_API void loam_door_handler_enter(struct world_safe *was);
+LOAM_API void loam_door_handler_leave(const struct world_safe *was);
+
+// --- Threads -----------------------------------------------------------
+
+// No stop takes effect in the calling thread between these two; for the few
+// microseconds in which it holds what other threads need in order to stop.
+// True if it is to be ended.
+LOAM_API MUST_USE bool loam_door_hold(void);
+LOAM_API void loam_door_unhold(void);
+
+// Whether the collector is built.
+LOAM_API bool loam_door_is_built(void);
+
+// A thread that begins is made known; if it cannot be, it is stopped as one
+// that nobody knows.
+LOAM_API void loam_door_thread_begin(void);
+
+// The process is about to be copied, and was (`is_child`: in the copy).
+LOAM_API void loam_door_fork_before(void);
+LOAM_API void loam_door_fork_after(bool is_child);
+
+// --- Words that the system keeps ---------------------------------------
+
+// The value of a pthread key from LOAM_DOOR_KEYS_INLINE on in this thread, told
+// before the system is; false when memory for it is short.
+LOAM_API MUST_USE bool loam_door_key_set(unsigned key, uintptr_t value);
+
+// The key is gone, in all threads.
+LOAM_API void loam_door_key_forget(unsigned key);
+
+// The calling thread's signal stack begins at `lowest`; NULL: it has none.
+LOAM_API MUST_USE bool loam_door_alternate(const void *lowest);
+
+// --- The signal --------------------------------------------------------
+
+// The signal that stops threads.
+LOAM_API int loam_door_signal(void);
+
+// The program sets the action of that signal (NULL: asks for it): a struct
+// sigaction, kept and chained; *old is what it had set.  False while the
+// signal is not yet in use: then the system is to be asked.
+LOAM_API MUST_USE bool loam_door_chain(const void *action, void *old);
+
+#endif

@@ -1,0 +1,75 @@
+#include "wrap.h"
+
+#include <dlfcn.h>
+#include <errno.h>
+#include <string.h>
+
+// What the unwinder is told: "nothing for you in this frame, go on".
+#define WRAP_CONTINUE_UNWIND 8
+#define WRAP_CLEANUP_PHASE   2
+
+int wrap_unwinding(int version, int actions, uint64_t which, void *exception,
+                   void *context);
+
+// Called by the unwinder for each frame with WRAP_UNWINDS, on its own stack,
+// before it goes on to the callers of that frame.
+__attribute__((used)) int wrap_unwinding(int version, int actions,
+                                         uint64_t which, void *exception,
+                                         void *context) {
+    (void)version;
+    (void)which;
+    (void)exception;
+    (void)context;
+    if ((actions & WRAP_CLEANUP_PHASE) != 0) {
+        loam_door_unwound();
+    }
+    return WRAP_CONTINUE_UNWIND;
+}
+
+#if !WRAP_LINKED
+
+uintptr_t wrap_slots[WRAP_COUNT];
+
+static const char *const wrap_names[] = {
+#define WRAPPED(name) #name,
+#include "wrap.def"
+#undef WRAPPED
+};
+
+// In the place of an original that this C library does not have.
+static long wrap_missing(void) {
+    errno = ENOSYS;
+    return -1;
+}
+
+// The library has had two kinds of condition variables on x86-64; the older
+// has the older version.
+#define WRAP_COND_VERSION "GLIBC_2.3.2"
+
+COLD uintptr_t wrap_find(enum wrap_row row) {
+    int saved = errno;
+    const char *name = wrap_names[row];
+    void *real = NULL;
+    if (strncmp(name, "pthread_cond_", 13) == 0) {
+        real = dlvsym(RTLD_NEXT, name, WRAP_COND_VERSION);
+    }
+    if (real == NULL) {
+        real = dlsym(RTLD_NEXT, name);
+    }
+    uintptr_t found = real != NULL ? (uintptr_t)real : (uintptr_t)wrap_missing;
+    __atomic_store_n(&wrap_slots[row], found, __ATOMIC_RELAXED);
+    errno = saved;
+    return found;
+}
+
+// All at once when the library is loaded: later a first call may come from a
+// signal handler, or from a child of vfork, where dlsym is not at home.
+__attribute__((constructor(101))) static void wrap_find_all(void) {
+    for (enum wrap_row row = 0; row < WRAP_COUNT; row++) {
+        if (__atomic_load_n(&wrap_slots[row], __ATOMIC_RELAXED) == 0) {
+            (void)wrap_find(row);
+        }
+    }
+}
+
+#endif

@@ -1,0 +1,159 @@
+// wrap_mask — masks of signals, in which the signal that stops threads is
+// never set, and the waits that take one.
+
+#include "wrap.h"
+
+// The mask without our signal: the program's own where it has not got it.
+static const sigset_t *wrap_strip(const sigset_t *mask, sigset_t *room) {
+    int number = loam_door_signal();
+    if (mask == NULL || sigismember(mask, number) != 1) {
+        return mask;
+    }
+    *room = *mask;
+    (void)sigdelset(room, number);
+    return room;
+}
+
+// The same of a mask as one word, as old calls have it.
+static int wrap_strip_word(int mask) {
+    return (int)((unsigned)mask & ~(1u << (unsigned)(loam_door_signal() - 1)));
+}
+
+#define WRAP_STRIPPED(mask)                                                    \
+    sigset_t room;                                                             \
+    const sigset_t *stripped = wrap_strip(mask, &room)
+
+// --- The mask of a thread ----------------------------------------------
+
+WRAP_SHOWN int WRAP(pthread_sigmask)(int how, const sigset_t *mask,
+                                     sigset_t *old) {
+    if (how == SIG_UNBLOCK) {
+        return WRAP_REAL(pthread_sigmask)(how, mask, old);
+    }
+    WRAP_STRIPPED(mask);
+    return WRAP_REAL(pthread_sigmask)(how, stripped, old);
+}
+
+WRAP_SHOWN int WRAP(sigprocmask)(int how, const sigset_t *mask, sigset_t *old) {
+    if (how == SIG_UNBLOCK) {
+        return WRAP_REAL(sigprocmask)(how, mask, old);
+    }
+    WRAP_STRIPPED(mask);
+    return WRAP_REAL(sigprocmask)(how, stripped, old);
+}
+
+WRAP_SHOWN int WRAP(pthread_attr_setsigmask_np)(pthread_attr_t *attributes,
+                                                const sigset_t *mask) {
+    WRAP_STRIPPED(mask);
+    return WRAP_REAL(pthread_attr_setsigmask_np)(attributes, stripped);
+}
+
+WRAP_SHOWN int WRAP(sigblock)(int mask) {
+    return WRAP_REAL(sigblock)(wrap_strip_word(mask));
+}
+
+WRAP_SHOWN int WRAP(sigsetmask)(int mask) {
+    return WRAP_REAL(sigsetmask)(wrap_strip_word(mask));
+}
+
+WRAP_SHOWN int WRAP(sighold)(int number) {
+    return number == loam_door_signal() ? 0 : WRAP_REAL(sighold)(number);
+}
+
+// --- Waits with a mask, and for signals --------------------------------
+
+WRAP_SHOWN int WRAP(sigsuspend)(const sigset_t *mask) {
+    WRAP_UNWINDS();
+    WRAP_STRIPPED(mask);
+    int got;
+    WRAP_WAITING(got = WRAP_REAL(sigsuspend)(stripped));
+    return got;
+}
+
+WRAP_SHOWN int WRAP(ppoll)(struct pollfd *set, nfds_t count,
+                           const struct timespec *timeout,
+                           const sigset_t *mask) {
+    WRAP_UNWINDS();
+    WRAP_STRIPPED(mask);
+    int got;
+    WRAP_WAITING(got = WRAP_REAL(ppoll)(set, count, timeout, stripped));
+    return got;
+}
+
+WRAP_SHOWN int WRAP(__ppoll_chk)(struct pollfd *set, nfds_t count,
+                                 const struct timespec *timeout,
+                                 const sigset_t *mask, size_t room_bytes) {
+    WRAP_UNWINDS();
+    WRAP_STRIPPED(mask);
+    int got;
+    WRAP_WAITING(got = WRAP_REAL(__ppoll_chk)(set, count, timeout, stripped,
+                                              room_bytes));
+    return got;
+}
+
+WRAP_SHOWN int WRAP(pselect)(int count, fd_set *restrict reads,
+                             fd_set *restrict writes, fd_set *restrict others,
+                             const struct timespec *restrict timeout,
+                             const sigset_t *restrict mask) {
+    WRAP_UNWINDS();
+    WRAP_STRIPPED(mask);
+    int got;
+    WRAP_WAITING(got = WRAP_REAL(pselect)(count, reads, writes, others, timeout,
+                                          stripped));
+    return got;
+}
+
+WRAP_SHOWN int WRAP(epoll_pwait)(int fd, struct epoll_event *events, int count,
+                                 int timeout, const sigset_t *mask) {
+    WRAP_UNWINDS();
+    WRAP_STRIPPED(mask);
+    int got;
+    WRAP_WAITING(
+        got = WRAP_REAL(epoll_pwait)(fd, events, count, timeout, stripped));
+    return got;
+}
+
+WRAP_SHOWN int WRAP(epoll_pwait2)(int fd, struct epoll_event *events, int count,
+                                  const struct timespec *timeout,
+                                  const sigset_t *mask) {
+    WRAP_UNWINDS();
+    WRAP_STRIPPED(mask);
+    int got;
+    WRAP_WAITING(
+        got = WRAP_REAL(epoll_pwait2)(fd, events, count, timeout, stripped));
+    return got;
+}
+
+// A thread that waits for our signal would take the next stop for its answer.
+WRAP_SHOWN int WRAP(sigwait)(const sigset_t *restrict set,
+                             int *restrict number) {
+    WRAP_UNWINDS();
+    WRAP_STRIPPED(set);
+    int got;
+    WRAP_WAITING(got = WRAP_REAL(sigwait)(stripped, number));
+    return got;
+}
+
+WRAP_SHOWN int WRAP(sigwaitinfo)(const sigset_t *restrict set,
+                                 siginfo_t *restrict info) {
+    WRAP_UNWINDS();
+    WRAP_STRIPPED(set);
+    int got;
+    WRAP_WAITING(got = WRAP_REAL(sigwaitinfo)(stripped, info));
+    return got;
+}
+
+WRAP_SHOWN int WRAP(sigtimedwait)(const sigset_t *restrict set,
+                                  siginfo_t *restrict info,
+                                  const struct timespec *restrict timeout) {
+    WRAP_UNWINDS();
+    WRAP_STRIPPED(set);
+    int got;
+    WRAP_WAITING(got = WRAP_REAL(sigtimedwait)(stripped, info, timeout));
+    return got;
+}
+
+WRAP_SHOWN int WRAP(signalfd)(int fd, const sigset_t *set, int flags) {
+    WRAP_STRIPPED(set);
+    return WRAP_REAL(signalfd)(fd, stripped, flags);
+}

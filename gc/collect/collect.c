@@ -138,9 +138,10 @@ static void collect_scanners(struct collect_walk *walk) {
     if (here != NULL) {
         *here = NULL;
     }
-    for (size_t i = 0; i < scanners->count; i++) {
-        collect_scanner *scan = (collect_scanner *)scanners->items[i].function;
-        scan(collect_pushed, walk, scanners->items[i].data);
+    const struct scanner_link *link = scanners->first;
+    for (; link != NULL; link = link->next) {
+        collect_scanner *scan = (collect_scanner *)link->scanner.function;
+        scan(collect_pushed, walk, link->scanner.data);
     }
     if (here != NULL) {
         *here = walk->self;

@@ -88,6 +88,11 @@ void meta_free(void *piece, size_t bytes) {
     *list = free_piece;
 }
 
+void meta_forked(void) {
+    memset(meta.waiting, 0, sizeof meta.waiting);
+    meta.bump = meta.limit = NULL;
+}
+
 void meta_count(size_t bytes) {
     meta.mapped_bytes += bytes;
 }

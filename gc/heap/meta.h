@@ -16,8 +16,7 @@
 //   M4  account   meta_bytes() is what is mapped, in use or waiting, and what
 //                 others have counted
 //
-// Guarded by the heap lock, which the one mutator of this version needs not
-// take.
+// Guarded by the one lock of the process.
 // Design, alternatives and measurements: docs/design/heap/meta.md
 
 #ifndef HEAP_META_H
@@ -32,6 +31,10 @@ MUST_USE void *meta_make(size_t bytes);
 
 // Gives back a piece; `bytes` is what it was asked with.
 void meta_free(void *piece, size_t bytes);
+
+// In a forked child: what waits and what is left of the last mapping may have
+// been in the middle of a change, and is given up.
+void meta_forked(void);
 
 // Counts memory that another module of the collector has mapped for itself.
 void meta_count(size_t bytes);

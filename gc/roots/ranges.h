@@ -7,6 +7,11 @@
 // Added ranges are kept sorted, apart and merged, so that adding twice is the
 // same as adding once and a piece can be removed from the middle.
 //
+// A child that was forked while another thread changed a list has no such
+// thread, but its list.  So a change is prepared beside the list and takes
+// effect by one store: of the pointer to the new version, of the count behind
+// an extent that was appended, of the link that a scanner hangs on.
+//
 // Invariants
 //   A1  union     the added set is the union of what was added less what was
 //                 removed since, byte for byte
@@ -14,8 +19,10 @@
 //   A3  never     no excluded byte is ever visited as an added, scanned or
 //                 static root
 //   A4  shortage  a change for which memory is short changes nothing
+//   A5  at once   whoever reads a list while a change of it is stopped for ever
+//                 finds it as it was before or as it is to be after
 //
-// Changed under the heap lock, outside a cycle; read by the conductor.
+// Changed under the lock, outside a cycle; read by the conductor.
 // Design, alternatives and measurements: docs/design/roots/ranges.md
 
 #ifndef ROOTS_RANGES_H
@@ -28,9 +35,15 @@ struct extent {
     uintptr_t start, end;
 };
 
+// One version of a list; meta memory.
+struct extents {
+    size_t count, capacity;
+    struct extent items[];
+};
+
 struct ranges {
-    struct extent *extents; // meta memory
-    size_t count, capacity; // extents
+    struct extents *now;   // NULL: empty
+    struct extents *spare; // of the same capacity, for the next version
 };
 
 // A function of the program, and what it is given.
@@ -39,10 +52,22 @@ struct scanner {
     void *data;
 };
 
-struct scanners {
-    struct scanner *items;  // meta memory
-    size_t count, capacity; // scanners
+struct scanner_link {
+    struct scanner_link *next;
+    struct scanner scanner;
 };
+
+struct scanners {
+    struct scanner_link *first; // in the order they were added; meta memory
+};
+
+static inline size_t ranges_count(const struct ranges *ranges) {
+    return ranges->now == NULL ? 0 : ranges->now->count;
+}
+
+static inline struct extent ranges_get(const struct ranges *ranges, size_t i) {
+    return ranges->now->items[i];
+}
 
 // The union with [start, end); false when memory is short.
 MUST_USE bool ranges_add(struct ranges *ranges, struct extent extent);

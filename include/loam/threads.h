@@ -44,9 +44,8 @@ LOAM_API void loam_thread_detach(void);
  *     count = epoll_wait(queue, events, 64, -1);
  *     loam_blocking_leave();
  *
- * A buffer that the call writes into must not be an object, unless it is a leaf
- * or the call cannot run while a collection does: the collector may be reading
- * it.  Do not switch stacks inside.  Some ten nanoseconds. */
+ * The call may fill a buffer that is an object, as long as no references to
+ * objects arrive in it.  Do not switch stacks inside.  Some ten nanoseconds. */
 LOAM_API void loam_blocking_enter(void);
 LOAM_API void loam_blocking_leave(void);
 
@@ -85,8 +84,8 @@ struct loam_stack;
  * keeps its object alive, and what a fiber on it refers to, until it is
  * unregistered, even if the program has lost it.  NULL with errno EINVAL when
  * the area is empty, wraps, or overlaps another registered one, so also when it
- * is registered already; with ENOMEM when memory is short.  A microsecond or
- * less, with a hundred thousand others too. */
+ * is registered already; with ENOMEM when memory is short.  About a
+ * microsecond, with a hundred thousand others too. */
 LOAM_API struct loam_stack *loam_stack_register(void *lowest,
                                                 size_t bytes) LOAM_MUST_USE;
 

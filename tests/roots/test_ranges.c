@@ -3,14 +3,20 @@
 #include "roots/ranges.h"
 
 #include <setjmp.h>
+#include <signal.h>
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <string.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
+#include <unistd.h>
 
 #include <cmocka.h>
 
+#include "heap/meta.h"
 #include "support/gen.h"
+#include "support/step.h"
 
 #define BYTES ((size_t)160)
 #define START ((uintptr_t)1000) // the address of the universe's first byte
@@ -19,12 +25,11 @@ static bool added[BYTES], excluded[BYTES], seen[BYTES];
 
 static void check_set(const struct ranges *ranges, const bool *model) {
     bool found[BYTES] = {false};
-    assert_true(ranges->count <= ranges->capacity);
-    for (size_t i = 0; i < ranges->count; i++) {
-        struct extent extent = ranges->extents[i];
+    for (size_t i = 0; i < ranges_count(ranges); i++) {
+        struct extent extent = ranges_get(ranges, i);
         assert_true(extent.start < extent.end);
         // In order, and with a byte between them (A2).
-        assert_true(i == 0 || ranges->extents[i - 1].end < extent.start);
+        assert_true(i == 0 || ranges_get(ranges, i - 1).end < extent.start);
         assert_true(extent.start >= START && extent.end <= START + BYTES);
         memset(&found[extent.start - START], true, extent.end - extent.start);
     }
@@ -81,8 +86,8 @@ static void test_random(void **state) {
     (void)state;
     struct gen g;
     gen_init(&g, gen_seed("ranges"));
-    struct ranges in = {NULL, 0, 0};
-    struct ranges out = {NULL, 0, 0};
+    struct ranges in = {NULL, NULL};
+    struct ranges out = {NULL, NULL};
     unsigned weight = 50;
     for (size_t i = 0; i < 30000; i++) {
         if (gen_chance(&g, 1)) {
@@ -97,24 +102,25 @@ static void test_random(void **state) {
 // Small pieces far apart, so that the list grows, and one that takes them all.
 static void test_many(void **state) {
     (void)state;
-    struct ranges ranges = {NULL, 0, 0};
+    struct ranges ranges = {NULL, NULL};
     for (uintptr_t i = 0; i < 5000; i++) {
         uintptr_t at = (i * 7919 % 5000 + 1) * 100;
         assert_true(ranges_add(&ranges, (struct extent){at, at + 8}));
-        assert_int_equal(ranges.count, i + 1);
+        assert_int_equal(ranges_count(&ranges), i + 1);
     }
-    for (size_t i = 1; i < ranges.count; i++) {
-        assert_true(ranges.extents[i - 1].end < ranges.extents[i].start); // A2
+    for (size_t i = 1; i < ranges_count(&ranges); i++) {
+        assert_true(ranges_get(&ranges, i - 1).end <
+                    ranges_get(&ranges, i).start); // A2
     }
     assert_true(ranges_add(&ranges, (struct extent){1, 1000000}));
-    assert_int_equal(ranges.count, 1); // A1
+    assert_int_equal(ranges_count(&ranges), 1); // A1
     bool removed;
     assert_true(ranges_remove(&ranges, (struct extent){500, 600}, &removed));
     assert_true(removed);
-    assert_int_equal(ranges.count, 2);
+    assert_int_equal(ranges_count(&ranges), 2);
     assert_true(
         ranges_remove(&ranges, (struct extent){1, UINTPTR_MAX}, &removed));
-    assert_int_equal(ranges.count, 0);
+    assert_int_equal(ranges_count(&ranges), 0);
 }
 
 static void scan_one(void) {
@@ -123,28 +129,129 @@ static void scan_one(void) {
 static void scan_two(void) {
 }
 
+static size_t count_scanners(const struct scanners *scanners) {
+    size_t count = 0;
+    const struct scanner_link *link = scanners->first;
+    for (; link != NULL; link = link->next) {
+        count++;
+    }
+    return count;
+}
+
 static void test_scanners(void **state) {
     (void)state;
     int data[40];
-    struct scanners scanners = {NULL, 0, 0};
+    struct scanners scanners = {NULL};
     for (size_t i = 0; i < 40; i++) {
         struct scanner scanner = {scan_one, &data[i]};
         assert_true(ranges_add_scanner(&scanners, scanner));
         assert_true(ranges_add_scanner(&scanners, scanner)); // once
-        assert_int_equal(scanners.count, i + 1);
+        assert_int_equal(count_scanners(&scanners), i + 1);
     }
     assert_false(
         ranges_remove_scanner(&scanners, (struct scanner){scan_two, &data[0]}));
     assert_true(
         ranges_add_scanner(&scanners, (struct scanner){scan_two, &data[0]}));
-    assert_int_equal(scanners.count, 41);
+    assert_int_equal(count_scanners(&scanners), 41);
     for (size_t i = 0; i < 40; i++) {
         struct scanner scanner = {scan_one, &data[i]};
         assert_true(ranges_remove_scanner(&scanners, scanner));
         assert_false(ranges_remove_scanner(&scanners, scanner));
     }
-    assert_int_equal(scanners.count, 1);
-    assert_true(scanners.items[0].function == scan_two);
+    assert_int_equal(count_scanners(&scanners), 1);
+    assert_true(scanners.first->scanner.function == scan_two);
+}
+
+// --- Children in the middle of a change ------------------------------------
+
+struct change {
+    struct ranges ranges;
+    struct scanners scanners;
+    int data[3];
+    size_t done; // changes
+    size_t children, failed;
+};
+
+// Five changes: appended, before the others, merged, cut in two, taken away;
+// and two of scanners.
+static void change(void *data) {
+    struct change *c = data;
+    bool removed;
+    (void)!ranges_add(&c->ranges, (struct extent){900, 950});
+    c->done = 1;
+    (void)!ranges_add(&c->ranges, (struct extent){10, 20});
+    c->done = 2;
+    (void)!ranges_add(&c->ranges, (struct extent){150, 350});
+    c->done = 3;
+    (void)!ranges_remove(&c->ranges, (struct extent){910, 920}, &removed);
+    c->done = 4;
+    (void)!ranges_remove(&c->ranges, (struct extent){10, 20}, &removed);
+    c->done = 5;
+    struct scanner scanner = {scan_one, &c->data[2]};
+    (void)!ranges_add_scanner(&c->scanners, scanner);
+    c->done = 6;
+    scanner.data = &c->data[0];
+    (void)ranges_remove_scanner(&c->scanners, scanner);
+    c->done = 7;
+}
+
+// The list as it should be after `done` changes.
+static bool is_after(const struct change *c, size_t done) {
+    static const struct extent lists[][6] = {
+        {{100, 200}, {300, 400}, {500, 600}},
+        {{100, 200}, {300, 400}, {500, 600}, {900, 950}},
+        {{10, 20}, {100, 200}, {300, 400}, {500, 600}, {900, 950}},
+        {{10, 20}, {100, 400}, {500, 600}, {900, 950}},
+        {{10, 20}, {100, 400}, {500, 600}, {900, 910}, {920, 950}},
+        {{100, 400}, {500, 600}, {900, 910}, {920, 950}}};
+    const struct extent *list = lists[done < 5 ? done : 5];
+    size_t count = 0;
+    while (count < 6 && list[count].end != 0) {
+        count++;
+    }
+    if (ranges_count(&c->ranges) != count ||
+        count_scanners(&c->scanners) != (done == 6 ? 3 : 2)) {
+        return false;
+    }
+    return memcmp(c->ranges.now->items, list, count * sizeof *list) == 0;
+}
+
+static void fork_here(size_t instructions, void *data) {
+    struct change *c = data;
+    (void)instructions;
+    pid_t child = (pid_t)syscall(SYS_clone, SIGCHLD, 0, 0, 0, 0);
+    if (child == 0) {
+        meta_forked();
+        bool whole = is_after(c, c->done) || is_after(c, c->done + 1); // A5
+        bool removed = false;
+        // It goes on from here.
+        whole = whole && ranges_add(&c->ranges, (struct extent){1, 5}) &&
+                ranges_add(&c->ranges, (struct extent){2000, 2005}) &&
+                ranges_remove(&c->ranges, (struct extent){550, 551}, &removed);
+        whole = whole && removed && ranges_get(&c->ranges, 0).start == 1;
+        _exit(whole ? 0 : 1);
+    }
+    int status = 1;
+    c->failed += child < 0 || waitpid(child, &status, 0) != child || status;
+    c->children++;
+}
+
+static void test_forked(void **state) {
+    (void)state;
+    static struct change c;
+    for (uintptr_t i = 1; i <= 5; i += 2) {
+        assert_true(
+            ranges_add(&c.ranges, (struct extent){i * 100, i * 100 + 100}));
+    }
+    for (size_t i = 0; i < 2; i++) {
+        assert_true(ranges_add_scanner(&c.scanners,
+                                       (struct scanner){scan_one, &c.data[i]}));
+    }
+    if (!step_run(change, fork_here, &c)) {
+        skip();
+    }
+    assert_true(c.children > 100);
+    assert_int_equal(c.failed, 0);
 }
 
 int main(void) {
@@ -152,6 +259,7 @@ int main(void) {
         cmocka_unit_test(test_random),
         cmocka_unit_test(test_many),
         cmocka_unit_test(test_scanners),
+        cmocka_unit_test(test_forked),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -20,10 +20,10 @@ static struct extent nth(uintptr_t i) {
 }
 
 static void check(uintptr_t count) {
-    assert_int_equal(ranges.count, count);
+    assert_int_equal(ranges_count(&ranges), count);
     for (uintptr_t i = 0; i < count; i++) {
-        assert_int_equal(ranges.extents[i].start, nth(i).start);
-        assert_int_equal(ranges.extents[i].end, nth(i).end); // A4
+        assert_int_equal(ranges_get(&ranges, i).start, nth(i).start);
+        assert_int_equal(ranges_get(&ranges, i).end, nth(i).end); // A4
     }
 }
 
@@ -48,10 +48,10 @@ static void test_add(void **state) {
 // With no room for one more: only a piece taken from the middle needs it.
 static void test_remove(void **state) {
     (void)state;
-    for (uintptr_t i = COUNT; ranges.count < ranges.capacity; i++) {
+    for (uintptr_t i = COUNT; ranges.now->count < ranges.now->capacity; i++) {
         assert_true(ranges_add(&ranges, nth(i)));
     }
-    size_t count = ranges.count;
+    size_t count = ranges_count(&ranges);
     struct extent first = nth(0);
     bool removed = false;
     fault_arm_from(1);
@@ -68,20 +68,29 @@ static void test_remove(void **state) {
     assert_true(ranges_remove(&ranges, (struct extent){1, 2}, &removed));
     assert_false(removed);
     fault_disarm();
-    assert_int_equal(ranges.extents[0].start, first.start + 10);
-    assert_int_equal(ranges.extents[0].end, first.end - 10);
+    assert_int_equal(ranges_get(&ranges, 0).start, first.start + 10);
+    assert_int_equal(ranges_get(&ranges, 0).end, first.end - 10);
     assert_true(ranges_remove(
         &ranges, (struct extent){first.start + 20, first.end - 20}, &removed));
-    assert_int_equal(ranges.count, count + 1);
+    assert_int_equal(ranges_count(&ranges), count + 1);
 }
 
 static void scan(void) {
 }
 
+static size_t count_scanners(const struct scanners *scanners) {
+    size_t count = 0;
+    const struct scanner_link *link = scanners->first;
+    for (; link != NULL; link = link->next) {
+        count++;
+    }
+    return count;
+}
+
 static void test_scanners(void **state) {
     (void)state;
-    struct scanners scanners = {NULL, 0, 0};
-    static char data[9000];
+    struct scanners scanners = {NULL};
+    static char data[4000];
     size_t refusals = 0;
     for (size_t i = 0; i < sizeof data; i++) {
         struct scanner scanner = {scan, &data[i]};
@@ -90,14 +99,17 @@ static void test_scanners(void **state) {
         fault_disarm();
         if (!added) {
             refusals++;
-            assert_int_equal(scanners.count, i); // A4
+            assert_int_equal(count_scanners(&scanners), i); // A4
             assert_true(ranges_add_scanner(&scanners, scanner));
         }
     }
     assert_int_not_equal(refusals, 0);
+    const struct scanner_link *link = scanners.first;
     for (size_t i = 0; i < sizeof data; i++) {
-        assert_ptr_equal(scanners.items[i].data, &data[i]);
+        assert_ptr_equal(link->scanner.data, &data[i]);
+        link = link->next;
     }
+    assert_null(link);
 }
 
 int main(void) {

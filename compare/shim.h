@@ -30,7 +30,8 @@
 //
 //   shim_weak(object)      a reference that does not keep it; itself collected
 //   shim_weak_get(weak)    the object, or NULL once it was collected
-//   shim_finalizer(object, f)   f(object) is called when it is found dead
+//   shim_finalizer(object, f)   f(object) is called when it is found dead;
+//                          NULL: nothing is
 //   shim_finalizers_run()  call what is due; how many were called
 //   shim_map(count)        a map with weak keys, for so many entries
 //   shim_map_put(map, key, value), shim_map_get(map, key),

@@ -9,8 +9,8 @@
 //   gcbench  gcbench with a long-lived tree of depth --size in each thread
 //   handoff  half of the threads make --size thousand messages (some cells and
 //            a text each), the other half reads them and, by hand, frees them
-//   scaling  small, by one thread and by two in turn, --rounds times, and then
-//            mixed: how much more do two get done than one?
+//   scaling  small (ten times as many), by one thread and by two in turn,
+//            --rounds times, and then mixed: how much more do two get done?
 
 #define SHIM_THREADS
 
@@ -26,8 +26,10 @@ enum {
     THREADS_ROUNDS_MAX = 32
 };
 
+static size_t threads_small_times = 1;
+
 static void threads_small(struct crew_member *member) {
-    size_t count = member->run->size * 1000;
+    size_t count = member->run->size * threads_small_times * 1000;
     uint64_t sum = 0;
     for (size_t at = 0; at < count; at++) {
         uint64_t *object = mem_raw(32);
@@ -198,6 +200,7 @@ int main(int argc, char **argv) {
     uint64_t sum;
     measure_start(run);
     if (measure_is(run, "scaling")) {
+        threads_small_times = 10; // to last about as long as mixed
         sum = threads_scaling(run, "scaling_small", threads_small);
         sum += threads_scaling(run, "scaling_mixed", threads_mixed);
     } else {

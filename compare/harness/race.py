@@ -40,11 +40,11 @@ def parse_arguments(words):
     parser = argparse.ArgumentParser(
         prog="compare/run",
         description="Loam beside Boehm's collector and malloc. Without "
-                    "options: the quick suite, about a minute.")
+                    "options: the quick suite, two or three minutes.")
     scale = parser.add_mutually_exclusive_group()
     scale.add_argument("--full", action="store_true",
                        help="the suite that claims are made from, "
-                            "at most 25 minutes")
+                            "at most 35 minutes")
     scale.add_argument("--smoke", action="store_true",
                        help="everything once, tiny: do they run and agree?")
     parser.add_argument("--only", metavar="A,B",
@@ -103,7 +103,7 @@ class Racer:
         return os.path.exists(
             os.path.join(self.folder, f"{bench.program}.{collector}"))
 
-    def run(self, bench, collector, limit=0, prefault=0):
+    def run(self, bench, collector, limit=0, prefault=0, extra=None):
         """(figures, None), or (None, what went wrong)."""
         command = [os.path.join(self.folder, f"{bench.program}.{collector}"),
                    *bench.arguments(self.scale_name)]
@@ -114,7 +114,7 @@ class Racer:
         try:
             done = subprocess.run(command, capture_output=True, text=True,
                                   timeout=self.scale.timeout_s,
-                                  env=self.environment)
+                                  env=self.environment | (extra or {}))
         except subprocess.TimeoutExpired:
             return None, "timed out"
         if done.returncode != 0 and limit and "memory" in done.stderr.lower():
@@ -130,16 +130,20 @@ class Racer:
             return None, "out of memory"
         return figures, None
 
+    def run_row(self, bench, row):
+        return self.run(bench, row["collector"], row["limit_bytes"],
+                        row["prefault_bytes"], row["environment"])
+
+
+def make_row(collector, setting, limit=0, prefault=0, environment=None):
+    return {"collector": collector, "setting": setting, "limit_bytes": limit,
+            "prefault_bytes": prefault, "environment": environment or {},
+            "status": "ok", "runs": []}
+
 
 def plan_rows(racer, bench, chosen, counted):
     """One row for each configuration of this benchmark."""
     rows = []
-
-    def add(collector, setting, limit=0, prefault=0):
-        rows.append({"collector": collector, "setting": setting,
-                     "limit_bytes": limit, "prefault_bytes": prefault,
-                     "status": "ok", "runs": []})
-
     for collector in bench.collectors:
         if collector not in chosen or not racer.has(bench, collector):
             continue
@@ -149,28 +153,38 @@ def plan_rows(racer, bench, chosen, counted):
         if max(prefault, collector == "leak" and counted["allocated_bytes"]) \
                 > machine.available_bytes() // 2:
             continue
-        add(collector, "default", prefault=prefault)
+        rows.append(make_row(collector, "default", prefault=prefault))
+        if collector == "bdwgc":
+            rows += [make_row(collector, setting, environment=environment)
+                     for setting, environment in bench.settings.items()]
         if collector in COLLECTING and bench.factors:
-            for factor in racer.scale.factors:
-                add(collector, f"{factor:g}x",
-                    limit=int(factor * counted["live_bytes"]) & ~4095)
+            rows += [make_row(collector, f"{factor:g}x",
+                              int(factor * counted["live_bytes"]) & ~4095)
+                     for factor in racer.scale.factors]
     return rows
+
+
+def least_peak_kb(warm):
+    """Of libgc where its heap is not limited, with one marker or several."""
+    return min((figures["peak_rss_kb"]
+                for (collector, setting), figures in warm.items()
+                if collector == "bdwgc" and setting in judge.UNLIMITED),
+               default=None)
 
 
 def fit_row(rows, warm):
     """A row in which Loam may have what libgc took at its defaults, so that the
     two can be compared at equal memory."""
     loam = warm.get(("loam", "default"))
-    libgc = warm.get(("bdwgc", "default"))
-    if loam is None or libgc is None:
+    peak_kb = least_peak_kb(warm)
+    if loam is None or peak_kb is None:
         return None
     # The limit counts side tables that are committed, though hardly touched.
-    limit = (libgc["peak_rss_kb"] - loam["start_rss_kb"]) * 1024
+    limit = (peak_kb - loam["start_rss_kb"]) * 1024
     limit = (limit + loam["metadata_bytes"]) & ~4095
     if limit < 65536 or any(row["setting"] == "fit" for row in rows):
         return None
-    return {"collector": "loam", "setting": "fit", "limit_bytes": limit,
-            "prefault_bytes": 0, "status": "ok", "runs": []}
+    return make_row("loam", "fit", limit)
 
 
 def warm_up(racer, bench, rows):
@@ -181,8 +195,7 @@ def warm_up(racer, bench, rows):
     def one(row):
         nonlocal seconds
         start = time.monotonic()
-        figures, wrong = racer.run(bench, row["collector"], row["limit_bytes"],
-                                   row["prefault_bytes"])
+        figures, wrong = racer.run_row(bench, row)
         normal = warm.get((row["collector"], "default"))
         if not wrong and normal and row["limit_bytes"] \
                 and figures["cpu_ms"] > SLOW * normal["cpu_ms"]:
@@ -198,13 +211,13 @@ def warm_up(racer, bench, rows):
 
     for row in rows:
         one(row)
-    fit = fit_row(rows, warm) if bench.factors else None
+    fit = fit_row(rows, warm) if bench.factors or bench.fit else None
     if fit is not None:
         rows.append(fit)
         one(fit)
         made = warm.get(("loam", "fit"))
-        excess_kb = made["peak_rss_kb"] - warm["bdwgc", "default"][
-            "peak_rss_kb"] - judge.NOISE_KB // 2 if made else 0
+        excess_kb = made["peak_rss_kb"] - least_peak_kb(warm) \
+            - judge.NOISE_KB // 2 if made else 0
         if 0 < excess_kb * 1024 < fit["limit_bytes"]:
             fit["limit_bytes"] -= excess_kb * 1024
             one(fit)
@@ -218,9 +231,7 @@ def race(racer, bench, rows, rounds, generator):
                       or row["collector"] not in BESIDE)]
         generator.shuffle(order)
         for row in order:
-            figures, wrong = racer.run(bench, row["collector"],
-                                       row["limit_bytes"],
-                                       row["prefault_bytes"])
+            figures, wrong = racer.run_row(bench, row)
             if wrong:
                 row["status"] = wrong
             else:
@@ -235,13 +246,15 @@ def plan_rounds(scale, bench, budget_s, seconds):
     fits = int((budget_s - seconds) / seconds)
     least = max(2, min(scale.rounds_min, int(3 * budget_s / seconds)))
     rounds = max(min(least, scale.rounds_max), min(scale.rounds_max, fits))
-    return min(rounds, 3) if bench.group == "footprint" else rounds
+    return min(rounds, bench.turns)
 
 
 def run_bench(racer, bench, options, budget_s, generator):
     """All of one benchmark: counted run, warm-up, rounds, verdict."""
     chosen = options.chosen
-    counted, wrong = racer.run(bench, "count")
+    counted, wrong = {"sum": None, "live_bytes": 0, "allocated_bytes": 0}, None
+    if racer.has(bench, "count"):
+        counted, wrong = racer.run(bench, "count")
     result = {"name": bench.name, "group": bench.group, "about": bench.about,
               "unit": bench.unit, "field": bench.measure,
               "arguments": " ".join(bench.arguments(racer.scale_name)),

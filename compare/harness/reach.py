@@ -1,4 +1,4 @@
-"""The targets of this step, and whether they are met.
+"""The targets of steps 1 and 2, and whether they are met.
 
 Each row says what is aimed at, what was measured, and "met", "not met" or "not
 measured".  Times are those at equal memory (judge.py); where Loam has no such
@@ -100,6 +100,64 @@ def _footprint(benches):
     return rows
 
 
+def _found(benches, name, field, collector="loam"):
+    bench = benches.get(name)
+    row = row_of(bench, collector) if bench and bench["rows"] else None
+    return figure(row, field)
+
+
+def _least(benches, name, field, bound, unit, target, beside=()):
+    """A figure of Loam's at its defaults, with others' beside it."""
+    value = _found(benches, name, field)
+    if value is None:
+        return _row(target, "", None)
+    text = f"{value:,.4g} {unit}"
+    for collector, other, title in beside:
+        theirs = _found(benches, name, other, collector)
+        if theirs is not None:
+            text += f", {title} {theirs:,.4g}"
+    return _row(target, text, value <= bound)
+
+
+def _threads(benches):
+    """Step 2: threads, stops, weak references."""
+    bare = ("loam", "bare_stop_us", "bare signals")
+    rows = [
+        _least(benches, "stop-running-2", "stop_us", 50, "µs",
+               "a stop of 2 running threads <= 50 µs",
+               [bare, ("bdwgc", "stop_us", "libgc")]),
+        _least(benches, "stop-safe-10000", "stop_us", 10000, "µs",
+               "a stop of 10,000 threads in safe regions <= 10 ms",
+               [bare, ("bdwgc", "stop_us", "libgc")]),
+        _least(benches, "stop-wait-10000", "over_bare", 1.2, "x",
+               "of 10,000 threads in other waits <= 1.2 x bare signals",
+               [("bdwgc", "over_bare", "libgc")])]
+    for kind in ("small", "mixed"):
+        field = "scaling_" + kind
+        value = _found(benches, "scaling", field)
+        target = f"two threads allocating, {kind} >= 1.8 x one"
+        if value is None:
+            rows.append(_row(target, "", None))
+            continue
+        others = [f"{title} {_found(benches, 'scaling', field, name):.2f}"
+                  for name, title in (("bump", "bump"), ("bdwgc", "libgc"),
+                                      ("mimalloc", "mimalloc"))
+                  if _found(benches, "scaling", field, name)]
+        rows.append(_row(target, ", ".join([f"{value:.2f} x"] + others),
+                         value >= 1.8))
+    for field, title in (("get_ns", "in the cache"),
+                         ("get_far_ns", "at random")):
+        std = _found(benches, "weak-get", field, "std")
+        rows.append(_least(
+            benches, "weak-get", field, std or 0, "ns",
+            f"reading a weak reference, {title} <= std::weak_ptr::lock",
+            [("std", field, "std"), ("bdwgc", field, "libgc")]))
+    rows.append(_least(benches, "weak-clear", "clear_ns", 60, "ns",
+                       "clearing a weak reference <= 60 ns",
+                       [("bdwgc", "clear_ns", "libgc")]))
+    return rows
+
+
 def table(results, scale):
     benches = {bench["name"]: bench for bench in results}
     collectors = {row["collector"] for bench in results
@@ -118,4 +176,5 @@ def table(results, scale):
     rows += _list(benches, scale)
     rows.append(_time(benches, "list", 0.5, "list, time <= 0.5 x libgc"))
     rows += _footprint(benches)
+    rows += _threads(benches)
     return rows

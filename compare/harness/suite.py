@@ -1,18 +1,24 @@
 """What is run: the benchmarks, their sizes, the collectors and their settings.
 
 A benchmark is a program of bench/ with arguments for each of three scales:
-smoke (does it work?), quick (about a minute in all) and full (what claims are
+smoke (does it work?), quick (some two minutes in all) and full (what claims are
 made from).  Sizes are chosen so that Boehm's collector takes some 50 ms in the
 quick scale and some 500 ms in the full one.
 """
 
+import os
 from dataclasses import dataclass, field
 
-COLLECTORS = ["loam", "bdwgc", "glibc", "mimalloc", "jemalloc", "leak", "bump"]
+COLLECTORS = ["loam", "bdwgc", "glibc", "mimalloc", "jemalloc", "leak", "bump",
+              "std"]
 COLLECTING = ["loam", "bdwgc"]
+BY_HAND = ["glibc", "mimalloc", "jemalloc"]
 
-NAMES = {"bdwgc": "libgc", "loam": "Loam", "glibc": "glibc", "leak": "leak",
-         "mimalloc": "mimalloc", "jemalloc": "jemalloc", "bump": "bump"}
+# libgc's other ways, by the environment: a marker for each core, which its
+# programs of several threads have by default; and its incremental mode, which
+# is there for pauses.
+MARKERS = {"markers": {"GC_MARKERS": str(max(2, os.cpu_count() or 2))}}
+INCREMENTAL = {"incremental": {"GC_ENABLE_INCREMENTAL": "1"}}
 
 
 @dataclass
@@ -30,8 +36,8 @@ class Scale:
 
 SCALES = {
     "smoke": Scale([2.0], 1, 1, 60, 300, 60),
-    "quick": Scale([2.0], 3, 7, 60, 240, 30, leak=False),
-    "full": Scale([1.5, 2.0, 3.0], 5, 15, 1200, 1470, 120),
+    "quick": Scale([2.0], 3, 7, 120, 300, 30, leak=False),
+    "full": Scale([1.5, 2.0, 3.0], 5, 15, 1700, 2050, 120),
 }
 
 
@@ -40,7 +46,7 @@ class Bench:
     """One benchmark: a line of the table."""
     name: str
     program: str
-    group: str               # structure, small, list, library, mark, footprint
+    group: str               # a line of table.GROUPS
     about: str               # one line, for the page
     smoke: str
     quick: str
@@ -50,6 +56,9 @@ class Bench:
     unit: str = "ms"
     collectors: list = field(default_factory=lambda: list(COLLECTORS))
     factors: bool = True     # whether other heap sizes are tried too
+    fit: bool = False        # whether, if they are not, libgc's memory is
+    settings: dict = field(default_factory=dict)  # libgc's: environments
+    turns: int = 99          # rounds, at most
 
     def arguments(self, scale):
         words = getattr(self, scale).split()
@@ -93,13 +102,54 @@ def _footprint(variant, about):
     return Bench(f"footprint-{variant}", "footprint", "footprint", about,
                  "--size 8", "--size 64", "--size 256", variant=variant,
                  measure="rss_ratio", unit="bytes held / asked", factors=False,
-                 collectors=["loam", "bdwgc", "glibc", "mimalloc", "jemalloc"])
+                 turns=3, collectors=COLLECTING + BY_HAND)
 
 
 def _lua(variant, about, smoke, quick, full):
     return _library(f"lua-{variant}", about, f"--size {smoke}",
                     f"--size {quick}", f"--size {full}", program="lua",
                     variant=variant)
+
+
+def _threads(variant, count, about, smoke, quick, full):
+    """As much for each thread as for one alone; wall time."""
+    return Bench(f"{variant}-{count}t", "threads", "threads",
+                 f"{about}, {count} thread{'s' if count > 1 else ''}",
+                 *(f"--size {size} --threads {count}"
+                   for size in (smoke, quick, full)), variant=variant,
+                 measure="ms", unit="wall ms", settings=MARKERS)
+
+
+def _weak(name, program, measure, about, smoke, quick, full, **more):
+    more = {"collectors": COLLECTING, "settings": MARKERS, "fit": True} | more
+    return Bench(name, program, "weak", about,
+                 *(f"--size {size} --rounds 3" for size in (smoke, quick,
+                                                            full)),
+                 measure=measure, unit="ns", factors=False, **more)
+
+
+def _pause(count):
+    return Bench(f"pause-{count}t", "pause", "pause",
+                 f"a server of {count} thread{'s' if count > 1 else ''}: "
+                 "its median pause",
+                 f"--size 2 --rounds 10 --threads {count}",
+                 f"--size 64 --rounds 150 --threads {count}",
+                 f"--size 256 --rounds 1500 --threads {count}",
+                 measure="pause_us", unit="µs", factors=False, fit=True,
+                 settings=MARKERS | INCREMENTAL,
+                 collectors=COLLECTING + BY_HAND + ["bump"])
+
+
+def _stop(variant, count, quick, full, **more):
+    about = {"running": "that compute", "safe": "that wait in a safe region",
+             "wait": "that wait elsewhere"}[variant]
+    return Bench(f"stop-{variant}-{count}", "stop", "stop",
+                 f"until {count:,} threads {about} stand still",
+                 f"--rounds 3 --threads {min(count, 100)}",
+                 f"--rounds {quick} --threads {count}",
+                 f"--rounds {full} --threads {count}", variant=variant,
+                 measure="stop_us", unit="µs", factors=False,
+                 collectors=list(COLLECTING), **({"turns": 3} | more))
 
 
 LAYOUTS = {"random": "at random", "depth": "depth-first",
@@ -114,8 +164,43 @@ BENCHES = [
     _footprint("log", "32 to 256 KiB"),
     Bench("list", "list", "list", "a linked list that only grows", "--size 4",
           "--size 64", "--size 1024", factors=False,
-          collectors=["loam", "bdwgc", "glibc", "mimalloc", "jemalloc",
-                      "bump"]),
+          collectors=COLLECTING + BY_HAND + ["bump"]),
+    Bench("scaling", "threads", "scaling",
+          "small objects and mixed ones, by one thread and by two",
+          "--size 2 --rounds 2", "--size 300 --rounds 5",
+          "--size 1000 --rounds 9", variant="scaling", measure="ms",
+          unit="wall ms", factors=False, turns=3,
+          collectors=COLLECTING + BY_HAND + ["bump"]),
+    _weak("weak-get", "weak", "get_ns", "reading a weak reference",
+          5, 100, 1000, variant="get", collectors=COLLECTING + ["std"]),
+    _weak("weak-clear", "weak", "clear_ns", "clearing one, the whole of its "
+          "collection counted", 5, 200, 1000, variant="clear"),
+    _weak("finalizers", "finalizers", "whole_ns", "registering a finalizer, "
+          "finding the object dead, calling it", 5, 100, 1000),
+    _weak("ephemerons", "ephemerons", "whole_ns", "an entry of a map with "
+          "weak keys: put, asked for, dropped", 5, 100, 1000, variant="map"),
+    _weak("ephemeron-chain", "ephemerons", "chain_ns", "a chain of ephemerons "
+          "in the worst order", 5, 100, 1000, variant="chain", fit=False,
+          settings={}, collectors=["loam"]),
+    _stop("running", 1, 100, 500), _stop("running", 2, 100, 500),
+    _stop("safe", 100, 20, 100), _stop("wait", 100, 20, 100),
+    _stop("safe", 1000, 5, 20), _stop("wait", 1000, 5, 20),
+    _stop("safe", 10000, 2, 5, turns=1), _stop("wait", 10000, 2, 5, turns=1),
+    _pause(1), _pause(2),
+    Bench("fork", "fork", "fork", "a child that allocates, collects, exits",
+          "--size 1 --rounds 2 --threads 2",
+          "--size 16 --rounds 20 --threads 2",
+          "--size 64 --rounds 60 --threads 2", measure="child_us", unit="µs",
+          factors=False, fit=True, settings=MARKERS,
+          collectors=COLLECTING + BY_HAND),
+    *(_threads("small", count, "objects of 32 bytes, garbage at once",
+               20, 1000, 15000) for count in (1, 2, 4)),
+    *(_threads("mixed", count, "objects of 16 bytes to 8 KiB that come and go",
+               5, 100, 1000) for count in (1, 2, 4)),
+    *(_threads("gcbench", count, "gcbench in each thread", 8, 12, 15)
+      for count in (1, 2, 4)),
+    *(_threads("handoff", count, "made by one thread, read and freed by "
+               "another", 2, 50, 500) for count in (2, 4)),
     _library("jansson", "JSON parsed, changed, built, printed",
              "--size 2 --rounds 2", "--size 20 --rounds 4",
              "--size 80 --rounds 5"),

@@ -1,13 +1,19 @@
 """The table that compare/run prints."""
 
-from judge import (best_loam, figure, geomean, judge, row_of)  # noqa: F401
+from judge import base_of, best_loam, figure, geomean, row_of
 
 GROUPS = [("structure", "Structures"), ("small", "Small garbage"),
           ("list", "Growth"), ("library", "Real libraries, frees taken out"),
+          ("threads", "Several threads, wall ms"),
+          ("scaling", "One thread and two in turn, wall ms"),
+          ("weak", "Weak references, finalizers, ns each"),
+          ("pause", "Pauses, median µs"),
+          ("stop", "Stopping the world, median µs"),
+          ("fork", "Children that collect, median µs"),
           ("mark", "Marking a live heap, ns an object"),
           ("footprint", "Memory held / asked for")]
 
-OTHERS = ["glibc", "mimalloc", "jemalloc", "leak", "bump"]
+OTHERS = ["glibc", "mimalloc", "jemalloc", "leak", "bump", "std"]
 
 
 def number(value, width=8):
@@ -55,7 +61,7 @@ def others(report):
 
 def line(bench, beside):
     name = bench["field"]
-    base, mine = row_of(bench, "bdwgc"), best_loam(bench)
+    base, mine = base_of(bench), best_loam(bench)
     equal = bench["verdict"].get("equal")
     text = f"  {bench['name']:<17}"
     text += number(bench.get("live_bytes", 0) / 2**20, 7)
@@ -106,6 +112,8 @@ def summary(benches):
     timed = [bench for bench in benches if bench["unit"] == "ms"]
     parts = [(title, [bench for bench in timed if bench["group"] == group])
              for group, title in GROUPS] + [("All of these", timed)]
+    parts += [(title, [bench for bench in benches if bench["group"] == group])
+              for group, title in GROUPS if group == "threads"]
     for title, part in parts:
         same = equals(part)
         if not same:

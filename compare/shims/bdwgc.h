@@ -15,6 +15,7 @@
 #include <gc/gc_typed.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 #include <time.h>
 
 #define SHIM_MANUAL   0
@@ -151,3 +152,7 @@ static inline const char *shim_config(void) {
              COMPARE_BDWGC_TYPED ? ", typed" : "");
     return text;
 }
+
+#ifdef SHIM_WEAK
+#include "shims/bdwgc_weak.h"
+#endif

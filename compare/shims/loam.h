@@ -67,8 +67,8 @@ static inline void shim_collect(void) {
     loam_collect();
 }
 
-#if defined(SHIM_THREADS) && __has_include(<loam/thread.h>)
-#include <loam/thread.h>
+#if defined(SHIM_THREADS) && __has_include(<loam/threads.h>)
+#include <loam/threads.h>
 static inline void shim_blocking(void *(*work)(void *), void *data) {
     loam_blocking_enter();
     work(data);

@@ -11,6 +11,7 @@
 #include "os/environment.c"
 #include "os/error.c"
 #include "os/file.c"
+#include "os/loader_linux.c"
 #include "os/lock.c"
 #include "os/mapping_linux.c"
 #include "os/memory_linux.c"
@@ -49,9 +50,9 @@
 #include "collect/refill.c"
 #include "collect/verify.c"
 
+#include "api/door.c"
 #include "api/figures.c"
 #include "api/heaps.c"
-#include "api/door.c"
 #include "api/init.c"
 #include "api/loam.c"
 #include "api/object.c"

@@ -53,7 +53,6 @@
 #include <semaphore.h>
 #include <signal.h>
 #include <spawn.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <sys/epoll.h>
 #include <sys/file.h>
@@ -71,7 +70,10 @@
 #define WRAP_LINKED 0
 #endif
 
-// Names of the C library that its headers do not declare.
+// Names of the C library that its headers do not declare, or that stand in one
+// which has no place in gc/.
+struct _IO_FILE *popen(const char *command, const char *type);
+int pclose(struct _IO_FILE *stream);
 ssize_t __read_chk(int fd, void *buffer, size_t bytes, size_t room);
 ssize_t __recv_chk(int fd, void *buffer, size_t bytes, size_t room, int flags);
 ssize_t __recvfrom_chk(int fd, void *buffer, size_t bytes, size_t room,

@@ -86,14 +86,14 @@ WRAP_SHOWN int WRAP(system)(const char *command) {
     return got;
 }
 
-WRAP_SHOWN FILE *WRAP(popen)(const char *command, const char *type) {
+WRAP_SHOWN struct _IO_FILE *WRAP(popen)(const char *command, const char *type) {
     WRAP_UNWINDS();
-    FILE *got;
+    struct _IO_FILE *got;
     WRAP_WAITING(got = WRAP_REAL(popen)(command, type));
     return got;
 }
 
-WRAP_SHOWN int WRAP(pclose)(FILE *stream) {
+WRAP_SHOWN int WRAP(pclose)(struct _IO_FILE *stream) {
     WRAP_UNWINDS();
     int got;
     WRAP_WAITING(got = WRAP_REAL(pclose)(stream));

@@ -3,7 +3,7 @@
 import os
 import re
 
-from reading import fault, module_of, read, run, stem, walk
+from reading import exports, fault, module_of, read, run, stem, walk
 from shape import MALLOC, STDIO, SYSTEM
 
 
@@ -28,7 +28,7 @@ def nm(*command):
 
 def check_exports(libraries):
     """A library shows exactly the names that exports.txt lists."""
-    wanted = set(read("tests/house/exports.txt").split())
+    wanted = exports()
     for library in libraries:
         how = "-g" if library.endswith(".a") else "-D"
         found = {re.sub("@.*", "", name)

@@ -106,7 +106,7 @@ def check_pairs(tags):
                 path.startswith("gc/api/") and public_of(path)) \
                 and inside(path):
             fault(path, "a source without a header")
-        elif path.count("/") == 2 and module_of(path):
+        elif path.count("/") == 2 and module_of(path) and inside(path):
             rest = stem(path)[len(module_of(path)):].strip("_")
             if rest and rest not in PLATFORMS:
                 fault(path, f"a source without a header ({rest} is no "

@@ -142,6 +142,12 @@ def inside(path):
     return not path.startswith(("gc/shims/", "gc/tool/"))
 
 
+def exports():
+    """The names that the libraries show; a line that begins with # is not one."""
+    return {line.strip() for line in read("tests/house/exports.txt").split("\n")
+            if line.strip() and not line.startswith("#")}
+
+
 def reach(graph, start):
     """What can be reached from `start` by one step or more."""
     seen, todo = set(), [start]

@@ -1,28 +1,44 @@
 #ifndef _GNU_SOURCE
-#define _GNU_SOURCE // dl_iterate_phdr
+#define _GNU_SOURCE // getauxval
 #endif
 
 #include "os/segments.h"
 
 #include "base/bits.h"
 #include "os/error.h"
+#include "os/loader.h"
+#include "os/mapping.h"
 #include "os/memory.h"
 
-#include <link.h>
-
-// How far from the thread pointer its control block may reach.  The C library
-// does not tell its size (2.3 KiB in glibc 2.36), so what is read is what is
-// mapped, up to here.
-#define SEGMENTS_CONTROL_BYTES ((size_t)4096)
+#include <elf.h>
+#include <sys/auxv.h>
 
 struct segments_visitor {
     segments_visit *visit;
     void *data;
+    bool careful; // what the loader says may be out of date
 };
+
+// How far the blocks of thread-local variables reach, as of the last walk.
+static struct {
+    bool measured;
+    bool exact;           // else static_bytes is an upper bound
+    size_t static_bytes;  // from the thread pointer to the farthest block
+    size_t largest_bytes; // of the blocks that are not there
+} segments_tls;
+
+static void segments_nothing(const void *start, const void *end, void *data) {
+    (void)start;
+    (void)end;
+    (void)data;
+}
 
 // Visits the whole words in [start, start + bytes).
 static void segments_give(const struct segments_visitor *visitor,
                           uintptr_t start, size_t bytes) {
+    if (visitor->careful) {
+        bytes = mapping_readable(start, bytes);
+    }
     uintptr_t end = bits_round_down(start + bytes, WORD_BYTES); // G3
     start = bits_round_up(start, WORD_BYTES);
     if (start < end) {
@@ -30,87 +46,297 @@ static void segments_give(const struct segments_visitor *visitor,
     }
 }
 
-static int segments_module(struct dl_phdr_info *info, size_t size,
-                           void *visitor) {
-    (void)size;
-    for (size_t index = 0; index < info->dlpi_phnum; index++) {
-        const ElfW(Phdr) *part = &info->dlpi_phdr[index];
+static void segments_give_module(const struct loader_module *module,
+                                 const struct segments_visitor *visitor) {
+    for (size_t index = 0; index < module->count; index++) {
+        const Elf64_Phdr *part = &module->parts[index];
         // What becomes read-only after relocation is a part of such a
         // segment, so it comes along (G1).
         if (part->p_type == PT_LOAD && (part->p_flags & PF_W) != 0) {
-            segments_give(visitor, info->dlpi_addr + part->p_vaddr,
-                          part->p_memsz);
+            segments_give(visitor, module->bias + part->p_vaddr, part->p_memsz);
         }
     }
-    return 0;
+}
+
+// --- How far thread-local blocks reach -------------------------------------
+
+#if defined(__x86_64__)
+#define SEGMENTS_TLS_BELOW 1
+#else
+#define SEGMENTS_TLS_BELOW 0
+#endif
+
+// More static blocks than modules need: of libraries that went, and room kept.
+#define SEGMENTS_TLS_SLACK ((size_t)4096)
+
+static size_t segments_max(size_t a, size_t b) {
+    return a > b ? a : b;
+}
+
+static void segments_begin_tls(void) {
+    segments_tls.measured = true;
+    segments_tls.exact = true;
+    segments_tls.static_bytes = 0;
+    segments_tls.largest_bytes = 0;
+}
+
+// Without the loader's own figures: all blocks may be static, or none.
+static void segments_bound_tls(const Elf64_Phdr *part) {
+    segments_tls.exact = false;
+    segments_tls.static_bytes += part->p_memsz + part->p_align;
+    segments_tls.largest_bytes =
+        segments_max(segments_tls.largest_bytes, part->p_memsz);
+}
+
+static void segments_measure_tls(const struct loader_module *module) {
+    const Elf64_Phdr *part = loader_find_part(module, PT_TLS);
+    size_t place;
+    if (part == NULL || part->p_memsz == 0) {
+        return;
+    }
+    if (!segments_tls.exact || !loader_find_place(module, &place)) {
+        segments_bound_tls(part);
+    } else if (place == 0) {
+        segments_tls.largest_bytes =
+            segments_max(segments_tls.largest_bytes, part->p_memsz);
+    } else {
+        size_t reach = SEGMENTS_TLS_BELOW ? place : place + part->p_memsz;
+        segments_tls.static_bytes =
+            segments_max(segments_tls.static_bytes, reach);
+    }
+}
+
+// --- The kernel's list -----------------------------------------------------
+
+struct segments_scan {
+    struct segments_visitor visitor;
+    struct loader_module module; // whose mappings come now
+    uint64_t inode, device;      // its file; inode 0: none
+    uintptr_t program;           // where the program's table is; 0: seen
+};
+
+// Visits what a mapping has of a writable segment of the current module: pages
+// of its file, which may have been cut short, or the zero memory behind them.
+static void segments_give_mapped(struct segments_scan *scan,
+                                 const struct mapping *mapping,
+                                 const Elf64_Phdr *part) {
+    uintptr_t start = scan->module.bias + part->p_vaddr;
+    uintptr_t end = start + part->p_memsz;
+    bool is_file = mapping->inode != 0;
+    if (is_file &&
+        (mapping->inode != scan->inode || mapping->device != scan->device ||
+         mapping->start - mapping->offset != start - part->p_offset)) {
+        return;
+    }
+    start = start > mapping->start ? start : mapping->start;
+    end = end < mapping->end ? end : mapping->end;
+    if (start < end) {
+        scan->visitor.careful = is_file;
+        segments_give(&scan->visitor, start, end - start);
+    }
+}
+
+static bool segments_mapping(const struct mapping *mapping, void *data) {
+    struct segments_scan *scan = data;
+    if (mapping->is_shared || !mapping->is_readable) {
+        return true;
+    }
+    if (mapping->inode != 0 && mapping->offset == 0 &&
+        loader_read(&scan->module, mapping->start)) {
+        scan->inode = mapping->inode;
+        scan->device = mapping->device;
+        scan->module.map = NULL;
+        segments_measure_tls(&scan->module);
+        if (scan->module.parts_at == scan->program) {
+            scan->program = 0;
+        }
+    }
+    for (size_t i = 0; scan->inode != 0 && i < scan->module.count; i++) {
+        const Elf64_Phdr *part = &scan->module.parts[i];
+        if (part->p_type == PT_LOAD && (part->p_flags & PF_W) != 0) {
+            segments_give_mapped(scan, mapping, part); // G6
+        }
+    }
+    return true;
+}
+
+bool segments_each_mapped(segments_visit *visit, void *data) {
+    int saved = error_save();
+    struct segments_scan scan;
+    scan.visitor = (struct segments_visitor){visit, data, false};
+    scan.inode = 0;
+    scan.program = getauxval(AT_PHDR);
+    segments_begin_tls();
+    bool told = mapping_each(segments_mapping, &scan);
+    if (told && scan.program != 0) { // its file is not mapped from the start
+        loader_of_program(&scan.module);
+        segments_measure_tls(&scan.module);
+        scan.visitor.careful = true;
+        segments_give_module(&scan.module, &scan.visitor);
+    }
+    error_restore(saved);
+    return told;
+}
+
+// --- The walk --------------------------------------------------------------
+
+static void segments_module(const struct loader_module *module, void *data) {
+    segments_measure_tls(module);
+    segments_give_module(module, data);
 }
 
 void segments_each(segments_visit *visit, void *data) {
-    struct segments_visitor visitor = {visit, data};
     int saved = error_save();
-    (void)dl_iterate_phdr(segments_module, &visitor);
+    struct segments_visitor visitor = {visit, data, false};
+    segments_begin_tls();
+    if (loader_each(segments_module, &visitor) != LOADER_DONE &&
+        !segments_each_mapped(visit, data)) {
+        visitor.careful = true;
+        loader_each_doubtful(segments_module, &visitor); // G5
+    }
     error_restore(saved);
 }
 
-static int segments_tls_module(struct dl_phdr_info *info, size_t size,
-                               void *visitor) {
-    if (size < offsetof(struct dl_phdr_info, dlpi_tls_data) + sizeof(void *) ||
-        info->dlpi_tls_data == NULL) {
-        return 0; // no such variables, or no memory for them here yet
-    }
-    for (size_t index = 0; index < info->dlpi_phnum; index++) {
-        const ElfW(Phdr) *part = &info->dlpi_phdr[index];
-        if (part->p_type == PT_TLS) {
-            segments_give(visitor, (uintptr_t)info->dlpi_tls_data,
-                          part->p_memsz);
-        }
-    }
-    return 0;
-}
+// --- Thread-local blocks ---------------------------------------------------
 
-// The thread pointer, and on which side of it the control block lies.
+// How far from the thread pointer its control block may reach.  The C library
+// does not tell its size (2.3 KiB in glibc 2.36), so what is read is what is
+// mapped, up to here.
+#define SEGMENTS_CONTROL_BYTES ((size_t)4096)
+
+// glibc's table of a thread's blocks: pairs of an address and another that is
+// of no interest here.  The pair before the first has their number; the first
+// is the table's age; number n is of the module with that number.
+#define SEGMENTS_TABLE_ENTRIES 64u    // read at a time
+#define SEGMENTS_TABLE_LIMIT   65536u // more modules are garbage
+
+struct segments_entry {
+    uintptr_t block; // UINTPTR_MAX: not there
+    uintptr_t other;
+};
+
 #if defined(__x86_64__)
-#define SEGMENTS_CONTROL_ABOVE 1
+#define SEGMENTS_TABLE_WORD 1 // of the control block: where the table is
 uintptr_t segments_thread_pointer(void) {
     uintptr_t pointer;
     __asm__("movq %%fs:0, %0" : "=r"(pointer)); // the ABI stores it there
     return pointer;
 }
 #else
-#define SEGMENTS_CONTROL_ABOVE 0
+#define SEGMENTS_TABLE_WORD 0
 uintptr_t segments_thread_pointer(void) {
     return (uintptr_t)__builtin_thread_pointer();
 }
 #endif
 
-// The page of the thread pointer is there; its neighbour on the side of the
-// block is asked for.
-static void segments_control(const struct segments_visitor *visitor) {
-    uintptr_t pointer = segments_thread_pointer();
-    uintptr_t page = bits_round_down(pointer, memory_page_bytes());
-    uintptr_t start, end;
-    if (SEGMENTS_CONTROL_ABOVE) {
-        start = pointer;
-        end = pointer + SEGMENTS_CONTROL_BYTES;
-        uintptr_t next = page + memory_page_bytes();
-        if (end > next && !memory_is_readable((const void *)next)) {
-            end = next;
-        }
-    } else {
-        start = pointer - SEGMENTS_CONTROL_BYTES;
-        end = pointer + 2 * WORD_BYTES;
-        if (start < page &&
-            !memory_is_readable((const void *)(page - WORD_BYTES))) {
-            start = page;
-        }
+// What can be read of [from, to) downwards from `to`, whose page is there.
+static uintptr_t segments_clip_below(uintptr_t from, uintptr_t to) {
+    size_t page_bytes = memory_page_bytes();
+    uintptr_t at = bits_round_down(to - 1, page_bytes);
+    while (at > from && memory_is_readable((const void *)(at - WORD_BYTES))) {
+        at -= page_bytes;
     }
-    segments_give(visitor, start, end - start);
+    return at > from ? at : from;
 }
 
-void segments_each_tls(segments_visit *visit, void *data) {
-    struct segments_visitor visitor = {visit, data};
+// Visits the control block and the static blocks on the other side of the
+// thread pointer, and tells where they begin and end.
+static void segments_near(const struct segments_visitor *visitor,
+                          uintptr_t pointer, uintptr_t *start, uintptr_t *end) {
+    size_t bytes = segments_tls.static_bytes;
+    bool exact = segments_tls.exact;
+    bytes += exact ? 0 : SEGMENTS_TLS_SLACK;
+    if (SEGMENTS_TLS_BELOW) {
+        *start = pointer - bytes;
+        if (!exact) {
+            *start = segments_clip_below(*start, pointer);
+        }
+        *end = pointer + mapping_readable(pointer, SEGMENTS_CONTROL_BYTES);
+    } else {
+        *start = segments_clip_below(pointer - SEGMENTS_CONTROL_BYTES, pointer);
+        bytes += 2 * WORD_BYTES; // of the pointer's own
+        *end = pointer + (exact ? bytes : mapping_readable(pointer, bytes));
+    }
+    segments_give(visitor, *start, *end - *start);
+}
+
+// Visits the blocks that the table at `table` names, but those that lie in
+// [start, end).
+static void segments_far(const struct segments_visitor *visitor,
+                         uintptr_t table, uintptr_t start, uintptr_t end) {
+    struct segments_entry entries[SEGMENTS_TABLE_ENTRIES];
+    size_t have =
+        mapping_copy(entries, table - sizeof *entries, sizeof entries) /
+        sizeof *entries;
+    size_t count = have == 0 ? 0 : entries[0].block + 2;
+    size_t at = 2;    // the first module's
+    size_t first = 0; // the index of entries[0]
+    for (; at < count && count < SEGMENTS_TABLE_LIMIT; at++) {
+        if (at - first == have) {
+            first = at;
+            have = mapping_copy(entries, table + (at - 1) * sizeof *entries,
+                                sizeof entries) /
+                   sizeof *entries;
+        }
+        if (at - first >= have) {
+            return;
+        }
+        uintptr_t block = entries[at - first].block;
+        if (block != 0 && block != UINTPTR_MAX &&
+            (block < start || block >= end)) {
+            segments_give(visitor, block, segments_tls.largest_bytes);
+        }
+    }
+}
+
+void segments_each_tls(uintptr_t thread_pointer, segments_visit *visit,
+                       void *data) {
+    if (thread_pointer == 0 || thread_pointer % WORD_BYTES != 0) {
+        return;
+    }
     int saved = error_save();
-    (void)dl_iterate_phdr(segments_tls_module, &visitor);
-    segments_control(&visitor); // G2
+    if (!segments_tls.measured) {
+        segments_each(segments_nothing, NULL);
+    }
+    struct segments_visitor visitor = {visit, data, false};
+    uintptr_t start, end;
+    segments_near(&visitor, thread_pointer, &start, &end);
+#if defined(__GLIBC__)
+    const uintptr_t *control = (const uintptr_t *)thread_pointer;
+    visitor.careful = true;
+    segments_far(&visitor, control[SEGMENTS_TABLE_WORD], start, end); // G2
+#endif
     error_restore(saved);
+}
+
+// --- Questions -------------------------------------------------------------
+
+struct segments_search {
+    uintptr_t address;
+    bool found;
+};
+
+static void segments_compare(const void *start, const void *end, void *data) {
+    struct segments_search *search = data;
+    if (search->address >= (uintptr_t)start &&
+        search->address < (uintptr_t)end) {
+        search->found = true;
+    }
+}
+
+bool segments_check_tls(const void *variable) {
+    struct segments_search search = {(uintptr_t)variable, false};
+    segments_each_tls(segments_thread_pointer(), segments_compare, &search);
+    return search.found;
+}
+
+bool segments_find_mapping(uintptr_t address, const void **start,
+                           const void **end) {
+    struct mapping mapping;
+    if (!mapping_find(address, &mapping) || !mapping.is_readable) {
+        return false;
+    }
+    *start = (const void *)mapping.start;
+    *end = (const void *)mapping.end;
+    return true;
 }

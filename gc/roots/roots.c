@@ -51,8 +51,8 @@ void roots_each(const struct roots *roots, roots_visit *visit, void *data) {
     struct roots_call call = {roots, visit, data, ROOT_STATIC};
     world_each_stack(roots_stack, &call);
     world_each(roots_kept, &call);
+    segments_each(roots_segment, &call); // tells the next how far to look
     world_each_thread_pointer(roots_thread, &call);
-    segments_each(roots_segment, &call);
     call.kind = ROOT_ADDED;
     for (size_t i = 0; i < ranges_count(&roots->added); i++) {
         ranges_each_outside(&roots->excluded, ranges_get(&roots->added, i),

@@ -57,7 +57,7 @@ static void check_static(const void *address) {
 
 static void check_tls(const void *address) {
     struct question question = {address, 0, 0};
-    segments_each_tls(ask, &question);
+    segments_each_tls(segments_thread_pointer(), ask, &question);
     assert_true(question.answers >= 1); // G2
 }
 
@@ -209,12 +209,12 @@ static void check_keys(void) {
         struct words words = {hidden, 0};
         assert_int_equal(
             pthread_setspecific(keys[index], (const void *)~hidden), 0);
-        segments_each_tls(look, &words);
+        segments_each_tls(segments_thread_pointer(), look, &words);
         segments_each(look, &words); // some libraries keep main's there
         assert_true(words.found >= 1);
         assert_int_equal(pthread_setspecific(keys[index], NULL), 0);
         words.found = 0;
-        segments_each_tls(look, &words);
+        segments_each_tls(segments_thread_pointer(), look, &words);
         assert_int_equal(words.found, 0);
     }
 }
@@ -230,7 +230,7 @@ static void test_keys_of_main(void **state) {
 
 static void *thread_body(void *data) {
     struct question question = {data, 0, 0};
-    segments_each_tls(ask, &question);
+    segments_each_tls(segments_thread_pointer(), ask, &question);
     assert_int_equal(question.answers, 0); // main's variable is not ours
     check_thread();
     check_keys();
@@ -266,7 +266,7 @@ static void test_everything_can_be_read(void **state) {
     uintptr_t total = 0;
     errno = 79;
     segments_each(sum, &total);
-    segments_each_tls(sum, &total);
+    segments_each_tls(segments_thread_pointer(), sum, &total);
     assert_int_equal(errno, 79);
 }
 
@@ -282,7 +282,7 @@ static void test_quiet(void **state) {
     size_t ranges = 0;
     size_t before = allocations;
     segments_each(count_nothing, &ranges);
-    segments_each_tls(count_nothing, &ranges);
+    segments_each_tls(segments_thread_pointer(), count_nothing, &ranges);
     assert_int_equal(allocations, before);
     assert_true(ranges >= 4);
     void *volatile made = malloc(100);

@@ -5,6 +5,7 @@
 #include "heap/cache.h"
 #include "heap/region.h"
 #include "heap/shelf.h"
+#include "heap/table.h"
 #include "roots/mutator.h"
 #include "roots/world.h"
 
@@ -46,10 +47,9 @@ static void verify_shelves(const struct heap *heap) {
             CHECK(shelf_check(&heap->shelves[kind][cls]));
         }
     }
-    for (size_t i = 0; i < heap->described.capacity; i++) {
-        if (heap->described.slots[i].key != 0) {
-            CHECK(shelf_check(heap->described.slots[i].value));
-        }
+    for (size_t i = 0; i < table_capacity(&heap->described); i++) {
+        const struct shelf *shelf = table_value(&heap->described, i);
+        CHECK(shelf == NULL || shelf_check(shelf));
     }
 }
 

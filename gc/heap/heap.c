@@ -60,14 +60,7 @@ bool heap_init(struct heap *heap, struct heap *home) {
 
 void heap_fini(struct heap *heap) {
     ASSERT(heap->used_blocks == 0);
-    struct table *table = &heap->described;
-    for (size_t i = 0; i < table->capacity; i++) {
-        if (table->slots[i].key != 0) {
-            meta_free(table->slots[i].value, sizeof(struct shelf));
-        }
-    }
-    meta_free(table->slots, table->capacity * sizeof *table->slots);
-    *table = (struct table){NULL, 0, 0};
+    table_drop(&heap->described, sizeof(struct shelf));
     heaps.slots[heap->slot] = NULL;
 }
 
@@ -341,14 +334,19 @@ static void heap_flip_block(uint32_t block, void *data) {
     }
 }
 
-void heap_flip(struct heap *heap, struct census *census) {
-    memset(census, 0, sizeof *census);
+void heap_clear_shelves(struct heap *heap) {
     memset(heap->shelves, 0, sizeof heap->shelves);
-    for (size_t i = 0; i < heap->described.capacity; i++) {
-        if (heap->described.slots[i].key != 0) {
-            memset(heap->described.slots[i].value, 0, sizeof(struct shelf));
+    for (size_t i = 0; i < table_capacity(&heap->described); i++) {
+        struct shelf *shelf = table_value(&heap->described, i);
+        if (shelf != NULL) {
+            memset(shelf, 0, sizeof *shelf);
         }
     }
+}
+
+void heap_flip(struct heap *heap, struct census *census) {
+    memset(census, 0, sizeof *census);
+    heap_clear_shelves(heap);
     struct heap_flip flip = {heap, census};
     heap_each_block(heap_flip_block, &flip);
     heap->collected_bytes += census->dead_bytes;

@@ -144,6 +144,9 @@ void heap_release_block(struct heap *heap, uint32_t block);
 // Puts an ownerless block with room on its shelf.
 void heap_shelve(struct heap *heap, uint32_t block);
 
+// Forgets which blocks stand on the shelves; their list fields stay.
+void heap_clear_shelves(struct heap *heap);
+
 // Drains freed tables and clears all marks (pinned cells: marked) in the blocks
 // of the heap, whose tails have been taken out; in those of others every cell
 // is marked, so that the marker passes it by (E6).

@@ -45,12 +45,18 @@ static struct layout **layout_slot(size_t id) {
 static bool layout_register(struct layout *layout, uint64_t hash) {
     size_t id = layouts.count + 1;
     struct layout **slot = id <= LAYOUT_COUNT_MAX ? layout_slot(id) : NULL;
-    if (slot == NULL || !table_put(&layouts.by_hash, hash, layout)) {
+    if (slot == NULL) {
         return false;
     }
+    // By hash last: a child must not find it before it has its id.
     layout->id = (uint32_t)id;
     *slot = layout;
-    layouts.count = id;
+    __atomic_store_n(&layouts.count, id, __ATOMIC_RELEASE);
+    if (!table_put(&layouts.by_hash, hash, layout)) {
+        __atomic_store_n(&layouts.count, id - 1, __ATOMIC_RELEASE);
+        *slot = NULL;
+        return false;
+    }
     return true;
 }
 

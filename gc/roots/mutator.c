@@ -17,13 +17,7 @@ struct mutator *mutator_make(uint32_t id, struct heap *heap, bool single) {
 
 // The tables of a set, whose caches were given up.
 static void mutator_clear_set(struct cacheset *set) {
-    struct table *table = &set->described;
-    for (size_t i = 0; i < table->capacity; i++) {
-        if (table->slots[i].key != 0) {
-            meta_free(table->slots[i].value, sizeof(struct cache));
-        }
-    }
-    meta_free(table->slots, table->capacity * sizeof *table->slots);
+    table_drop(&set->described, sizeof(struct cache));
 }
 
 void mutator_free(struct mutator *mutator) {

@@ -15,7 +15,7 @@ static char values[40000];
 
 static void test_refused(void **state) {
     (void)state;
-    struct table table = {NULL, 0, 0};
+    struct table table = {NULL, 0};
     size_t count = 0;
     size_t refusals = 0;
     while (count < sizeof values) {

@@ -42,6 +42,7 @@
 #include "roots/roots.c"
 
 #include "trace/audit.c"
+#include "trace/ephemeron.c"
 #include "trace/mark.c"
 #include "trace/worklist.c"
 

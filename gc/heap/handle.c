@@ -11,7 +11,7 @@ void handle_set(struct handle *handle, uintptr_t target,
                 const struct place *place) {
     ASSERT(target - place->start < place->bytes);
     handle_drop(handle); // N5: from here on it is empty
-    handle_watch(place->block);
+    block_set_flags(place->block, BLOCK_WATCHED);
     handle->block = place->block;
     handle->cell = (uint16_t)place->cell;
     __atomic_store_n(&handle->target, target, __ATOMIC_RELEASE);
@@ -66,7 +66,7 @@ static void handle_clear_block(uint32_t block, void *data) {
                 handle_drop(handle); // N1
                 walk->cleared++;
             } else {
-                handle_watch(handle->block); // N4
+                block_set_flags(handle->block, BLOCK_WATCHED); // N4
             }
         }
     }

@@ -49,14 +49,6 @@ struct handle {
     uint16_t sort;    // enum handle_sort; constant
 };
 
-// Says that something weak leads into a block (N4).
-static inline void handle_watch(uint32_t block) {
-    uint8_t *flags = &block_get(block)->flags;
-    if ((__atomic_load_n(flags, __ATOMIC_RELAXED) & BLOCK_WATCHED) == 0) {
-        __atomic_fetch_or(flags, BLOCK_WATCHED, __ATOMIC_SEQ_CST);
-    }
-}
-
 // The target, or 0 when it was cleared or freed.
 static inline uintptr_t handle_get(const struct handle *handle) {
     uintptr_t target = __atomic_load_n(&handle->target, __ATOMIC_ACQUIRE);

@@ -1,5 +1,6 @@
 #include "trace/mark.h"
 
+#include "base/bits.h"
 #include "base/check.h"
 #include "heap/block.h"
 #include "heap/blockmap.h"
@@ -34,6 +35,7 @@ bool mark_init(struct marker *marker) {
 
 void mark_begin(struct marker *marker) {
     ASSERT(worklist_is_empty(&marker->list));
+    marker->ephemerons = NULL;
     marker->overflowed = false;
     marker->object_count = 0;
     marker->scanned_bytes = 0;
@@ -248,16 +250,29 @@ static ALWAYS_INLINE void mark_fill(struct mark_hot *hot, struct batch *batch) {
     batch->count = filled;
 }
 
-// Marks an object if it is not marked yet, and reads it.
+// An object was marked while ephemerons count: it may be a key, or one of them.
+static NOINLINE void mark_tell(struct marker *marker, const struct edge *edge) {
+    size_t index = (size_t)(edge->pair - range.bits);
+    size_t word = index % BITS_WORDS_PER_BLOCK / 2;
+    ephemeron_marked(marker->ephemerons,
+                     (uint32_t)(index / BITS_WORDS_PER_BLOCK),
+                     (uint32_t)(word * 64 + bits_lowest(edge->bit)));
+}
+
+// Marks an object if it is not marked yet, and reads it.  `keyed` is constant:
+// the loop that knows no ephemerons does not ask about them.
 static ALWAYS_INLINE void mark_visit(struct marker *marker,
                                      struct mark_hot *hot,
-                                     const struct edge *edge) {
+                                     const struct edge *edge, bool keyed) {
     uint64_t mark = edge->pair[0];
     if ((edge->pair[1] & ~mark & edge->bit) == 0) { // K2, K3
         return;
     }
     edge->pair[0] = mark | edge->bit;
     hot->object_count++;
+    if (keyed) {
+        mark_tell(marker, edge);
+    }
     if (edge->word_count != 0) {
         mark_scan(marker, hot, edge);
     }
@@ -265,15 +280,15 @@ static ALWAYS_INLINE void mark_visit(struct marker *marker,
 
 static ALWAYS_INLINE void mark_finish(struct marker *marker,
                                       struct mark_hot *hot,
-                                      const struct batch *batch) {
+                                      const struct batch *batch, bool keyed) {
     size_t count = batch->count;
     for (size_t i = 0; i < count; i++) {
-        mark_visit(marker, hot, &batch->edges[i]);
+        mark_visit(marker, hot, &batch->edges[i], keyed);
     }
 }
 
 // Empties the stack of words.
-static NOINLINE void mark_drain_words(struct marker *marker) {
+static ALWAYS_INLINE void mark_drain_loop(struct marker *marker, bool keyed) {
     struct worklist *list = &marker->list;
     struct mark_hot hot = {.base = range.base,
                            .entries = range.entries,
@@ -285,13 +300,29 @@ static NOINLINE void mark_drain_words(struct marker *marker) {
     batches[0].count = batches[1].count = 0;
     do {
         mark_fill(&hot, &batches[0]);
-        mark_finish(marker, &hot, &batches[1]);
+        mark_finish(marker, &hot, &batches[1], keyed);
         mark_fill(&hot, &batches[1]);
-        mark_finish(marker, &hot, &batches[0]);
+        mark_finish(marker, &hot, &batches[0], keyed);
     } while (batches[1].count != 0 || hot.top != hot.bottom);
     list->word_count = 0;
     marker->object_count += hot.object_count;
     marker->scanned_bytes += hot.scanned_words * WORD_BYTES;
+}
+
+static NOINLINE void mark_drain_plain(struct marker *marker) {
+    mark_drain_loop(marker, false);
+}
+
+static NOINLINE void mark_drain_keyed(struct marker *marker) {
+    mark_drain_loop(marker, true);
+}
+
+static void mark_drain_words(struct marker *marker) {
+    if (LIKELY(marker->ephemerons == NULL)) {
+        mark_drain_plain(marker);
+    } else {
+        mark_drain_keyed(marker);
+    }
 }
 
 // The words of [from, end) onto the stack, which is drained when it is full,
@@ -360,13 +391,34 @@ static void mark_again(uint32_t block, void *data) {
     }
 }
 
-void mark_drain(struct marker *marker) {
+// Until nothing is left but values of ephemerons.
+static void mark_drain_all(struct marker *marker) {
     mark_drain_stacks(marker);
     while (marker->overflowed) { // K5
         marker->overflowed = false;
         heap_each_block(mark_again, marker);
     }
     ASSERT(worklist_is_empty(&marker->list)); // K1
+}
+
+void mark_drain(struct marker *marker) {
+    mark_drain_all(marker);
+    if (marker->ephemerons == NULL) {
+        return;
+    }
+    uintptr_t value;
+    while (ephemeron_take(marker->ephemerons, &value)) { // K7
+        do {
+            mark_word(marker, value);
+        } while (ephemeron_take(marker->ephemerons, &value));
+        mark_drain_all(marker);
+    }
+}
+
+void mark_ephemerons(struct marker *marker, struct ephemerons *ephemerons) {
+    ASSERT(worklist_is_empty(&marker->list));
+    marker->ephemerons = ephemerons;
+    ephemeron_begin(ephemerons);
 }
 
 void mark_range(struct marker *marker, const uintptr_t *start,
@@ -382,6 +434,34 @@ void mark_word(struct marker *marker, uintptr_t word) {
         mark_drain_words(marker);
     }
     marker->list.words[marker->list.word_count++] = word;
+}
+
+// The first word of a piece that leads into [start, start + bytes), or its end.
+static NO_SANITIZE const uintptr_t *mark_find_self(const uintptr_t *from,
+                                                   const struct place *place,
+                                                   const uintptr_t *end) {
+    while (from < end && *from - place->start >= place->bytes) {
+        from++;
+    }
+    return from;
+}
+
+void mark_inside(struct marker *marker, const struct place *place, bool self) {
+    struct piece piece = mark_object_piece(place->block, place->cell);
+    const uintptr_t *first = piece.from;
+    uint32_t words = 1;
+    if (piece.layout != 0) {
+        words = (uint32_t)layout_get(piece.layout)->element_words;
+    }
+    while (piece.from < piece.end) {
+        struct piece part = piece;
+        part.phase = (uint32_t)((size_t)(piece.from - first) % words);
+        if (!self) {
+            part.end = mark_find_self(piece.from, place, piece.end);
+        }
+        mark_read(marker, part);
+        piece.from = part.end + 1;
+    }
 }
 
 struct mark_call {

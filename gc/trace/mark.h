@@ -28,6 +28,9 @@
 //                 reading again comes to an end
 //   K6  base      an object of KIND_BASE_ONLY is marked only for a word that
 //                 points into its first BASE_ONLY_BYTES
+//   K7  keyed     after mark_ephemerons the marker is closed under ephemerons
+//                 too: mark_drain marks the value of each that is marked and
+//                 whose key is
 //
 // Called by the conductor in a stop, from heap_prepare to heap_flip.
 // After Cher, Hosking and Vijaykumar (2004) and Garner, Blackburn and Frampton
@@ -38,15 +41,18 @@
 #define TRACE_MARK_H
 
 #include "base/defs.h"
+#include "heap/blockmap.h"
 #include "heap/heap.h"
+#include "trace/ephemeron.h"
 #include "trace/worklist.h"
 
 struct marker {
     struct worklist list;
-    bool overflowed;         // some block has its rescan flag set
-    uint64_t overflow_count; // times a stack was full, for ever
-    size_t object_count;     // marked in this cycle
-    size_t scanned_bytes;    // read in objects in this cycle
+    struct ephemerons *ephemerons; // told of each object marked, or NULL
+    bool overflowed;               // some block has its rescan flag set
+    uint64_t overflow_count;       // times a stack was full, for ever
+    size_t object_count;           // marked in this cycle
+    size_t scanned_bytes;          // read in objects in this cycle
 };
 
 // Maps the worklist; false when memory is short.
@@ -68,6 +74,14 @@ void mark_pinned(struct marker *marker, const struct heap *heap);
 
 // Reads every object of another heap, which is a root of the one being marked.
 void mark_heap(struct marker *marker, const struct heap *heap);
+
+// Marks what an object leads to, which is not marked itself; its words that
+// lead into it count only if `self`.
+void mark_inside(struct marker *marker, const struct place *place, bool self);
+
+// The marker is at its end, but for ephemerons: from here to the end of the
+// cycle they count.
+void mark_ephemerons(struct marker *marker, struct ephemerons *ephemerons);
 
 // Until nothing is left to be looked at (K1).
 void mark_drain(struct marker *marker);

@@ -43,12 +43,12 @@ static bool is_marked(const struct place *place) {
 }
 
 static bool is_watched(const struct place *place) {
-    return (block_get(place->block)->flags & BLOCK_WATCHED) != 0;
+    return (block_flags(place->block) & BLOCK_WATCHED) != 0;
 }
 
 static void unwatch(uint32_t block, void *data) {
     (void)data;
-    block_get(block)->flags &= (uint8_t)~BLOCK_WATCHED;
+    block_clear_flags(block, BLOCK_WATCHED);
 }
 
 static struct handle *make_handle(unsigned sort) {
@@ -124,7 +124,7 @@ static void test_cycles(void **state) {
             assert_true(models[i].target == 0 ||
                         is_watched(&places[models[i].object])); // N4
         }
-        mutator_each_cache(ground.mutator, ground_tail_in, &ground.heap);
+        ground_resume(&ground);
     }
 }
 
@@ -151,7 +151,7 @@ static void test_freed(void **state) {
     handle_clear(HANDLE_LONG);
     assert_int_equal(to_gone->target, 0); // N1
     assert_int_equal(handle_get(to_kept), kept.start);
-    mutator_each_cache(ground.mutator, ground_tail_in, &ground.heap);
+    ground_resume(&ground);
 }
 
 // Set again, dropped, and broken by a wild store: the walk survives.
@@ -173,7 +173,7 @@ static void test_set(void **state) {
     handle_set(handle, a.start, &a);
     handle_drop(handle);
     assert_int_equal(handle_get(handle), 0);
-    mutator_each_cache(ground.mutator, ground_tail_in, &ground.heap);
+    ground_resume(&ground);
 }
 
 static bool is_of_block(uint32_t block, void *data) {
@@ -192,7 +192,7 @@ static void test_gone(void **state) {
     assert_true(handle_clear_gone(is_of_block, &b.block) >= 1); // N1
     assert_int_equal(handle_get(handles[0]), a.start);          // N2
     assert_int_equal(handle_get(handles[1]), 0);
-    mutator_each_cache(ground.mutator, ground_tail_in, &ground.heap);
+    ground_resume(&ground);
 }
 
 static int setup(void **state) {

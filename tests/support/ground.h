@@ -25,11 +25,10 @@ struct ground {
 
 // False when the system refuses.
 static inline bool ground_init(struct ground *ground, size_t range_bytes) {
-    heap_init(&ground->heap);
-    if (!range_init(range_bytes)) {
+    if (!range_init(range_bytes) || !heap_init(&ground->heap, NULL)) {
         return false;
     }
-    ground->mutator = mutator_make(1, &ground, false);
+    ground->mutator = mutator_make(1, &ground->heap, false);
     return ground->mutator != NULL;
 }
 
@@ -62,19 +61,23 @@ static inline struct object *ground_make(struct ground *ground, size_t bytes,
     if (kind == KIND_DESCRIBED && !heap_add_described(&ground->heap, order)) {
         return NULL;
     }
-    struct cache *cache = mutator_get_cache(ground->mutator, 0, order);
+    struct cacheset *set = &ground->mutator->home;
+    struct cache *cache = mutator_find_cache(set, order);
+    if (cache == NULL) {
+        cache = mutator_add_cache(ground->mutator, set, order);
+    }
     struct object *cell = cache_take(cache);
     if (cell != NULL) {
         return cell;
     }
-    if (!cache_refill(cache, &ground->heap)) {
+    if (!cache_refill(cache)) {
         uint32_t block =
             heap_make_block(&ground->heap, order, ground->mutator->id);
         if (block == BLOCK_NONE) {
             return NULL;
         }
         cache_adopt(cache, block);
-        if (!cache_refill(cache, &ground->heap)) {
+        if (!cache_refill(cache)) {
             return NULL;
         }
     }
@@ -87,19 +90,34 @@ static inline void ground_tail_out(struct cache *cache, void *data) {
 }
 
 static inline void ground_tail_in(struct cache *cache, void *data) {
-    cache_tail_in(cache, data);
+    cache_tail_in(cache, data, false);
+}
+
+// What the caches have tallied, into the sums of the heap.
+static inline void ground_fold(struct ground *ground) {
+    struct tally *tally = &ground->mutator->home.tally;
+    ground->heap.allocated_bytes += tally->allocated_bytes;
+    ground->heap.freed_bytes += tally->freed_bytes;
+    ground->heap.used_bytes += tally->allocated_bytes - tally->freed_bytes;
+    *tally = (struct tally){0, 0};
 }
 
 // As a cycle begins: tails out, marks clear.
 static inline void ground_prepare(struct ground *ground) {
-    mutator_each_cache(ground->mutator, ground_tail_out, NULL);
+    mutator_each_cache(ground->mutator, NULL, ground_tail_out, NULL);
+    ground_fold(ground);
     heap_prepare(&ground->heap);
+}
+
+// As it is given up, or ends: tails in.
+static inline void ground_resume(struct ground *ground) {
+    mutator_each_cache(ground->mutator, NULL, ground_tail_in, &ground->heap);
 }
 
 // As it ends: what is not marked is free, tails in.
 static inline void ground_flip(struct ground *ground, struct census *census) {
     heap_flip(&ground->heap, census);
-    mutator_each_cache(ground->mutator, ground_tail_in, &ground->heap);
+    ground_resume(ground);
 }
 
 #endif

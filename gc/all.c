@@ -18,8 +18,10 @@
 #include "os/output.c"
 #include "os/segments_linux.c"
 #include "os/stack_linux.c"
+#include "os/suspend_linux.c"
 #include "os/task.c"
 #include "os/thread.c"
+#include "os/tracer_linux.c"
 #include "os/unwind.c"
 
 #include "heap/block.c"
@@ -37,9 +39,13 @@
 #include "heap/table.c"
 
 #include "roots/fiber.c"
+#include "roots/halt.c"
 #include "roots/mutator.c"
 #include "roots/ranges.c"
+#include "roots/roll.c"
 #include "roots/roots.c"
+#include "roots/stacks.c"
+#include "roots/world.c"
 
 #include "trace/audit.c"
 #include "trace/ephemeron.c"

@@ -47,6 +47,13 @@ struct sigaction; // of <signal.h>
 #define SUSPEND_COOPERATIVE 0
 #endif
 
+// Below the stack pointer a function may keep as much without saying so.
+#if defined(__x86_64__)
+#define SUSPEND_RED_ZONE_BYTES ((uintptr_t)128)
+#else
+#define SUSPEND_RED_ZONE_BYTES ((uintptr_t)0)
+#endif
+
 // What the bell is told.
 struct suspend_here {
     const void *hot_end; // Z1
@@ -88,5 +95,8 @@ MUST_USE bool suspend_find_alternate(const void **lowest, const void **end);
 
 // What the program believes the signal's action to be: each may be NULL.
 void suspend_set_chained(const struct sigaction *action, struct sigaction *old);
+
+// In a forked child: nobody is in the middle of anything here.
+void suspend_forked(void);
 
 #endif

@@ -248,3 +248,7 @@ bool suspend_find_alternate(const void **lowest, const void **end) {
     *end = (const char *)stack.ss_sp + stack.ss_size;
     return true;
 }
+
+void suspend_forked(void) {
+    suspend.lock.word = 0;
+}

@@ -57,4 +57,7 @@ MUST_USE bool tracer_stop(uint32_t thread, struct tracer_file *file);
 // Lets all threads go that were stopped, if any.
 void tracer_end(void);
 
+// In a forked child: the helper is another's.
+void tracer_forked(void);
+
 #endif

@@ -233,3 +233,8 @@ void tracer_end(void) {
         tracer.allowed = false;
     }
 }
+
+void tracer_forked(void) {
+    tracer.helper = 0;
+    tracer.allowed = false;
+}

@@ -4,8 +4,12 @@
 
 #include "base/check.h"
 #include "heap/meta.h"
+#include "os/suspend.h"
+#include "roots/mutator.h"
 
 #define ROLL_LEAF_SLOTS ((uint32_t)1 << ROLL_LEAF_BITS)
+#define ROLL_SLOTS      16 // ids to begin with
+#define ROLL_SWEEP      16 // leaving mutators that are let be
 
 struct record *roll_find(const struct roll *roll, uint32_t thread) {
     uint32_t at = thread >> ROLL_LEAF_BITS;
@@ -57,8 +61,11 @@ static struct record *roll_take(struct roll *roll) {
     return record;
 }
 
-struct record *roll_add(struct roll *roll, uint32_t thread) {
-    ASSERT(thread != 0 && roll_find(roll, thread) == NULL); // J1
+struct record *roll_meet(struct roll *roll, uint32_t thread) {
+    struct record *known = roll_find(roll, thread);
+    if (known != NULL) {
+        return known;
+    }
     struct record **slot = roll_slot(roll, thread);
     if (slot == NULL) {
         return NULL;
@@ -74,12 +81,13 @@ struct record *roll_add(struct roll *roll, uint32_t thread) {
     }
     roll->records = record;
     roll->count++; // J3
+    roll->strangers++;
     __atomic_store_n(&record->thread, thread, __ATOMIC_RELAXED);
-    __atomic_store_n(slot, record, __ATOMIC_RELEASE);
+    __atomic_store_n(slot, record, __ATOMIC_RELEASE); // J1
     return record;
 }
 
-void roll_remove(struct roll *roll, struct record *record) {
+static void roll_strike(struct roll *roll, struct record *record) {
     struct record **slot = roll_slot(roll, record->thread);
     ASSERT(slot != NULL && *slot == record);
     __atomic_store_n(slot, NULL, __ATOMIC_RELEASE);
@@ -93,6 +101,134 @@ void roll_remove(struct roll *roll, struct record *record) {
     roll->unused = record;
 }
 
-void roll_forget(struct roll *roll) {
+// --- Mutators --------------------------------------------------------------
+
+void roll_bury(struct roll *roll, struct record *record) {
+    struct mutator *mutator = record->mutator;
+    roll_strike(roll, record);
+    if (mutator == NULL) {
+        roll->strangers--;
+        return;
+    }
+    mutator->thread = 0;
+    if (mutator->leaving) {
+        roll->leaving--;
+    } else if (roll->buried != NULL) {
+        roll->buried(mutator); // J5
+    }
+}
+
+void roll_reap(struct roll *roll) {
+    struct mutator **link = &roll->mutators;
+    while (*link != NULL) {
+        struct mutator *mutator = *link;
+        if (mutator->thread != 0) {
+            link = &mutator->next;
+            continue;
+        }
+        *link = mutator->next;
+        roll->slots[mutator->id - 1] = NULL;
+        mutator_free(mutator);
+    }
+}
+
+// Buries the leaving whose threads are gone by now.  The bound is doubled each
+// time, so that many who stay cost little.
+static void roll_sweep(struct roll *roll) {
+    struct record *next;
+    for (struct record *record = roll->records; record != NULL; record = next) {
+        next = record->next;
+        if (record->mutator != NULL && record->mutator->leaving &&
+            !suspend_is_thread(record->thread)) {
+            roll_bury(roll, record);
+        }
+    }
+    roll_reap(roll);
+    roll->sweep_at = 2 * roll->leaving + ROLL_SWEEP;
+}
+
+// A free id; 0: no memory.  J4
+static uint32_t roll_new_id(struct roll *roll) {
+    for (size_t i = 0; i < roll->slot_count; i++) {
+        size_t at = (roll->slot_last + i) % roll->slot_count;
+        if (roll->slots[at] == NULL) {
+            roll->slot_last = at;
+            return (uint32_t)at + 1;
+        }
+    }
+    size_t count = roll->slot_count == 0 ? ROLL_SLOTS : 2 * roll->slot_count;
+    struct mutator **slots = meta_make(count * sizeof *slots);
+    if (slots == NULL) {
+        return 0;
+    }
+    if (roll->slot_count != 0) {
+        memcpy(slots, roll->slots, roll->slot_count * sizeof *slots);
+        meta_free(roll->slots, roll->slot_count * sizeof *slots);
+    }
+    roll->slots = slots;
+    roll->slot_last = roll->slot_count;
+    roll->slot_count = count;
+    return (uint32_t)roll->slot_last + 1;
+}
+
+struct mutator *roll_attach(struct roll *roll, uint32_t thread,
+                            struct heap *home, bool single) {
+    if (roll->leaving > roll->sweep_at) {
+        roll_sweep(roll);
+    }
+    struct record *record = roll_find(roll, thread);
+    if (record != NULL && record->mutator != NULL) {
+        if (record->mutator->leaving) { // the same thread, or one with its id
+            record->mutator->leaving = false;
+            roll->leaving--;
+            return record->mutator;
+        }
+        roll_bury(roll, record);
+        roll_reap(roll);
+    }
+    record = roll_meet(roll, thread);
+    uint32_t id = record == NULL ? 0 : roll_new_id(roll);
+    struct mutator *mutator = id == 0 ? NULL : mutator_make(id, home, single);
+    if (mutator == NULL) {
+        return NULL; // the record is a stranger's
+    }
+    mutator->thread = thread;
+    mutator->next = roll->mutators;
+    roll->mutators = mutator;
+    roll->slots[id - 1] = mutator;
+    roll->strangers--;
+    __atomic_store_n(&record->mutator, mutator, __ATOMIC_RELEASE);
+    return mutator;
+}
+
+void roll_detach(struct roll *roll, struct mutator *mutator) {
+    ASSERT(!mutator->leaving);
+    mutator->leaving = true;
+    roll->leaving++;
+}
+
+struct mutator *roll_find_id(const struct roll *roll, uint32_t id) {
+    return id == 0 || id > roll->slot_count ? NULL : roll->slots[id - 1];
+}
+
+bool roll_forked(struct roll *roll, uint32_t thread, struct mutator *self) {
+    void (*buried)(struct mutator *) = roll->buried;
     memset(roll, 0, sizeof *roll);
+    roll->buried = buried;
+    struct record *record = roll_meet(roll, thread);
+    size_t count = self->id > ROLL_SLOTS ? self->id : ROLL_SLOTS;
+    struct mutator **slots = meta_make(count * sizeof *slots);
+    if (record == NULL || slots == NULL) {
+        return false;
+    }
+    self->thread = thread;
+    self->next = NULL;
+    self->leaving = false;
+    slots[self->id - 1] = self;
+    roll->slots = slots;
+    roll->slot_count = count;
+    roll->mutators = self;
+    record->mutator = self;
+    roll->strangers = 0;
+    return true;
 }

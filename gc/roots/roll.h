@@ -13,11 +13,20 @@
 // it reads is never given back: records and leaves are used again as records
 // and leaves only, and who finds a record compares the id.
 //
+// A mutator has an id, by which blocks name their owner.  Ids are slots, used
+// again at once.  A mutator that is leaving has given its caches up; it stays
+// until its thread is seen to be gone, or attaches again.
+//
 // Invariants
 //   J1  once    a thread on the roll is in the list once, and found by its id
 //   J2  typed   memory that was a record is a record for ever; the same for
 //               leaves: a late reader finds nothing or a record with its id
-//   J3  count   roll.count is the length of the list
+//   J3  count   count is the length of the list, strangers the number of those
+//               without a mutator, leaving of mutators that are leaving
+//   J4  ids     two mutators on the roll have different ids, and roll_find_id
+//               finds each
+//   J5  gone    a mutator whose thread is gone leaves the roll when that is
+//               seen; the bell rings for it first, unless it was leaving
 //
 // roll_find: anybody, async-signal-safe.  The rest under the world's lock.
 // Design, alternatives and measurements: docs/design/roots/roll.md
@@ -27,6 +36,7 @@
 
 #include "base/defs.h"
 
+struct heap;
 struct mutator;
 struct tracer_file;
 
@@ -51,6 +61,8 @@ struct record {
     bool apart;            // not of the program (a worker of the kernel, of
                            // an emulator): never stopped; conductor
     bool deaf;             // it blocked the signal when last seen; conductor
+    bool slow;             // it could run when last seen, and did not;
+                           // conductor
     bool named;            // the program was warned of it; conductor
     uint32_t seen;         // pass in which the kernel listed it; conductor
     const void *hot_end;   // its stack from here on was to be read, at the
@@ -69,23 +81,47 @@ struct roll_leaf {
 };
 
 struct roll {
-    struct record *records; // the list
-    size_t count;           // its length
-    struct record *unused;  // those that may be used again
+    struct record *records;   // the list
+    struct record *unused;    // those that may be used again
+    struct mutator *mutators; // the list of mutators
+    struct mutator **slots;   // by id - 1
+    size_t slot_count;        // as many as there is room for
+    size_t slot_last;         // where the search for a free one ended
+    size_t count;             // of records
+    size_t strangers;         // of records without a mutator
+    size_t leaving;           // of mutators that are leaving
+    size_t sweep_at;          // as many leaving are looked at once more
+    // Bell: a mutator's thread vanished with its caches.  Under the lock.
+    void (*buried)(struct mutator *mutator);
     struct roll_leaf *leaves[ROLL_LEAVES];
 };
 
 // The record of a thread, or NULL.
 struct record *roll_find(const struct roll *roll, uint32_t thread);
 
-// A record for a thread that has none; NULL when memory is short, or when the
-// id is none that Linux gives.
-MUST_USE struct record *roll_add(struct roll *roll, uint32_t thread);
+// The record of a stranger, made if need be; NULL when memory is short, or when
+// the id is none that Linux gives.
+MUST_USE struct record *roll_meet(struct roll *roll, uint32_t thread);
 
-// Strikes a thread off; the record is the roll's from then on.
-void roll_remove(struct roll *roll, struct record *record);
+// The mutator of a living thread, made if it has none that is leaving; whoever
+// had the thread's id before is buried.  NULL as above.
+MUST_USE struct mutator *roll_attach(struct roll *roll, uint32_t thread,
+                                     struct heap *home, bool single);
 
-// Forgets everything that the roll points to, as if it were new.
-void roll_forget(struct roll *roll);
+// The mutator's caches were given up.
+void roll_detach(struct roll *roll, struct mutator *mutator);
+
+// The mutator with this id, or NULL.
+struct mutator *roll_find_id(const struct roll *roll, uint32_t id);
+
+// The thread of this record is gone: strikes it off.  Its mutator leaves with
+// the next roll_reap, which has to follow before the lock is released.
+void roll_bury(struct roll *roll, struct record *record);
+void roll_reap(struct roll *roll);
+
+// In a forked child: forgets all but the calling thread and its mutator, whose
+// memory is not given back.  False: no memory, nobody is on the roll.
+MUST_USE bool roll_forked(struct roll *roll, uint32_t thread,
+                          struct mutator *self);
 
 #endif

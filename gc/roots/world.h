@@ -9,21 +9,12 @@
 //       own work           short, and stops there by itself
 //     deaf to signals      a helper process stops it, as a debugger does
 //
-// A stop has a number, its *epoch*; world.stopping is that number while it
+// A stop has a number, its *epoch*; world.halt.stopping is that number while it
 // lasts.  A thread answers by storing the number in its record, and sleeps for
-// as long as world.stopping stays what it was.  Stopping the world can fail,
+// as long as world.halt.stopping stays what it was.  Stopping the world can fail,
 // and must not hang: when nobody has answered for a while the attempt is
 // withdrawn, everybody goes on, and it is tried again; only a mutator that
 // never answers makes the stop fail, and it is named.
-//
-//     conductor             a thread that runs        a thread that is SAFE
-//     stopping = e          (signal) handler:
-//     signal or hold  --->  store what to read        SAFE -> HELD
-//     wait for answers      acknowledged = e
-//     ...                   answers++                 wants to leave: sleeps
-//     mark                  sleep while stopping==e   on its state
-//     stopping = 0    --->  go on
-//     HELD -> SAFE, wake                              SAFE -> RUNS
 //
 // There is one lock for the whole process.  The conductor takes it before the
 // stop and keeps it until everybody runs again: so nobody else holds it during
@@ -55,7 +46,7 @@
 #include "base/defs.h"
 #include "heap/heap.h"
 #include "os/lock.h"
-#include "os/suspend.h"
+#include "roots/halt.h"
 #include "roots/mutator.h"
 #include "roots/roll.h"
 
@@ -76,21 +67,16 @@ struct world_stop_report {
 };
 
 struct world {
-    _Alignas(64) uint32_t stopping; // epoch, or 0: nobody stops; futex
-    _Alignas(64) struct lock lock;  // the one lock
-    uint32_t epoch;                 // of the last stop; lock
-    uint32_t answers;               // to this attempt; added to; futex
-    uint32_t wanted;                // answers at which to wake the conductor
-    uint64_t mask;                  // the conductor's signals; conductor
-    struct mutator *mutators;       // all, leaving ones too; lock
-    size_t mutator_count;           // lock
-    size_t leaving_count;           // of them; lock
-    struct mutator **slots;         // by id - 1; lock
-    size_t slot_count;              // lock
-    size_t stranger_count;          // on the roll without a mutator; lock
-    bool leader_gone;               // the first thread ended before others
-    bool ready;                     // world_init has been
-    // Bells, set once before threads are made; rung under the lock.
+    struct halt halt;              // halt.stopping: the stop that is on, or 0
+    _Alignas(64) struct lock lock; // the one lock
+    uint32_t pass;                 // of the last look at the kernel's list
+    uint64_t mask;                 // of the conductor's signals; conductor
+    bool recount;                  // ask the kernel who is there; lock
+    bool leader_gone;              // the first thread ended before others; lock
+    bool ready;                    // world_init has been
+    // Bells, set before world_init; rung under the lock, in a stop or not.
+    // A thread cannot be stopped, and why; a mutator's thread has vanished with
+    // its caches, which are to be given up.
     void (*named)(uint32_t thread, const char *name, const char *reason);
     void (*buried)(struct mutator *mutator);
     struct roll roll; // lock
@@ -121,7 +107,7 @@ void world_each(world_visit *visit, void *data);
 
 // In a forked child, where self is the only thread: the others are gone, the
 // lock is free.  Memory of theirs is not touched, nor is it given back.  False
-// when memory is short: then there is no world.
+// when memory is short: then nobody is attached.
 MUST_USE bool world_forked(struct mutator *self);
 
 // --- The lock --------------------------------------------------------------
@@ -147,7 +133,7 @@ static inline void world_unlock(void) {
 // --- Where a thread stops by itself ----------------------------------------
 
 static inline bool world_is_stopping(void) {
-    return __atomic_load_n(&world.stopping, __ATOMIC_RELAXED) != 0;
+    return __atomic_load_n(&world.halt.stopping, __ATOMIC_RELAXED) != 0;
 }
 
 // Answers the stop that is on, if any, and waits for its end.

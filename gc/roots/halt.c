@@ -1,0 +1,145 @@
+#include "roots/halt.h"
+
+#include <string.h>
+
+#include "os/lock.h"
+#include "os/segments.h"
+#include "os/suspend.h"
+#include "roots/mutator.h"
+#include "roots/roll.h"
+
+// HELD, and its thread sleeps until it is not.
+#define HALT_WAITS ((uint32_t)MUTATOR_HELD + 1)
+
+#define HALT_SPINS   400     // looks at the answers before sleeping
+#define HALT_TICK_NS 1000000 // a nap of the conductor
+
+// --- A thread that runs ----------------------------------------------------
+
+void halt_tell(struct halt *halt) {
+    uint32_t answers = __atomic_add_fetch(&halt->answers, 1, __ATOMIC_SEQ_CST);
+    uint32_t wanted = __atomic_load_n(&halt->wanted, __ATOMIC_SEQ_CST);
+    if ((int32_t)(answers - wanted) >= 0) {
+        (void)lock_wake(&halt->answers, 1); // H2
+    }
+}
+
+void halt_answer(struct halt *halt, struct record *record,
+                 const void *hot_end) {
+    record->hot_end = hot_end;
+    if (!suspend_find_alternate(&record->alternate_lowest,
+                                &record->alternate_end)) {
+        record->alternate_lowest = record->alternate_end = NULL;
+    }
+    if (record->mutator == NULL) {
+        record->thread_pointer = segments_thread_pointer();
+    }
+    uint32_t epoch = __atomic_load_n(&halt->stopping, __ATOMIC_SEQ_CST);
+    while (epoch != 0) {
+        __atomic_store_n(&record->acknowledged, epoch, __ATOMIC_SEQ_CST); // H1
+        halt_tell(halt);
+        uint32_t now = epoch;
+        while (now == epoch) {
+            (void)lock_wait(&halt->stopping, epoch, 0);
+            now = __atomic_load_n(&halt->stopping, __ATOMIC_SEQ_CST);
+        }
+        epoch = now; // the next may be on already, and may count on this one
+    }
+}
+
+// Whether the signal finds a thread that is to stop where it is.
+bool halt_must_answer(const struct halt *halt, const struct record *record) {
+    const struct mutator *mutator = record->mutator;
+    uint32_t epoch = __atomic_load_n(&halt->stopping, __ATOMIC_SEQ_CST);
+    return epoch != 0 && record->acknowledged != epoch &&
+           (mutator == NULL ||
+            (__atomic_load_n(&mutator->state,
+                             __ATOMIC_RELAXED) == MUTATOR_RUNS &&
+             mutator->busy != MUTATOR_INSIDE)); // H5
+}
+
+// --- A thread in a safe region ---------------------------------------------
+
+void halt_run(struct mutator *mutator) {
+    uint32_t state = MUTATOR_SAFE;
+    if (__atomic_compare_exchange_n(&mutator->state, &state, MUTATOR_RUNS,
+                                    false, __ATOMIC_SEQ_CST,
+                                    __ATOMIC_RELAXED)) {
+        return;
+    }
+    uint64_t mask = suspend_block(); // no handler of the program meanwhile
+    for (;;) {
+        state = MUTATOR_SAFE;
+        if (__atomic_compare_exchange_n(&mutator->state, &state, MUTATOR_RUNS,
+                                        false, __ATOMIC_SEQ_CST,
+                                        __ATOMIC_RELAXED)) {
+            break;
+        }
+        if (state == MUTATOR_RUNS) {
+            break;
+        }
+        state = MUTATOR_HELD; // H4
+        (void)__atomic_compare_exchange_n(&mutator->state, &state, HALT_WAITS,
+                                          false, __ATOMIC_SEQ_CST,
+                                          __ATOMIC_RELAXED);
+        (void)lock_wait(&mutator->state, HALT_WAITS, 0);
+    }
+    suspend_unblock(mask);
+}
+
+void halt_make_safe(struct halt *halt, struct mutator *mutator) {
+    __atomic_store_n(&mutator->state, MUTATOR_SAFE, __ATOMIC_SEQ_CST);
+    if (UNLIKELY(__atomic_load_n(&halt->stopping, __ATOMIC_SEQ_CST) != 0)) {
+        halt_tell(halt); // H3
+    }
+}
+
+// --- The conductor ---------------------------------------------------------
+
+uint32_t halt_begin(struct halt *halt) {
+    halt->epoch = halt->epoch == UINT32_MAX ? 1 : halt->epoch + 1;
+    __atomic_store_n(&halt->stopping, halt->epoch, __ATOMIC_SEQ_CST);
+    return halt->epoch;
+}
+
+void halt_end(struct halt *halt) {
+    __atomic_store_n(&halt->stopping, 0, __ATOMIC_SEQ_CST);
+    (void)lock_wake(&halt->stopping, SIZE_MAX);
+}
+
+bool halt_hold(struct mutator *mutator) {
+    uint32_t state = MUTATOR_SAFE;
+    return __atomic_compare_exchange_n(&mutator->state, &state, MUTATOR_HELD,
+                                       false, __ATOMIC_SEQ_CST,
+                                       __ATOMIC_RELAXED);
+}
+
+void halt_free(struct mutator *mutator) {
+    if (__atomic_exchange_n(&mutator->state, MUTATOR_SAFE, __ATOMIC_SEQ_CST) ==
+        HALT_WAITS) {
+        (void)lock_wake(&mutator->state, 1);
+    }
+}
+
+bool halt_has_answered(const struct halt *halt, const struct record *record) {
+    return __atomic_load_n(&record->acknowledged, __ATOMIC_SEQ_CST) ==
+           halt->epoch;
+}
+
+uint32_t halt_answers(const struct halt *halt) {
+    return __atomic_load_n(&halt->answers, __ATOMIC_SEQ_CST);
+}
+
+bool halt_doze(struct halt *halt, uint32_t wanted) {
+    __atomic_store_n(&halt->wanted, wanted, __ATOMIC_SEQ_CST);
+    for (size_t turn = 0;; turn++) {
+        uint32_t answers = __atomic_load_n(&halt->answers, __ATOMIC_SEQ_CST);
+        if ((int32_t)(answers - wanted) >= 0) {
+            return true;
+        }
+        if (turn == HALT_SPINS) {
+            return lock_wait(&halt->answers, answers, HALT_TICK_NS);
+        }
+        lock_pause();
+    }
+}

@@ -1,0 +1,564 @@
+#include "roots/world.h"
+
+#include <string.h>
+
+#include "base/check.h"
+#include "heap/meta.h"
+#include "os/clock.h"
+#include "os/segments.h"
+#include "os/suspend.h"
+#include "os/task.h"
+#include "os/thread.h"
+#include "os/tracer.h"
+#include "roots/fiber.h"
+#include "roots/stacks.h"
+
+#define WORLD_INQUIRE      8       // ticks without an answer: who, and why
+#define WORLD_INQUIRE_LAST 60      // the same, once more
+#define WORLD_PATIENCE     100     // ticks without an answer: withdrawn
+#define WORLD_STRONG       3       // the attempt from which all means are used
+#define WORLD_TRIES        8       // attempts for a thread that does not answer
+#define WORLD_TRIES_SLOW   80      // for one that gets no processor
+#define WORLD_NAP_NS       1000000 // the shortest rest between attempts
+#define WORLD_ROUNDS       100     // looks at who is there, in an attempt
+
+struct world world;
+
+// Rung in the handler of the signal.
+static bool world_suspended(const struct suspend_here *here) {
+    struct record *record = roll_find(&world.roll, here->thread);
+    if (record == NULL) {
+        return false;
+    }
+    bool awaited =
+        __atomic_exchange_n(&record->signalled, false, __ATOMIC_ACQ_REL);
+    if (halt_must_answer(&world.halt, record)) { // W3
+        halt_answer(&world.halt, record, here->hot_end);
+    }
+    return here->ours && awaited;
+}
+
+static void world_park_here(const void *hot_end, void *data) {
+    const struct mutator *mutator = data;
+    struct record *record = roll_find(&world.roll, mutator->thread);
+    ASSERT(record != NULL);
+    if (record->stop != RECORD_SELF) {
+        halt_answer(&world.halt, record,
+                    mutator->hot_end != NULL ? mutator->hot_end : hot_end);
+    }
+}
+
+void world_park(struct mutator *mutator) {
+    uint64_t mask = suspend_block();
+    stack_spill(world_park_here, mutator);
+    suspend_unblock(mask);
+}
+
+static void world_ring_buried(struct mutator *mutator) {
+    if (world.buried != NULL) {
+        world.buried(mutator);
+    }
+}
+
+bool world_init(int signal) {
+    if (world.ready) {
+        return true;
+    }
+    signal = signal == 0 ? suspend_default() : signal;
+    world.roll.buried = world_ring_buried;
+    world.ready =
+        SUSPEND_COOPERATIVE || suspend_install(signal, world_suspended);
+    return world.ready;
+}
+
+// --- Safe regions ----------------------------------------------------------
+
+void world_safe_enter_at(struct mutator *mutator, const uintptr_t *saved,
+                         const void *hot_end) {
+    if (mutator->safe_depth != 0 && hot_end > mutator->stopped_at) {
+        mutator->safe_depth = 0; // the region was jumped out of
+        halt_run(mutator);
+    }
+    if (mutator->safe_depth++ != 0) {
+        return;
+    }
+    memcpy(mutator->registers, saved, sizeof mutator->registers);
+    mutator->stopped_at = hot_end;
+    halt_make_safe(&world.halt, mutator);
+}
+
+__attribute__((used)) static void
+world_safe_entered(void *mutator, const uintptr_t *saved, const void *hot_end) {
+    world_safe_enter_at(mutator, saved, hot_end);
+}
+
+STACK_DOOR(world_safe_enter, world_safe_entered, ".hidden");
+
+void world_safe_leave(struct mutator *mutator) {
+    // It may have been broken off, and not mended since.
+    if (mutator->safe_depth != 0 && --mutator->safe_depth == 0) {
+        halt_run(mutator);
+    }
+}
+
+struct world_safe world_safe_break(struct mutator *mutator) {
+    struct world_safe was = {.depth = mutator->safe_depth};
+    if (was.depth != 0) {
+        was.hot_end = mutator->stopped_at;
+        memcpy(was.registers, mutator->registers, sizeof was.registers);
+        mutator->safe_depth = 0;
+        halt_run(mutator);
+    }
+    return was;
+}
+
+void world_safe_mend(struct mutator *mutator, const struct world_safe *was) {
+    const void *here = __builtin_frame_address(0);
+    if (was->depth != 0 && here < was->hot_end) {
+        world_safe_enter_at(mutator, was->registers, was->hot_end);
+        mutator->safe_depth = was->depth;
+    }
+}
+
+void world_lock_taken(struct mutator *mutator) {
+    if (mutator == NULL) {
+        lock_acquire(&world.lock);
+        return;
+    }
+    world_safe_enter(mutator); // W1
+    lock_acquire(&world.lock);
+    world_safe_leave(mutator); // there is no stop now: it does not wait
+}
+
+// --- Threads come and go ---------------------------------------------------
+
+struct mutator *world_attach(struct heap *home, bool single) {
+    const void *lowest, *cold_end;
+    stack_own_bounds(&lowest, &cold_end); // it may allocate
+    // A handler of the program that allocated here would wait for itself.
+    uint64_t mask = suspend_block();
+    lock_acquire(&world.lock);
+    struct mutator *mutator =
+        roll_attach(&world.roll, thread_id(), home, single);
+    if (mutator != NULL) {
+        mutator->lowest = lowest;
+        mutator->cold_end = cold_end;
+        mutator->thread_pointer = segments_thread_pointer();
+    }
+    lock_release(&world.lock);
+    suspend_unblock(mask);
+    return mutator;
+}
+
+void world_detach(struct mutator *mutator) {
+    roll_detach(&world.roll, mutator);
+}
+
+struct mutator *world_find(uint32_t id) {
+    return roll_find_id(&world.roll, id);
+}
+
+void world_each(world_visit *visit, void *data) {
+    struct mutator *next;
+    for (struct mutator *m = world.roll.mutators; m != NULL; m = next) {
+        next = m->next;
+        visit(m, data);
+    }
+}
+
+bool world_forked(struct mutator *self) {
+    world.lock.word = 0;
+    world.halt.stopping = 0;
+    world.leader_gone = false;
+    self->state = MUTATOR_RUNS;
+    self->safe_depth = 0;
+    suspend_forked();
+    tracer_forked();
+    return roll_forked(&world.roll, thread_id(), self);
+}
+
+// --- The stop: one thread --------------------------------------------------
+
+// Nobody hears of a thread twice.
+static void world_name(struct record *record, const char *name,
+                       const char *reason) {
+    if (!record->named && world.named != NULL) {
+        world.named(record->thread, name, reason);
+    }
+    record->named = true;
+}
+
+static void world_gone(struct record *record) {
+    roll_bury(&world.roll, record);
+    world.recount = true;
+}
+
+// Sends the signal; false: the thread is gone.
+static bool world_signal(struct record *record) {
+    if (SUSPEND_COOPERATIVE) {
+        return true;
+    }
+    __atomic_store_n(&record->signalled, true, __ATOMIC_RELEASE);
+    if (suspend_send(record->thread) != SUSPEND_GONE) {
+        return true; // a refusal is temporary: it is sent again
+    }
+    world_gone(record);
+    return false;
+}
+
+// Stops a thread by ptrace.
+static bool world_trace(struct record *record) {
+    if (record->file == NULL) {
+        record->file = meta_make(sizeof *record->file);
+    }
+    if (record->file == NULL || !tracer_stop(record->thread, record->file)) {
+        return false;
+    }
+    const struct mutator *mutator = record->mutator;
+    if (mutator != NULL && mutator->busy == MUTATOR_INSIDE &&
+        __atomic_load_n(&mutator->state, __ATOMIC_SEQ_CST) == MUTATOR_RUNS) {
+        return false; // W3: it stays traced until this attempt is withdrawn
+    }
+    record->hot_end =
+        (const void *)(record->file->stack_pointer - SUSPEND_RED_ZONE_BYTES);
+    record->thread_pointer = record->file->thread_pointer;
+    record->alternate_lowest = record->alternate_end = NULL;
+    record->stop = RECORD_TRACED;
+    return true;
+}
+
+static const char *world_reason(const struct task_status *status) {
+    if (suspend_is_in(status->blocked)) {
+        return "it blocks the signal, and the system lets nobody trace it";
+    }
+    switch (status->state) {
+    case 'D':
+        return "it waits in the system, where nothing interrupts it";
+    case 't':
+    case 'T':
+        return "it is held by a debugger or by job control";
+    case 'R':
+        return "it gets no processor";
+    default:
+        return "it does not answer the signal";
+    }
+}
+
+// A thread has not answered for a while.  Finds out why, and what else can be
+// done; `strong`: what one would not do lightly, too.
+static void world_inquire(struct record *record, bool strong,
+                          struct world_stop_report *report) {
+    struct task_status status;
+    if (!task_read(record->thread, &status)) {
+        if (!suspend_is_thread(record->thread)) {
+            world_gone(record);
+        }
+        return;
+    }
+    if (status.state == 'Z' || status.state == 'X') {
+        world.leader_gone |= record->thread == thread_process_id();
+        world_gone(record);
+        return;
+    }
+    record->apart = status.is_worker && record->mutator == NULL;
+    record->deaf = suspend_is_in(status.blocked);
+    record->slow = status.state == 'R' && !record->deaf;
+    if (SUSPEND_COOPERATIVE) {
+        return;
+    }
+    if (record->apart) {
+        record->stop = RECORD_PASSED;
+        return;
+    }
+    if (!record->deaf && !strong) {
+        // Perhaps it was refused, or somebody else took it.
+        if (!suspend_is_in(status.pending)) {
+            (void)world_signal(record);
+        }
+        return;
+    }
+    if (world_trace(record)) {
+        return;
+    }
+    report->reason = world_reason(&status);
+    memcpy(report->name, status.name, WORLD_NAME_BYTES - 1);
+    if (record->mutator == NULL && !record->slow) {
+        // Its stack, as far as we know of it, is read while it runs.
+        if (status.stack_pointer != 0) {
+            record->hot_end = (const void *)status.stack_pointer;
+        }
+        record->stop = RECORD_PASSED;
+        world_name(record, report->name, report->reason);
+    }
+}
+
+// The first step towards one thread; false: it has to be waited for.
+static bool world_call(struct record *record, const struct mutator *self,
+                       struct world_stop_report *report) {
+    struct mutator *mutator = record->mutator;
+    record->stop = RECORD_RUNS;
+    if (mutator == self) {
+        record->stop = RECORD_SELF;
+        return true;
+    }
+    if (mutator != NULL && halt_hold(mutator)) {
+        record->stop = RECORD_HELD;
+        return true;
+    }
+    if (record->apart || (SUSPEND_COOPERATIVE && mutator == NULL)) {
+        record->stop = RECORD_PASSED;
+        return true;
+    }
+    if (record->deaf) { // as it was last time: perhaps for life
+        world_inquire(record, false, report);
+        return record->thread == 0 || record->stop != RECORD_RUNS;
+    }
+    return !world_signal(record);
+}
+
+// Whether a thread that had to be waited for has stopped by now.
+static bool world_look(struct record *record) {
+    if (record->stop != RECORD_RUNS) {
+        return true;
+    }
+    if (halt_has_answered(&world.halt, record)) {
+        record->stop = RECORD_ANSWERED;
+        return true;
+    }
+    if (record->mutator != NULL && halt_hold(record->mutator)) {
+        record->stop = RECORD_HELD;
+        return true;
+    }
+    return false;
+}
+
+// --- The stop: all of them -------------------------------------------------
+
+// How many have to be waited for still.
+static uint32_t world_count_missing(void) {
+    uint32_t missing = 0;
+    for (struct record *r = world.roll.records; r != NULL; r = r->next) {
+        missing += !world_look(r);
+    }
+    return missing;
+}
+
+static void world_inquire_missing(bool strong,
+                                  struct world_stop_report *report) {
+    struct record *next;
+    for (struct record *r = world.roll.records; r != NULL; r = next) {
+        next = r->next;
+        if (!world_look(r)) {
+            world_inquire(r, strong && !r->slow, report);
+        }
+    }
+    roll_reap(&world.roll);
+}
+
+// Waits until everybody who was called has stopped; false when nobody answers
+// any more.  Time is counted in naps of this thread: while the whole process
+// stands (job control, a debugger) none passes.
+static bool world_await(struct world_stop_report *report) {
+    uint32_t least = UINT32_MAX;
+    for (uint32_t idle = 0; idle < WORLD_PATIENCE;) {
+        uint32_t answers = halt_answers(&world.halt);
+        uint32_t missing = world_count_missing();
+        if (missing == 0) {
+            return true;
+        }
+        if (missing < least) {
+            least = missing;
+            idle = 0;
+        }
+        if (!halt_doze(&world.halt, answers + missing)) {
+            idle++;
+            if (idle == WORLD_INQUIRE || idle == WORLD_INQUIRE_LAST) {
+                world_inquire_missing(report->attempts >= WORLD_STRONG, report);
+            }
+        }
+    }
+    return false;
+}
+
+// What a look at the kernel's list found.
+struct world_census {
+    const struct mutator *self;
+    struct world_stop_report *report;
+    size_t listed;  // threads
+    uint32_t found; // of them, new ones
+    bool is_short;  // of memory to write one down
+};
+
+static bool world_listed(uint32_t thread, void *data) {
+    struct world_census *census = data;
+    census->listed++;
+    if (world.leader_gone && thread == thread_process_id()) {
+        return true;
+    }
+    struct record *record = roll_find(&world.roll, thread);
+    if (record == NULL) {
+        record = roll_meet(&world.roll, thread);
+        if (record == NULL) {
+            census->is_short = true;
+            return true;
+        }
+        census->found++;
+        (void)world_call(record, census->self, census->report);
+    }
+    record->seen = world.pass;
+    return true;
+}
+
+// All that we know of stand still.  Are they all that there are?
+static bool world_is_everybody(const struct mutator *self,
+                               struct world_stop_report *report) {
+    size_t count = SUSPEND_COOPERATIVE ? 0 : task_count();
+    bool agrees = count == world.roll.count + world.leader_gone;
+    if (count == 0 || (agrees && !world.recount && world.roll.strangers == 0)) {
+        return true;
+    }
+    struct world_census census = {.self = self, .report = report};
+    world.pass++;
+    if (!task_each(world_listed, &census)) {
+        report->reason = "the system does not list the threads";
+        return agrees; // no descriptor is left, or the like
+    }
+    struct record *next;
+    for (struct record *r = world.roll.records; r != NULL; r = next) {
+        next = r->next;
+        if (r->seen != world.pass) {
+            roll_bury(&world.roll, r);
+        }
+    }
+    roll_reap(&world.roll);
+    world.recount =
+        census.found != 0 || census.is_short || census.listed != task_count();
+    return !world.recount;
+}
+
+static bool world_gather(const struct mutator *self,
+                         struct world_stop_report *report) {
+    struct record *next;
+    for (struct record *r = world.roll.records; r != NULL; r = next) {
+        next = r->next;
+        (void)world_call(r, self, report);
+    }
+    roll_reap(&world.roll);
+    for (size_t round = 0; round < WORLD_ROUNDS; round++) {
+        if (!world_await(report)) {
+            return false;
+        }
+        if (world_is_everybody(self, report)) {
+            return true;
+        }
+    }
+    return false;
+}
+
+// Everybody goes on.
+static void world_release(void) {
+    halt_end(&world.halt);
+    tracer_end();
+    for (struct record *r = world.roll.records; r != NULL; r = r->next) {
+        if (r->stop == RECORD_HELD) {
+            halt_free(r->mutator);
+        }
+        r->stop = RECORD_RUNS;
+    }
+}
+
+// Whether it was tried often enough; if so, for whose sake it failed.
+static bool world_is_hopeless(struct world_stop_report *report) {
+    struct record *culprit = NULL;
+    bool slow = true;
+    for (struct record *r = world.roll.records; r != NULL; r = r->next) {
+        if (r->stop == RECORD_RUNS) {
+            culprit = culprit == NULL || !r->slow ? r : culprit;
+            slow &= r->slow;
+        }
+    }
+    if (report->attempts <
+        (culprit != NULL && slow ? WORLD_TRIES_SLOW : WORLD_TRIES)) {
+        return false;
+    }
+    struct task_status status;
+    if (culprit != NULL && task_read(culprit->thread, &status)) {
+        report->thread = culprit->thread;
+        memcpy(report->name, status.name, WORLD_NAME_BYTES - 1);
+        report->reason = world_reason(&status);
+        world_name(culprit, report->name, report->reason);
+    }
+    return true;
+}
+
+// Lets time pass before the next attempt, the signals free: another collector
+// may be trying to stop us.
+static void world_back_off(struct mutator *self, uint32_t attempts) {
+    uint8_t busy = self->busy;
+    mutator_enter(self); // a handler of the program finds the lock taken
+    suspend_unblock(world.mask);
+    uint32_t word = 0;
+    uint32_t doublings = attempts < 6 ? attempts : 6;
+    (void)lock_wait(&word, 0, (uint64_t)WORLD_NAP_NS << doublings);
+    (void)suspend_block();
+    self->busy = busy;
+}
+
+static void world_tally(struct world_stop_report *report, uint64_t begin_ns) {
+    for (struct record *r = world.roll.records; r != NULL; r = r->next) {
+        report->signalled += r->stop == RECORD_ANSWERED;
+        report->safe += r->stop == RECORD_HELD;
+        report->strangers += r->mutator == NULL && !r->apart;
+        report->traced += r->stop == RECORD_TRACED;
+        report->passed += r->stop == RECORD_PASSED && !r->apart;
+    }
+    report->stop_ns = clock_now_ns() - begin_ns;
+}
+
+bool world_stop(struct mutator *self, struct world_stop_report *report) {
+    uint64_t begin_ns = clock_now_ns();
+    memset(report, 0, sizeof *report);
+    world.mask = suspend_block();
+    if (!SUSPEND_COOPERATIVE) {
+        (void)suspend_refresh();
+    }
+    for (;;) {
+        report->attempts++;
+        halt_begin(&world.halt);
+        if (world_gather(self, report)) {
+            world_tally(report, begin_ns);
+            return true;
+        }
+        bool is_hopeless = world_is_hopeless(report);
+        world_release(); // W5, W7
+        if (is_hopeless) {
+            suspend_unblock(world.mask);
+            return false;
+        }
+        world_back_off(self, report->attempts);
+    }
+}
+
+void world_resume(void) {
+    world_release();
+    suspend_unblock(world.mask);
+}
+
+// --- In the stop -----------------------------------------------------------
+
+void world_each_stack(world_words *visit, void *data) {
+    for (struct record *r = world.roll.records; r != NULL; r = r->next) {
+        stacks_each(r, visit, data);
+    }
+    fiber_each(visit, data);
+}
+
+void world_each_thread_pointer(world_pointer *visit, void *data) {
+    for (struct record *r = world.roll.records; r != NULL; r = r->next) {
+        uintptr_t pointer =
+            r->mutator != NULL ? r->mutator->thread_pointer : r->thread_pointer;
+        if (pointer != 0) {
+            visit(pointer, data);
+        }
+    }
+}

@@ -88,6 +88,17 @@ static void init_give_up(struct mutator *mutator) {
     }
 }
 
+// A signal that cannot be used for stopping is told, and the usual one taken.
+static bool init_world(void) {
+    int signal = (int)init_state.options.signal;
+    if (signal == 0 || world_init(signal)) {
+        return signal != 0 || world_init(0);
+    }
+    report_warning(REPORT_OPTION, "LOAM_SIGNAL names a signal that threads "
+                                  "cannot be stopped with; SIGURG is used");
+    return world_init(0);
+}
+
 // Step by step from the ground: what an earlier try has built stands.
 static bool init_build(void) {
     struct init_heap *home = &init_state.home;
@@ -107,7 +118,7 @@ static bool init_build(void) {
     struct conductor *conductor = &init_state.conductor;
     return (conductor->marker.list.words != NULL ||
             collect_init_conductor(conductor)) &&
-           world_init(0);
+           init_world();
 }
 
 // One try.  A hook that is told of a wrong option may call in meanwhile.
@@ -187,9 +198,18 @@ struct mutator *init_ready(void) {
     return LIKELY(mutator != NULL) ? mutator : init_attach();
 }
 
+bool init_come_back(struct mutator *mutator) {
+    if (mutator->busy != MUTATOR_AWAY) {
+        return false;
+    }
+    // For good: what a handler holds is not found in a region below it.
+    (void)world_safe_break(mutator);
+    return true;
+}
+
 void init_detach(void) {
     struct mutator *mutator = init_mutator;
-    if (mutator == NULL || mutator->busy != MUTATOR_OUT) {
+    if (mutator == NULL || !init_is_free(mutator)) {
         return;
     }
     mutator_enter(mutator);
@@ -202,7 +222,7 @@ void init_detach(void) {
 
 struct mutator *init_lock(void) {
     struct mutator *mutator = init_ready();
-    if (mutator == NULL || mutator->busy != MUTATOR_OUT) {
+    if (mutator == NULL || !init_is_free(mutator)) {
         return NULL;
     }
     mutator_enter(mutator);
@@ -231,7 +251,7 @@ static void init_call(void *data) {
 bool init_locked(void (*body)(struct mutator *mutator, void *data),
                  void *data) {
     struct mutator *mutator = init_ready();
-    if (mutator == NULL || mutator->busy != MUTATOR_OUT) {
+    if (mutator == NULL || !init_is_free(mutator)) {
         return false;
     }
     struct init_call call = {mutator, body, data};

@@ -58,6 +58,16 @@ extern struct init_state init_state;
 extern __thread struct mutator *init_mutator
     __attribute__((tls_model("initial-exec")));
 
+// The thread calls in from a safe region: it jumped out of it, or a handler
+// runs over it.  Ends the region; false where it is inside of us.
+COLD bool init_come_back(struct mutator *mutator);
+
+// Whether the thread may begin something here: not where its handler came upon
+// an operation of its own.
+static inline bool init_is_free(struct mutator *mutator) {
+    return LIKELY(mutator->busy == MUTATOR_OUT) || init_come_back(mutator);
+}
+
 // Builds the house if it is not built and attaches the calling thread: its
 // mutator, or NULL when the system refused something (said once), or inside a
 // cycle.

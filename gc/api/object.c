@@ -147,7 +147,7 @@ static void object_clear(const struct object_request *request) {
 
 static NOINLINE void *object_serve(struct object_request *request) {
     struct mutator *mutator = init_ready();
-    if (mutator != NULL && mutator->busy == MUTATOR_OUT &&
+    if (mutator != NULL && init_is_free(mutator) &&
         request->bytes <= PTRDIFF_MAX) {
         request->mutator = mutator;
         mutator_enter(mutator);
@@ -316,7 +316,7 @@ bool object_free(const struct place *place) {
     if (mutator == NULL) {
         return true; // inside a cycle the mark decides
     }
-    if (mutator->busy != MUTATOR_OUT) {
+    if (!init_is_free(mutator)) {
         return object_free_remotely(mutator, place);
     }
     mutator_enter(mutator);

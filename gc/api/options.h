@@ -53,6 +53,7 @@ struct options {
     enum options_warn warn;  // which warnings are printed
     bool neighbours;         // a root word one past an object's end keeps it
     bool disable;            // automatic collection begins switched off
+    uint32_t signal;         // stops threads; 0: the usual one
     bool help;               // print options_each on standard error at start
 };
 

@@ -19,6 +19,10 @@ void loam_thread_detach(void) {
     init_detach();
 }
 
+static bool threads_may_wait(const struct mutator *mutator) {
+    return mutator->busy == MUTATOR_OUT || mutator->busy == MUTATOR_AWAY;
+}
+
 // The body of loam_blocking_enter, with its caller's registers and the end of
 // the caller's frame: what lies beyond is still there when the body has
 // returned.  In a thread that is not attached nobody waits for it.
@@ -27,7 +31,7 @@ __attribute__((used)) static void threads_blocking_enter(void *unused,
                                                          const void *hot_end) {
     (void)unused;
     struct mutator *mutator = init_mutator;
-    if (mutator != NULL && mutator->busy == MUTATOR_OUT) {
+    if (mutator != NULL && threads_may_wait(mutator)) {
         world_safe_enter_at(mutator, saved, hot_end);
     }
 }
@@ -36,8 +40,7 @@ STACK_DOOR(loam_blocking_enter, threads_blocking_enter, ".globl");
 
 void loam_blocking_leave(void) {
     struct mutator *mutator = init_mutator;
-    if (mutator != NULL && mutator->busy == MUTATOR_OUT &&
-        mutator->safe_depth != 0) {
+    if (mutator != NULL && mutator->busy == MUTATOR_AWAY) {
         world_safe_leave(mutator);
     }
 }

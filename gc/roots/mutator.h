@@ -16,6 +16,9 @@
 //     busy     OUT     program code
 //              TAKING  in the inline bump of a cell
 //              INSIDE  at work on its own caches and blocks
+//              AWAY    in a safe region that the program entered: whoever
+//                      allocates now has jumped out of it, or is a handler
+//                      over it, and must end it first
 //
 // The signal of a stop takes effect at once in OUT and TAKING, and is put off
 // to the end of INSIDE.  TAKING may be interrupted between the load of `bump`
@@ -29,6 +32,8 @@
 //   U3  owner    the caches' owner is the mutator's id, which is never 0
 //   U4  busy     caches, and blocks this mutator owns, change only while busy
 //                is INSIDE (but for bump, in TAKING), or in a stop
+//   U6  away     busy is AWAY in a safe region that began in program code, so
+//                that the inline path of allocation is never taken in one
 //   U5  safe     a mutator that is SAFE or HELD changes nothing of the heap's,
 //                and its saved registers and its stack from hot_end on hold all
 //                its references
@@ -46,7 +51,7 @@
 #include "os/stack.h"
 #include "roots/fiber.h"
 
-enum mutator_busy { MUTATOR_OUT, MUTATOR_TAKING, MUTATOR_INSIDE };
+enum mutator_busy { MUTATOR_OUT, MUTATOR_TAKING, MUTATOR_INSIDE, MUTATOR_AWAY };
 enum mutator_state { MUTATOR_RUNS, MUTATOR_SAFE, MUTATOR_HELD };
 
 // Words that the system keeps for a thread, out of our sight: the values of

@@ -73,17 +73,28 @@ bool world_init(int signal) {
 
 // --- Safe regions ----------------------------------------------------------
 
+// Ends a region, and with it what kept the program from allocating (U6).
+static void world_come_out(struct mutator *mutator) {
+    halt_run(mutator);
+    if (mutator->busy == MUTATOR_AWAY) {
+        __atomic_store_n(&mutator->busy, MUTATOR_OUT, __ATOMIC_RELAXED);
+    }
+}
+
 void world_safe_enter_at(struct mutator *mutator, const uintptr_t *saved,
                          const void *hot_end) {
     if (mutator->safe_depth != 0 && hot_end > mutator->stopped_at) {
         mutator->safe_depth = 0; // the region was jumped out of
-        halt_run(mutator);
+        world_come_out(mutator);
     }
     if (mutator->safe_depth++ != 0) {
         return;
     }
     memcpy(mutator->registers, saved, sizeof mutator->registers);
     mutator->stopped_at = hot_end;
+    if (mutator->busy == MUTATOR_OUT) {
+        __atomic_store_n(&mutator->busy, MUTATOR_AWAY, __ATOMIC_RELAXED); // U6
+    }
     halt_make_safe(&world.halt, mutator);
 }
 
@@ -97,7 +108,7 @@ STACK_DOOR(world_safe_enter, world_safe_entered, ".hidden");
 void world_safe_leave(struct mutator *mutator) {
     // It may have been broken off, and not mended since.
     if (mutator->safe_depth != 0 && --mutator->safe_depth == 0) {
-        halt_run(mutator);
+        world_come_out(mutator);
     }
 }
 
@@ -107,7 +118,7 @@ struct world_safe world_safe_break(struct mutator *mutator) {
         was.hot_end = mutator->stopped_at;
         memcpy(was.registers, mutator->registers, sizeof was.registers);
         mutator->safe_depth = 0;
-        halt_run(mutator);
+        world_come_out(mutator);
     }
     return was;
 }

@@ -37,14 +37,16 @@ static void figures_add_mutator(struct mutator *mutator, void *data) {
     }
 }
 
-// All fields, for this library; under the lock, or at exit.
-void figures_fill(const struct init_heap *of, struct loam_stats *stats) {
+// All fields, for this library; of the caches only with the lock, since threads
+// come and go.
+static void figures_fill(const struct init_heap *of, bool locked,
+                         struct loam_stats *stats) {
     const struct collector *collector = &of->collector;
     const struct collect_figures *figures = &collector->figures;
     const struct heap *heap = &of->heap;
     const struct region *ground = &init_state.home.heap.region;
     struct figures_sum sum = {.heap = heap};
-    if (init_state.built) {
+    if (locked) {
         world_each(figures_add_mutator, &sum);
     }
     uint64_t allocated_bytes =
@@ -85,9 +87,9 @@ void figures_fill(const struct init_heap *of, struct loam_stats *stats) {
 void figures_copy(const struct init_heap *of, struct loam_stats *stats,
                   size_t stats_bytes) {
     struct loam_stats all;
-    struct mutator *mutator =
-        init_state.built && init_mutator != NULL ? init_lock() : NULL;
-    figures_fill(of, &all);
+    // None before the start, in a cycle, or in a handler that interrupted us.
+    struct mutator *mutator = init_state.built ? init_lock() : NULL;
+    figures_fill(of, mutator != NULL, &all);
     if (mutator != NULL) {
         init_unlock(mutator);
     }

@@ -9,7 +9,7 @@
 //   S1  sum    with no other thread at work the figures obey E2 of heap/heap.h
 //   S2  never  no figure is negative, and the monotone ones never fall
 //
-// figures_copy: any thread.  figures_fill: with the lock, or at exit.
+// Called by any thread, without the lock.
 // Design, alternatives and measurements: docs/design/api/figures.md
 
 #ifndef API_FIGURES_H
@@ -20,10 +20,7 @@
 #include "api/init.h"
 #include "base/defs.h"
 
-// All fields that this library knows.
-void figures_fill(const struct init_heap *of, struct loam_stats *stats);
-
-// The first `stats_bytes` bytes of them, and zeros beyond what it knows.
+// The first `stats_bytes` bytes of what this library knows, and zeros beyond.
 void figures_copy(const struct init_heap *of, struct loam_stats *stats,
                   size_t stats_bytes);
 

@@ -304,7 +304,7 @@ void loam_stats(struct loam_stats *stats, size_t stats_bytes) {
 __attribute__((destructor)) static void loam_exit(void) {
     if (init_state.built && init_state.options.stats) {
         struct loam_stats stats;
-        figures_fill(&init_state.home, &stats);
+        figures_copy(&init_state.home, &stats, sizeof stats);
         report_exit(&stats);
     }
 }

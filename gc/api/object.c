@@ -185,17 +185,23 @@ void *object_make_aligned(size_t bytes, size_t alignment) {
     return object_serve(&request);
 }
 
-// Whether an address lies in a tail of the calling thread.
+// Whether an address lies in a tail of the calling thread.  INSIDE meanwhile: a
+// stop in which a heap is destroyed takes sets of caches away.
 static bool object_is_ahead(const struct place *place) {
     struct mutator *mutator = init_mutator;
-    struct order order = heap_order_of(place->block);
-    if (order.cls > CLASS_LAST || mutator == NULL) {
+    if (!(block_flags(place->block) & BLOCK_CURRENT) || mutator == NULL ||
+        mutator->busy != MUTATOR_OUT ||
+        block_owner(place->block) != mutator->id) {
         return false;
     }
+    mutator_enter(mutator);
     struct cacheset *set = mutator_find_set(mutator, heap_get(place->block));
     const struct cache *cache =
-        set == NULL ? NULL : mutator_find_cache(set, order);
-    return cache != NULL && cache_has_tail(cache, place->start);
+        set == NULL ? NULL
+                    : mutator_find_cache(set, heap_order_of(place->block));
+    bool is_ahead = cache != NULL && cache_has_tail(cache, place->start);
+    world_leave(mutator);
+    return is_ahead;
 }
 
 bool object_find(uintptr_t word, struct place *place) {

@@ -8,6 +8,7 @@
 #include "base/text.c"
 
 #include "os/clock.c"
+#include "os/copy_linux.c"
 #include "os/environment.c"
 #include "os/error.c"
 #include "os/file.c"

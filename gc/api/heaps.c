@@ -164,6 +164,7 @@ static void heaps_remove_root(struct collector *collector,
 }
 
 static void heaps_drop_set(struct mutator *mutator, void *data) {
+    mutator_drop_inbox(mutator, data);
     mutator_drop_set(mutator, data);
 }
 

@@ -82,6 +82,14 @@ static void init_give_up_set(struct mutator *mutator, struct cacheset *set) {
 }
 
 static void init_give_up(struct mutator *mutator) {
+    // What waits for this thread alone waits for whoever climbs next.
+    uint32_t block = mutator->inbox;
+    mutator->inbox = BLOCK_NONE;
+    while (block != BLOCK_NONE) {
+        uint32_t next = block_get(block)->next_freed;
+        heap_push_freed(heap_get(block), block);
+        block = next;
+    }
     init_give_up_set(mutator, &mutator->home);
     for (struct cacheset *set = mutator->sets; set != NULL; set = set->next) {
         init_give_up_set(mutator, set);

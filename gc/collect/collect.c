@@ -226,7 +226,7 @@ static void collect_tally_mutator(struct mutator *mutator, void *data) {
     if (set != NULL) {
         collect_add_tally(set);
     }
-    mutator->inbox = BLOCK_NONE; // heap_prepare drains every block
+    mutator_drop_inbox(mutator, heap); // heap_prepare drains these blocks
 }
 
 // The cells of a tail count as used in the heap, and are no objects.
@@ -316,6 +316,7 @@ static void collect_pace(struct collector *collector, uint64_t stopped_ns,
         .allocated_bytes = report->allocated_bytes,
         .mutator_ns = stopped_ns - collector->resumed_ns,
         .mark_ns = report->mark_ns,
+        .stop_ns = report->stop_ns,
     };
     collector->pacer.limit_bytes = collector->heap->ground->limit_bytes;
     pacer_finish(&collector->pacer, &cycle);

@@ -66,13 +66,18 @@ static struct cache *refill_cache_of(struct mutator *mutator, uint32_t block) {
 }
 
 // A block of this mutator in which others freed cells.
-static void refill_drain_own(struct climb *climb, uint32_t block) {
+static void refill_drain_own(struct climb *climb, struct heap *heap,
+                             uint32_t block) {
     struct cache *cache = refill_cache_of(climb->mutator, block);
-    if (cache != NULL) {
-        uint32_t empty = cache_drain(cache, block);
-        if (empty != BLOCK_NONE) {
-            heap_release_block(climb->collector->heap, empty);
-        }
+    if (cache == NULL) {
+        // Inherited, with the id of a thread that is gone.
+        block_set_owner(block, 0);
+        heap_drain_block(heap, block);
+        return;
+    }
+    uint32_t empty = cache_drain(cache, block);
+    if (empty != BLOCK_NONE) {
+        heap_release_block(heap, empty);
     }
 }
 
@@ -80,18 +85,20 @@ static void refill_drain_own(struct climb *climb, uint32_t block) {
 // owner's inbox, or, watched, nowhere before the next cycle (B13).
 static void refill_route(struct climb *climb, uint32_t block) {
     struct block *b = block_get(block);
-    if (!heap_is_block_of(climb->collector->heap, block) ||
+    // An inbox holds blocks of all heaps.
+    struct heap *heap = heap_get(block);
+    if (!heap_is_block_of(heap, block) ||
         (block_flags(block) & BLOCK_WATCHED)) {
         return;
     }
     if (b->owner == climb->mutator->id) {
-        refill_drain_own(climb, block);
+        refill_drain_own(climb, heap, block);
         return;
     }
     struct mutator *owner = b->owner == 0 ? NULL : world_find(b->owner);
-    if (owner == NULL) {
+    if (owner == NULL || owner->leaving) {
         block_set_owner(block, 0);
-        heap_drain_block(climb->collector->heap, block);
+        heap_drain_block(heap, block);
         return;
     }
     b->next_freed = owner->inbox;

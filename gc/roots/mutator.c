@@ -1,6 +1,7 @@
 #include "roots/mutator.h"
 
 #include "base/check.h"
+#include "heap/block.h"
 #include "heap/meta.h"
 
 struct mutator *mutator_make(uint32_t id, struct heap *heap, bool single) {
@@ -66,6 +67,19 @@ void mutator_drop_set(struct mutator *mutator, const struct heap *heap) {
         *at = set->next;
         mutator_clear_set(set);
         meta_free(set, sizeof *set);
+    }
+}
+
+void mutator_drop_inbox(struct mutator *mutator, const struct heap *heap) {
+    uint32_t block = mutator->inbox;
+    mutator->inbox = BLOCK_NONE;
+    while (block != BLOCK_NONE) {
+        uint32_t next = block_get(block)->next_freed;
+        if (!heap_is_block_of(heap, block)) {
+            block_get(block)->next_freed = mutator->inbox;
+            mutator->inbox = block;
+        }
+        block = next;
     }
 }
 

@@ -120,6 +120,10 @@ struct cacheset *mutator_add_set(struct mutator *mutator, struct heap *heap);
 // Frees the set for `heap`, whose caches were given up; in a stop, or itself.
 void mutator_drop_set(struct mutator *mutator, const struct heap *heap);
 
+// Takes the blocks of `heap` out of the inbox: they are about to be drained, or
+// to go.  In a stop.
+void mutator_drop_inbox(struct mutator *mutator, const struct heap *heap);
+
 // The cache of a described order, or NULL.
 struct cache *mutator_find_described(const struct cacheset *set,
                                      struct order order);

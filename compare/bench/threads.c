@@ -9,8 +9,9 @@
 //   gcbench  gcbench with a long-lived tree of depth --size in each thread
 //   handoff  half of the threads make --size thousand messages (some cells and
 //            a text each), the other half reads them and, by hand, frees them
-//   scaling  small (ten times as many), by one thread and by two in turn,
-//            --rounds times, and then mixed: how much more do two get done?
+//   scaling  small, by one thread and by two in turn, --rounds times, each
+//            for --size milliseconds, and then mixed the same way: how much
+//            more do two get done than one?
 
 #define SHIM_THREADS
 
@@ -21,15 +22,13 @@
 
 enum {
     THREADS_SLOTS = 4096, // objects alive in each thread of `mixed`
+    THREADS_STEP = 1000,  // objects between two looks at the clock
     THREADS_RING = 256,   // messages under way in a pair of `handoff`
     THREADS_CELLS = 6,    // in a message
     THREADS_ROUNDS_MAX = 32
 };
 
-static size_t threads_small_times = 1;
-
-static void threads_small(struct crew_member *member) {
-    size_t count = member->run->size * threads_small_times * 1000;
+static uint64_t threads_small_step(size_t count) {
     uint64_t sum = 0;
     for (size_t at = 0; at < count; at++) {
         uint64_t *object = mem_raw(32);
@@ -40,7 +39,11 @@ static void threads_small(struct crew_member *member) {
             shim_dead(object);
         }
     }
-    member->sum = sum;
+    return sum;
+}
+
+static void threads_small(struct crew_member *member) {
+    member->sum = threads_small_step(member->run->size * 1000);
 }
 
 // Most are small, few are large, as programs have them.
@@ -52,12 +55,11 @@ static size_t threads_bytes(uint64_t dice) {
                        : 1024 + 7 * spread;
 }
 
-static void threads_mixed(struct crew_member *member) {
-    size_t count = member->run->size * 1000;
-    uint64_t state = member->run->seed + member->index, sum = 0;
-    uint64_t **slots = mem_new(THREADS_SLOTS * sizeof *slots);
+static uint64_t threads_mixed_step(uint64_t **slots, uint64_t *state,
+                                   size_t count) {
+    uint64_t sum = 0;
     for (size_t at = 0; at < count; at++) {
-        uint64_t dice = random_next(&state);
+        uint64_t dice = random_next(state);
         uint64_t **slot = &slots[dice % THREADS_SLOTS];
         size_t bytes = threads_bytes(dice >> 16);
         uint64_t *object = (dice >> 48) & 1 ? mem_leaf(bytes) : mem_raw(bytes);
@@ -71,13 +73,23 @@ static void threads_mixed(struct crew_member *member) {
         }
         *slot = object;
     }
+    return sum;
+}
+
+static void threads_mixed_end(uint64_t **slots) {
     for (size_t at = 0; SHIM_MANUAL && at < THREADS_SLOTS; at++) {
         shim_dead(slots[at]);
     }
     if (SHIM_MANUAL) {
         shim_dead(slots);
     }
-    member->sum = sum;
+}
+
+static void threads_mixed(struct crew_member *member) {
+    uint64_t state = member->run->seed + member->index;
+    uint64_t **slots = mem_new(THREADS_SLOTS * sizeof *slots);
+    member->sum = threads_mixed_step(slots, &state, member->run->size * 1000);
+    threads_mixed_end(slots);
 }
 
 static void threads_gcbench(struct crew_member *member) {
@@ -165,23 +177,43 @@ static void threads_handoff(struct crew_member *member) {
 
 // --- Scaling -----------------------------------------------------------------
 
-// What two threads get done in the time of one: 2 if they do not disturb each
-// other at all.
-static uint64_t threads_scaling(struct measure *run, const char *name,
-                                void (*work)(struct crew_member *member)) {
+// Until the time is over; `sum` is then the number of objects.
+static void threads_small_timed(struct crew_member *member) {
+    uint64_t end_ns = measure_now_ns() + member->run->size * 1000000;
+    while (measure_now_ns() < end_ns) {
+        threads_small_step(THREADS_STEP);
+        member->sum += THREADS_STEP;
+    }
+}
+
+static void threads_mixed_timed(struct crew_member *member) {
+    uint64_t state = member->run->seed + member->index;
+    uint64_t **slots = mem_new(THREADS_SLOTS * sizeof *slots);
+    threads_mixed_step(slots, &state, 4 * THREADS_SLOTS);
+    uint64_t end_ns = measure_now_ns() + member->run->size * 1000000;
+    while (measure_now_ns() < end_ns) {
+        threads_mixed_step(slots, &state, THREADS_STEP);
+        member->sum += THREADS_STEP;
+    }
+    threads_mixed_end(slots);
+}
+
+// What two threads get done in the time in which one gets 1 done: 2 if they do
+// not disturb each other at all.  Returns the nanoseconds an object of two.
+static double threads_scaling(struct measure *run, const char *name,
+                              void (*work)(struct crew_member *member)) {
     size_t rounds =
         run->rounds < THREADS_ROUNDS_MAX ? run->rounds : THREADS_ROUNDS_MAX;
     double one[THREADS_ROUNDS_MAX], two[THREADS_ROUNDS_MAX];
-    uint64_t sum = 0;
     for (size_t at = 0; at < rounds; at++) {
-        one[at] = (double)crew_round(run, 1, work);
-        sum = sum * 31 + crew_sum(1);
-        two[at] = (double)crew_round(run, 2, work);
-        sum = sum * 31 + crew_sum(2);
+        crew_round(run, 1, work);
+        one[at] = (double)crew_members[0].sum;
+        crew_round(run, 2, work);
+        two[at] = (double)(crew_members[0].sum + crew_members[1].sum);
     }
-    measure_note(run, name,
-                 2 * measure_median(one, rounds) / measure_median(two, rounds));
-    return sum;
+    double both = measure_median(two, rounds);
+    measure_note(run, name, both / measure_median(one, rounds));
+    return (double)run->size * 1e6 / both;
 }
 
 static void (*threads_work(const struct measure *run))(struct crew_member *) {
@@ -200,9 +232,13 @@ int main(int argc, char **argv) {
     uint64_t sum;
     measure_start(run);
     if (measure_is(run, "scaling")) {
-        threads_small_times = 10; // to last about as long as mixed
-        sum = threads_scaling(run, "scaling_small", threads_small);
-        sum += threads_scaling(run, "scaling_mixed", threads_mixed);
+        double small_ns =
+            threads_scaling(run, "scaling_small", threads_small_timed);
+        double mixed_ns =
+            threads_scaling(run, "scaling_mixed", threads_mixed_timed);
+        measure_note(run, "small_ns", small_ns);
+        measure_note(run, "mixed_ns", mixed_ns);
+        sum = small_ns > 0 && mixed_ns > 0;
     } else {
         uint64_t took_ns = crew_round(run, count, threads_work(run));
         measure_note(run, "crew_ms", (double)took_ns / 1e6);

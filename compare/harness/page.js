@@ -5,14 +5,21 @@
 const NAMES = {loam: "Loam", bdwgc: "libgc", glibc: "glibc, freed by hand",
                mimalloc: "mimalloc, freed by hand",
                jemalloc: "jemalloc, freed by hand",
-               leak: "glibc, never freed", bump: "bump, the floor"};
+               leak: "glibc, never freed", bump: "bump, the floor",
+               std: "C++, std::weak_ptr"};
 const GROUPS = [["structure", "Structures"],
                 ["small", "Small garbage"], ["list", "Growth"],
                 ["library", "Real libraries, frees taken out"],
+                ["threads", "Several threads"],
+                ["weak", "Weak references, finalizers"],
+                ["pause", "Pauses"], ["fork", "Children that collect"],
                 ["mark", "Marking a live heap"]];
 const SYMBOLS = {loam: d3.symbolCircle, bdwgc: d3.symbolCircle,
                  glibc: d3.symbolSquare, mimalloc: d3.symbolTriangle,
-                 jemalloc: d3.symbolDiamond, leak: d3.symbolCross};
+                 jemalloc: d3.symbolDiamond, leak: d3.symbolCross,
+                 std: d3.symbolStar};
+// Groups whose benchmarks are drawn as time against memory.
+const CARDS = ["structure", "small", "library", "threads"];
 
 // The path of a mark; `size` is its area in square pixels.
 const shape = (type, size) => d3.symbol().type(type).size(size)();
@@ -22,6 +29,8 @@ const fixed = (x, digits = 2) => x.toFixed(digits);
 const figure = x => x >= 1000 ? d3.format(",.0f")(x) : d3.format(".3r")(x);
 const mb = kb => kb / 1024;
 const label = setting => setting === "default" ? "at its defaults"
+  : setting === "markers" ? "with a marker for each core"
+  : setting === "incremental" ? "in its incremental mode"
   : setting === "fit" ? "with a heap limit at libgc's memory"
   : `heap of ${setting.replace("x", " ×")} the live size`;
 
@@ -31,7 +40,8 @@ const hasLoam = benches.some(
 
 // What is drawn of a row: medians and quartiles of time and of memory.
 function summarize(bench, row) {
-  const times = row.runs.map(run => run[bench.field]).sort(d3.ascending);
+  const times = row.runs.map(run => run[bench.field])
+    .filter(time => time !== undefined).sort(d3.ascending);
   const peaks = row.runs.map(run => mb(run.peak_rss_kb)).sort(d3.ascending);
   const last = row.runs[row.runs.length - 1] || {};
   return {bench, row, collector: row.collector, setting: row.setting, last,
@@ -110,6 +120,7 @@ function drawHead() {
   const tiles = [["library", "of libgc's time: real libraries"],
                  ["structure", "of libgc's time: structures"],
                  ["small", "of libgc's time: small garbage"],
+                 ["threads", "of libgc's time: several threads"],
                  ["mark", "of libgc's time: marking"]]
     .map(([group, text]) => [equalRatios(group), text])
     .filter(([ratios]) => ratios.length > 0)
@@ -163,8 +174,8 @@ function drawStrip() {
     .domain([Math.min(0.2, d3.min(values, v => v.low) * 0.85),
              Math.max(1.6, d3.max(values, v => v.high) * 1.1)])
     .range([left, width - right]).clamp(true);
-  const svg = d3.select("#strip").append("svg").attr("width", width)
-    .attr("height", height);
+  const svg = d3.select("#strip").append("svg").attr("width", "100%")
+    .attr("viewBox", `0 0 ${width} ${height}`);
   const shade = (from, to, fill) => svg.append("rect").attr("x", x(from))
     .attr("width", x(to) - x(from)).attr("y", top - 6)
     .attr("height", height - top).attr("fill", fill);
@@ -252,7 +263,7 @@ function drawCharts() {
   for (const [group, title] of GROUPS) {
     const part = benches.filter(bench => bench.group === group ||
       (group === "small" && bench.group === "list"));
-    if (part.length > 0 && group !== "mark" && group !== "list") {
+    if (part.length > 0 && CARDS.includes(group)) {
       holder.append("h3").attr("class", "wide")
         .text(group === "small" ? "Small garbage, and growth" : title);
       part.forEach(bench => drawCard(holder.append("div")
@@ -375,7 +386,7 @@ function drawDots(holder, part, title, note, reference) {
              d3.max(all.flat(), point => point.high) * 1.04])
     .nice();
   const svg = holder.append("div").attr("class", "panel").append("svg")
-    .attr("width", width).attr("height", height);
+    .attr("viewBox", `0 0 ${width} ${height}`).attr("width", "100%");
   svg.append("g").attr("transform", `translate(0,${height - 24})`)
     .call(d3.axisBottom(x).ticks(8).tickSize(-(height - 24 - 8))
       .tickPadding(8));
@@ -487,6 +498,10 @@ drawHead();
 drawStrip();
 drawLegend();
 drawCharts();
+drawThreads();
+drawPauses();
+drawStops();
+drawCosts();
 drawAllDots();
 drawReach();
 drawRows();

@@ -19,6 +19,7 @@ def write(report, path):
     parts = {"/*STYLE*/": _read(os.path.join(HERE, "page.css")),
              "/*D3*/": _read(D3).replace("</script", "<\\/script"),
              "/*DATA*/": json.dumps(report).replace("</", "<\\/"),
+             "/*THREADS*/": _read(os.path.join(HERE, "page_threads.js")),
              "/*SCRIPT*/": _read(os.path.join(HERE, "page.js"))}
     text = _read(os.path.join(HERE, "page.html"))
     for mark, part in parts.items():

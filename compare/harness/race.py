@@ -156,7 +156,8 @@ def plan_rows(racer, bench, chosen, counted):
         rows.append(make_row(collector, "default", prefault=prefault))
         if collector == "bdwgc":
             rows += [make_row(collector, setting, environment=environment)
-                     for setting, environment in bench.settings.items()]
+                     for setting, environment in bench.settings.items()
+                     if setting != "incremental" or racer.scale.incremental]
         if collector in COLLECTING and bench.factors:
             rows += [make_row(collector, f"{factor:g}x",
                               int(factor * counted["live_bytes"]) & ~4095)

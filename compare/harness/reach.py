@@ -140,7 +140,7 @@ def _threads(benches):
             rows.append(_row(target, "", None))
             continue
         others = [f"{title} {_found(benches, 'scaling', field, name):.2f}"
-                  for name, title in (("bump", "bump"), ("bdwgc", "libgc"),
+                  for name, title in (("bdwgc", "libgc"), ("glibc", "glibc"),
                                       ("mimalloc", "mimalloc"))
                   if _found(benches, "scaling", field, name)]
         rows.append(_row(target, ", ".join([f"{value:.2f} x"] + others),

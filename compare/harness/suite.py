@@ -31,13 +31,15 @@ class Scale:
     limit_s: float           # past this, what has not run is not run
     timeout_s: float         # for one run
     leak: bool = True        # whether the leak row is run
+    incremental: bool = False  # whether libgc's incremental mode is
     others_max: int = 3      # rounds of the rows that nothing is judged by
 
 
 SCALES = {
     "smoke": Scale([2.0], 1, 1, 60, 300, 60),
     "quick": Scale([2.0], 3, 7, 120, 300, 30, leak=False),
-    "full": Scale([1.5, 2.0, 3.0], 5, 15, 1700, 2050, 120),
+    "full": Scale([1.5, 2.0, 3.0], 5, 15, 1700, 2050, 120,
+                  incremental=True),
 }
 
 
@@ -166,11 +168,11 @@ BENCHES = [
           "--size 64", "--size 1024", factors=False,
           collectors=COLLECTING + BY_HAND + ["bump"]),
     Bench("scaling", "threads", "scaling",
-          "small objects and mixed ones, by one thread and by two",
-          "--size 2 --rounds 2", "--size 300 --rounds 5",
-          "--size 1000 --rounds 9", variant="scaling", measure="ms",
-          unit="wall ms", factors=False, turns=3,
-          collectors=COLLECTING + BY_HAND + ["bump"]),
+          "objects of 16 bytes to 8 KiB by two threads, an object",
+          "--size 2 --rounds 2", "--size 10 --rounds 9",
+          "--size 40 --rounds 15", variant="scaling", measure="mixed_ns",
+          unit="wall ns", factors=False, turns=5,
+          collectors=COLLECTING + BY_HAND),
     _weak("weak-get", "weak", "get_ns", "reading a weak reference",
           5, 100, 1000, variant="get", collectors=COLLECTING + ["std"]),
     _weak("weak-clear", "weak", "clear_ns", "clearing one, the whole of its "

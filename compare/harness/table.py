@@ -5,7 +5,7 @@ from judge import base_of, best_loam, figure, geomean, row_of
 GROUPS = [("structure", "Structures"), ("small", "Small garbage"),
           ("list", "Growth"), ("library", "Real libraries, frees taken out"),
           ("threads", "Several threads, wall ms"),
-          ("scaling", "One thread and two in turn, wall ms"),
+          ("scaling", "Two threads at once, wall ns an object"),
           ("weak", "Weak references, finalizers, ns each"),
           ("pause", "Pauses, median µs"),
           ("stop", "Stopping the world, median µs"),

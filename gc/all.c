@@ -51,6 +51,7 @@
 #include "trace/audit.c"
 #include "trace/ephemeron.c"
 #include "trace/mark.c"
+#include "trace/order.c"
 #include "trace/worklist.c"
 
 #include "collect/collect.c"

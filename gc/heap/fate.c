@@ -200,7 +200,7 @@ void fate_rebuild(struct fates *fates) {
 }
 
 void fate_token_wait(struct fate_token *token, struct fate_guard *guard) {
-    token->guard = guard;
+    token->hidden = ~(uintptr_t)guard;
     token->next = guard->waiting;
     if (guard->waiting != NULL) {
         guard->waiting->prev = token;
@@ -208,18 +208,22 @@ void fate_token_wait(struct fate_token *token, struct fate_guard *guard) {
     guard->waiting = token;
 }
 
-void fate_token_deliver(struct fate_token *token, uintptr_t object) {
-    struct fate_guard *guard = token->guard;
-    ASSERT(token->object == 0 && object != 0); // FA6
+void fate_token_cancel(struct fate_token *token) {
     if (token->prev != NULL) {
         token->prev->next = token->next;
     } else {
-        guard->waiting = token->next;
+        fate_token_guard(token)->waiting = token->next;
     }
     if (token->next != NULL) {
         token->next->prev = token->prev;
     }
     token->next = token->prev = NULL;
+}
+
+void fate_token_deliver(struct fate_token *token, uintptr_t object) {
+    struct fate_guard *guard = fate_token_guard(token);
+    ASSERT(token->object == 0 && object != 0); // FA6
+    fate_token_cancel(token);
     token->object = object;
     if (guard->ready == NULL) {
         guard->ready = token;

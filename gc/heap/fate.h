@@ -109,14 +109,22 @@ struct fate_guard {
 struct fate_token {
     uintptr_t object; // 0 while it waits
     struct fate_token *next, *prev;
-    struct fate_guard *guard;
+    uintptr_t hidden; // ~ of the guardian, which would lead to itself if not
 };
+
+static inline struct fate_guard *
+fate_token_guard(const struct fate_token *token) {
+    return (struct fate_guard *)~token->hidden;
+}
 
 // Lets a token, all zero, wait in a guardian.
 void fate_token_wait(struct fate_token *token, struct fate_guard *guard);
 
 // Lets the guardian of a waiting token have the object.
 void fate_token_deliver(struct fate_token *token, uintptr_t object);
+
+// Takes a waiting token out of its guardian: its object is no more.
+void fate_token_cancel(struct fate_token *token);
 
 // Takes an object out of a guardian; 0 if none is ready.
 uintptr_t fate_guard_take(struct fate_guard *guard);

@@ -221,6 +221,14 @@ static void test_tokens(void **state) {
     }
     assert_int_equal(fate_guard_take(&guard), 0);
     assert_null(guard.ready_last);
+    for (size_t i = 0; i < 3; i++) {
+        fate_token_wait(&tokens[i], &guard);
+    }
+    fate_token_cancel(&tokens[1]);
+    fate_token_cancel(&tokens[2]);
+    assert_ptr_equal(guard.waiting, &tokens[0]); // FA6
+    fate_token_cancel(&tokens[0]);
+    assert_null(guard.waiting);
 }
 
 int main(void) {

@@ -16,6 +16,7 @@
 
 #define CELLS_MAX ((size_t)4096)
 
+static const struct hole none = {0, 0}; // no tail
 static bool object[CELLS_MAX], marked[CELLS_MAX], freed[CELLS_MAX];
 
 static int make_range(void **state) {
@@ -40,7 +41,7 @@ static void destroy(uint32_t block) {
     for (size_t word = 0; word < BITS_WORDS_PER_BLOCK / 2; word++) {
         block_pair(block, word)[0] = block_pair(block, word)[1] = 0;
     }
-    block_drain_freed(block);
+    block_drain_freed(block, none);
     block_clear(block);
 }
 
@@ -135,8 +136,10 @@ static void step_hole(struct gen *g, uint32_t block) {
 static void step_freed(struct gen *g, uint32_t block) {
     uint32_t cell = (uint32_t)gen_below(g, block_cells(block));
     bool is = object[cell] && !freed[cell];
-    assert_int_equal(block_free_remotely(block, cell), is); // B7, B8
-    freed[cell] |= is;
+    bool any = block_get(block)->freed_any;
+    enum freed_by by = block_free_remotely(block, cell);
+    assert_int_equal(by, !is ? FREED_TWICE : any ? FREED_MORE : FREED_FIRST);
+    freed[cell] |= is; // B7, B8
     assert_true(!is || block_get(block)->freed_any);
 }
 
@@ -149,8 +152,8 @@ static void step_drain(uint32_t block) {
             count++;
         }
     }
-    assert_int_equal(block_drain_freed(block), count); // B8
-    assert_int_equal(block_drain_freed(block), 0);
+    assert_int_equal(block_drain_freed(block, none), count); // B8
+    assert_int_equal(block_drain_freed(block, none), 0);
     assert_int_equal(block_get(block)->flags & BLOCK_ZERO,
                      zero && count == 0 ? BLOCK_ZERO : 0); // B10
 }
@@ -176,7 +179,7 @@ static void step_cycle(struct gen *g, uint32_t block) {
     }
     struct block before = *block_get(block);
     assert_int_equal(block_flip(block), dead); // B11
-    before.live -= dead;
+    before.live = (uint16_t)(before.live - dead);
     assert_int_equal(block_get(block)->flags,
                      BLOCK_CURRENT | (dead == 0 ? BLOCK_ZERO : 0)); // B10
     before.flags = block_get(block)->flags;
@@ -213,17 +216,86 @@ static void test_freed_twice(void **state) {
     uint32_t block = make(4, KIND_SCANNED);
     struct hole hole = {10, 20};
     block_set_hole(block, hole);
-    assert_true(block_free_remotely(block, 12));
-    assert_false(block_free_remotely(block, 12)); // B8
+    assert_int_equal(block_free_remotely(block, 12), FREED_FIRST);
+    assert_int_equal(block_free_remotely(block, 12), FREED_TWICE); // B8
     assert_true(block_is_freed(block, 12));
     assert_false(block_is_freed(block, 13));
     block_clear_hole(block, (struct hole){12, 13}); // by hand, unasked
-    assert_int_equal(block_drain_freed(block), 0);
+    assert_int_equal(block_drain_freed(block, none), 0);
     assert_int_equal(block_get(block)->live, 9); // B6
     block_set_hole(block, (struct hole){12, 13});
-    assert_int_equal(block_drain_freed(block), 0);
+    assert_int_equal(block_drain_freed(block, none), 0);
     assert_true(block_is_allocated(block, 12)); // B1
     assert_true(block_check(block));
+    destroy(block);
+}
+
+// What others ask of the cells of a tail is dropped: nobody has such a cell.
+static void test_tail(void **state) {
+    (void)state;
+    uint32_t block = make(1, KIND_SCANNED);
+    block_set_hole(block, (struct hole){10, 300});
+    struct hole tail = {60, 200};
+    static const uint32_t cells[] = {10, 59, 60, 63, 64, 127, 128, 199, 200};
+    for (size_t i = 0; i < sizeof cells / sizeof *cells; i++) {
+        enum freed_by by = block_free_remotely(block, cells[i]);
+        assert_int_equal(by, i == 0 ? FREED_FIRST : FREED_MORE); // B8
+    }
+    assert_int_equal(block_drain_freed(block, tail), 3);
+    for (uint32_t cell = 0; cell < 301; cell++) {
+        bool is = cell > 10 && cell < 300 && cell != 59 && cell != 200;
+        assert_int_equal(block_is_allocated(block, cell), is); // B2
+        assert_false(block_is_freed(block, cell));
+    }
+    assert_int_equal(block_get(block)->live, 287); // B6
+    assert_false(block_get(block)->freed_any);
+    // The block is told of again.
+    assert_int_equal(block_free_remotely(block, 11), FREED_FIRST);
+    assert_int_equal(block_drain_freed(block, tail), 1);
+    destroy(block);
+}
+
+// Before a cycle of another heap: marked is what is allocated, no more.
+static void test_mark_all(void **state) {
+    (void)state;
+    struct gen g;
+    gen_init(&g, gen_seed("block mark all"));
+    for (size_t i = 0; i < CLASSES; i++) {
+        uint32_t block = make(classes[i], KIND_SCANNED);
+        for (uint32_t cell = 0; cell < block_cells(block); cell++) {
+            if (gen_chance(&g, 50)) {
+                block_set_hole(block, (struct hole){cell, cell + 1});
+                object[cell] = true;
+            }
+        }
+        block_mark_all(block);
+        memcpy(marked, object, sizeof marked);
+        check(block); // B4, B5
+        destroy(block);
+    }
+}
+
+// What the flags of a block say is read while others set them: nothing is lost,
+// and what is watched stays so until somebody says otherwise.
+static void *set_flags(void *data) {
+    for (size_t i = 0; i < 20000; i++) {
+        block_set_flags(1, *(const unsigned *)data);
+        block_clear_flags(1, *(const unsigned *)data);
+    }
+    return NULL;
+}
+
+static void test_flags(void **state) {
+    (void)state;
+    uint32_t block = make(9, KIND_SCANNED);
+    unsigned zero = BLOCK_ZERO, exact = BLOCK_EXACT;
+    pthread_t threads[2];
+    assert_int_equal(pthread_create(&threads[0], NULL, set_flags, &zero), 0);
+    assert_int_equal(pthread_create(&threads[1], NULL, set_flags, &exact), 0);
+    block_set_flags(block, BLOCK_WATCHED);
+    assert_int_equal(pthread_join(threads[0], NULL), 0);
+    assert_int_equal(pthread_join(threads[1], NULL), 0);
+    assert_int_equal(block_flags(block), BLOCK_WATCHED); // B13
     destroy(block);
 }
 
@@ -231,7 +303,8 @@ static void *free_all(void *data) {
     size_t *asked = data;
     size_t cells = block_cells(1);
     for (uint32_t i = 0; i < cells; i++) {
-        *asked += block_free_remotely(1, (uint32_t)(i * 1579 % cells));
+        uint32_t cell = (uint32_t)(i * 1579 % cells);
+        *asked += block_free_remotely(1, cell) != FREED_TWICE;
     }
     return NULL;
 }
@@ -248,10 +321,10 @@ static void test_threads(void **state) {
         pthread_t thread;
         assert_int_equal(pthread_create(&thread, NULL, free_all, &asked), 0);
         while (drained < 2048) {
-            drained += block_drain_freed(block); // B7, B8
+            drained += block_drain_freed(block, none); // B7, B8
         }
         assert_int_equal(pthread_join(thread, NULL), 0);
-        drained += block_drain_freed(block);
+        drained += block_drain_freed(block, none);
         assert_int_equal(asked, 4096);
         assert_int_equal(drained, 4096);
         assert_true(block_check(block)); // B6
@@ -330,6 +403,8 @@ int main(void) {
         cmocka_unit_test(test_holes),       cmocka_unit_test(test_steps),
         cmocka_unit_test(test_freed_twice), cmocka_unit_test(test_entries),
         cmocka_unit_test(test_runs),        cmocka_unit_test(test_threads),
+        cmocka_unit_test(test_tail),        cmocka_unit_test(test_mark_all),
+        cmocka_unit_test(test_flags),
     };
     return cmocka_run_group_tests(tests, make_range, NULL);
 }

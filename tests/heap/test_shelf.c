@@ -84,7 +84,7 @@ static void step_put(struct gen *g) {
         return;
     }
     size_t cells = block_cells(block);
-    b->live = (uint32_t)gen_below(g, cells); // L3
+    b->live = (uint16_t)gen_below(g, cells); // L3
     unsigned list = list_of(b->live, cells);
     assert_int_equal(shelf_list_for(b->live, cells), list);
     shelf_put(&shelf, block);

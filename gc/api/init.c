@@ -8,6 +8,7 @@
 #include "heap/range.h"
 #include "os/thread.h"
 #include "roots/mutator.h"
+#include "roots/ranges.h"
 #include "roots/world.h"
 
 struct init_state init_state;
@@ -107,6 +108,13 @@ static bool init_world(void) {
     return world_init(0);
 }
 
+// The collector's own tables are no roots: nothing in them is the program's.
+static bool init_exclude(const void *start, size_t bytes) {
+    uintptr_t from = (uintptr_t)start;
+    return ranges_add(&init_state.conductor.roots.excluded,
+                      (struct extent){from, from + bytes});
+}
+
 // Step by step from the ground: what an earlier try has built stands.
 static bool init_build(void) {
     struct init_heap *home = &init_state.home;
@@ -121,7 +129,8 @@ static bool init_build(void) {
         collect_init(&home->collector, &init_state.conductor, &home->heap);
         init_configure();
         world.buried = init_give_up;
-        init_state.ground = true;
+        init_state.ground = init_exclude(&world, sizeof world) &&
+                            init_exclude(home, sizeof *home);
     }
     struct conductor *conductor = &init_state.conductor;
     return (conductor->marker.list.words != NULL ||

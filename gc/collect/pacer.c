@@ -70,6 +70,16 @@ static uint64_t pacer_smooth(uint64_t rate, uint64_t bytes, uint64_t ns) {
     return rate == 0 ? seen : rate / 2 + seen / 2 + 1;
 }
 
+#define PACER_STOP_NS_MAX 250000 // longer ones are of a busy machine
+
+// What could have been marked in the time that a stop takes.
+static size_t pacer_stop_bytes(struct pacer *pacer, uint64_t stop_ns) {
+    stop_ns = stop_ns > PACER_STOP_NS_MAX ? PACER_STOP_NS_MAX : stop_ns;
+    pacer->stop_ns = pacer->stop_ns / 4 * 3 + stop_ns / 4;
+    size_t rate = pacer->mark_rate > GiB ? GiB : (size_t)pacer->mark_rate;
+    return pacer_scale(rate, (size_t)pacer->stop_ns, 1000000);
+}
+
 static void pacer_set_goal(struct pacer *pacer, size_t goal_bytes) {
     goal_bytes = pacer_max(goal_bytes, pacer->floor_bytes); // P1
     if (pacer->limit_bytes != 0 && goal_bytes > pacer->limit_bytes) {
@@ -95,7 +105,8 @@ void pacer_finish(struct pacer *pacer, const struct pacer_cycle *cycle) {
     // Roots are read, not chased: a byte of them costs an eighth.
     size_t work = pacer_add(cycle->live_bytes, cycle->other_bytes / 8);
     pacer->mark_rate = pacer_smooth(pacer->mark_rate, work, cycle->mark_ns);
-    size_t room = pacer_room(pacer, work);
+    size_t stop_bytes = pacer_stop_bytes(pacer, cycle->stop_ns);
+    size_t room = pacer_room(pacer, pacer_add(work, stop_bytes));
     if (pacer->limit_bytes != 0) {
         room = pacer_max(room, pacer_add(work, work)); // P6
     }

@@ -20,6 +20,10 @@
 //
 //     goal = max(floor, live + E, in blocks + max(E / 4, floor))
 //
+// Stopping the threads costs time too, however little is alive: W counts what
+// could have been marked meanwhile, so that a program of many threads and small
+// heap collects less often.
+//
 // The last term ends a thrash: where holes cannot be filled (classes that are
 // not asked for), some room is granted above what is there.
 //
@@ -53,6 +57,7 @@ struct pacer {
     size_t live_bytes;       // after the last cycle
     uint64_t allocate_rate;  // bytes a millisecond, smoothed; 0 unknown
     uint64_t mark_rate;      // the same for marking
+    uint64_t stop_ns;        // to stop all threads, smoothed
 };
 
 // What a cycle found and what it took.
@@ -63,6 +68,7 @@ struct pacer_cycle {
     size_t allocated_bytes; // since the cycle before
     uint64_t mutator_ns;    // since the cycle before
     uint64_t mark_ns;       // spent marking
+    uint64_t stop_ns;       // until all threads stood
 };
 
 void pacer_init(struct pacer *pacer, size_t floor_bytes,

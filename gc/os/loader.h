@@ -40,7 +40,7 @@
 
 #include <link.h>
 
-#define LOADER_PARTS 64u // entries of a table that is copied
+#define LOADER_PARTS 32u // entries of a table that is copied
 
 // A program or library: its address in memory less that in its file, and the
 // table of its segments, in place or copied.

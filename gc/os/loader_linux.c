@@ -83,6 +83,16 @@ static bool loader_search_header(struct loader_module *module,
 
 // --- The loader's records --------------------------------------------------
 
+// The bias of a program whose table does not describe itself: the table follows
+// the file's header, as it does nearly always.
+static NOINLINE uintptr_t loader_bias_of_program(uintptr_t parts_at) {
+    struct loader_module seen;
+    return loader_read(&seen, parts_at - sizeof(Elf64_Ehdr)) &&
+                   seen.parts_at == parts_at
+               ? seen.bias
+               : 0;
+}
+
 // The table of the program itself is told by the kernel.
 void loader_of_program(struct loader_module *module) {
     module->map = NULL;
@@ -90,19 +100,8 @@ void loader_of_program(struct loader_module *module) {
     module->parts = (const Elf64_Phdr *)module->parts_at;
     module->count = module->parts == NULL ? 0 : getauxval(AT_PHNUM);
     const Elf64_Phdr *own = loader_find_part(module, PT_PHDR);
-    const Elf64_Phdr *first = loader_find_part(module, PT_LOAD);
-    module->bias = 0;
-    if (own != NULL) {
-        module->bias = module->parts_at - own->p_vaddr;
-    } else if (first != NULL) {
-        // A table that does not describe itself follows the file's header, as
-        // it does nearly always.
-        uintptr_t header = module->parts_at - sizeof(Elf64_Ehdr);
-        struct loader_module seen;
-        if (loader_read(&seen, header) && seen.parts_at == module->parts_at) {
-            module->bias = seen.bias;
-        }
-    }
+    module->bias = own != NULL ? module->parts_at - own->p_vaddr
+                               : loader_bias_of_program(module->parts_at);
 }
 
 #pragma weak _r_debug
@@ -166,34 +165,33 @@ static void loader_read_record(struct loader_record *record,
 static size_t loader_table_place;    // table, entry point, number of parts
 static size_t loader_template_place; // image, its bytes, bytes, alignment
 
-static void loader_find_table_place(const struct link_map *program) {
+static size_t loader_seek_table(const struct link_map *program) {
     struct loader_record record;
     loader_read_record(&record, program);
-    loader_table_place = SIZE_MAX;
+    uintptr_t table = getauxval(AT_PHDR);
     for (size_t at = 5; at + 2 < record.count; at++) {
-        if (record.words[at] == getauxval(AT_PHDR) &&
+        if (record.words[at] == table &&
             record.words[at + 1] == getauxval(AT_ENTRY) &&
             (record.words[at + 2] & 0xffff) == getauxval(AT_PHNUM)) {
-            loader_table_place = at;
-            return;
+            return at;
         }
     }
+    return SIZE_MAX;
 }
 
-static void loader_find_template_place(const struct loader_module *module,
-                                       const Elf64_Phdr *part) {
+static size_t loader_seek_template(const struct loader_module *module,
+                                   const Elf64_Phdr *part) {
     struct loader_record record;
     loader_read_record(&record, module->map);
-    loader_template_place = SIZE_MAX;
     for (size_t at = 5; at + 6 < record.count; at++) {
         const uintptr_t *word = &record.words[at];
         if (word[0] == module->bias + part->p_vaddr &&
             word[1] == part->p_filesz && word[2] == part->p_memsz &&
             word[3] == part->p_align) {
-            loader_template_place = at;
-            return;
+            return at;
         }
     }
+    return SIZE_MAX;
 }
 
 bool loader_find_place(const struct loader_module *module, size_t *place) {
@@ -202,7 +200,7 @@ bool loader_find_place(const struct loader_module *module, size_t *place) {
         return false;
     }
     if (loader_template_place == 0) {
-        loader_find_template_place(module, part);
+        loader_template_place = loader_seek_template(module, part);
     }
     if (loader_template_place == SIZE_MAX) {
         return false;
@@ -220,7 +218,6 @@ bool loader_find_place(const struct loader_module *module, size_t *place) {
 // not found.
 static bool loader_open(struct loader_module *module,
                         const struct link_map *map, bool doubtful) {
-    module->map = map;
     if (loader_table_place != SIZE_MAX && !doubtful) {
         const uintptr_t *words = (const uintptr_t *)map;
         module->bias = map->l_addr;
@@ -234,12 +231,14 @@ static bool loader_open(struct loader_module *module,
     return loader_search_header(module, map);
 }
 
-// Visits the modules of the lists; false if a table was not found.
-static bool loader_walk(const struct r_debug *debug, bool doubtful,
+// Visits the modules of the lists, of which the first is the program, in
+// `module` already; false if a table was not found.
+static bool loader_walk(struct loader_module *module,
+                        const struct r_debug *debug, bool doubtful,
                         loader_visit *visit, void *data) {
+    const struct link_map *first = debug->r_map;
     uintptr_t loader = debug->r_ldbase;
     bool whole = true;
-    struct loader_module module;
     size_t limit = LOADER_NAMESPACES;
     for (bool base = true; debug != NULL && limit != 0; limit--) {
         const struct link_map *map = debug->r_map;
@@ -247,8 +246,10 @@ static bool loader_walk(const struct r_debug *debug, bool doubtful,
             if (!base && map->l_addr == loader) {
                 continue; // it is recorded in each, and is one
             }
-            if (loader_open(&module, map, doubtful)) {
-                visit(&module, data);
+            bool is_program = map == first && loader_is_of(module, map);
+            if (is_program || loader_open(module, map, doubtful)) {
+                module->map = map;
+                visit(module, data);
             } else {
                 whole = false;
             }
@@ -260,27 +261,28 @@ static bool loader_walk(const struct r_debug *debug, bool doubtful,
 }
 
 enum loader_answer loader_each(loader_visit *visit, void *data) {
-    struct loader_module program;
-    loader_of_program(&program);
-    const struct r_debug *debug = loader_find_debug(&program);
+    struct loader_module module;
+    loader_of_program(&module);
+    const struct r_debug *debug = loader_find_debug(&module);
     if (debug == NULL) {
-        visit(&program, data);
+        visit(&module, data);
         return LOADER_DONE;
     }
     if (!loader_is_consistent(debug)) {
         return LOADER_CHANGING; // LD2
     }
     if (loader_table_place == 0) {
-        loader_find_table_place(debug->r_map);
+        loader_table_place = loader_seek_table(debug->r_map);
     }
-    return loader_walk(debug, false, visit, data) ? LOADER_DONE : LOADER_BLIND;
+    return loader_walk(&module, debug, false, visit, data) ? LOADER_DONE
+                                                           : LOADER_BLIND;
 }
 
 void loader_each_doubtful(loader_visit *visit, void *data) {
-    struct loader_module program;
-    loader_of_program(&program);
-    const struct r_debug *debug = loader_find_debug(&program);
+    struct loader_module module;
+    loader_of_program(&module);
+    const struct r_debug *debug = loader_find_debug(&module);
     if (debug != NULL) {
-        (void)loader_walk(debug, true, visit, data);
+        (void)loader_walk(&module, debug, true, visit, data);
     }
 }

@@ -135,6 +135,10 @@ void memory_name(void *at, size_t bytes, const char *name) {
 bool memory_is_readable(const void *word) {
     // The kernel copies the set of signals in before it looks at the first
     // argument, which means nothing: EFAULT is "cannot be read", EINVAL "can".
+    // No set at all is fine with it.
+    if (word == NULL) {
+        return false;
+    }
     int saved = error_save();
     long failed = syscall(SYS_rt_sigprocmask, -1, word, NULL, 8);
     bool readable = failed == 0 || errno != EFAULT;

@@ -269,6 +269,7 @@ static void test_readable(void **state) {
     assert_true(memory_is_readable(at + 2 * page - WORD_BYTES));
     assert_false(memory_is_readable(at + 2 * page));
     assert_false(memory_is_readable((const void *)(page / 2)));
+    assert_false(memory_is_readable(NULL));
     assert_false(memory_is_readable((const void *)(UINTPTR_MAX - 4095)));
     assert_int_equal(errno, 91); // M5
     memory_release(at, 3 * page);

@@ -88,7 +88,11 @@ void halt_run(struct mutator *mutator) {
 }
 
 void halt_make_safe(struct halt *halt, struct mutator *mutator) {
-    __atomic_store_n(&mutator->state, MUTATOR_SAFE, __ATOMIC_SEQ_CST);
+    // It may be SAFE already, or HELD: by a handler of the program that ended.
+    uint32_t runs = MUTATOR_RUNS;
+    (void)__atomic_compare_exchange_n(&mutator->state, &runs, MUTATOR_SAFE,
+                                      false, __ATOMIC_SEQ_CST,
+                                      __ATOMIC_SEQ_CST);
     if (UNLIKELY(__atomic_load_n(&halt->stopping, __ATOMIC_SEQ_CST) != 0)) {
         halt_tell(halt); // H3
     }

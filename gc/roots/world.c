@@ -87,15 +87,25 @@ void world_safe_enter_at(struct mutator *mutator, const uintptr_t *saved,
         mutator->safe_depth = 0; // the region was jumped out of
         world_come_out(mutator);
     }
-    if (mutator->safe_depth++ != 0) {
+    if (mutator->safe_depth != 0) {
+        mutator->safe_depth++;
         return;
     }
-    memcpy(mutator->registers, saved, sizeof mutator->registers);
-    mutator->stopped_at = hot_end;
-    if (mutator->busy == MUTATOR_OUT) {
-        __atomic_store_n(&mutator->busy, MUTATOR_AWAY, __ATOMIC_RELAXED); // U6
-    }
-    halt_make_safe(&world.halt, mutator);
+    // A handler of the program that comes in between puts back what it found,
+    // or has ended the region for good: then all is done again.
+    do {
+        mutator->safe_depth = 1;
+        __atomic_signal_fence(__ATOMIC_SEQ_CST);
+        memcpy(mutator->registers, saved, sizeof mutator->registers);
+        mutator->stopped_at = hot_end;
+        if (mutator->busy == MUTATOR_OUT) {
+            __atomic_store_n(&mutator->busy, MUTATOR_AWAY,
+                             __ATOMIC_RELAXED); // U6
+        }
+        __atomic_signal_fence(__ATOMIC_SEQ_CST);
+        halt_make_safe(&world.halt, mutator);
+        __atomic_signal_fence(__ATOMIC_SEQ_CST);
+    } while (mutator->safe_depth == 0);
 }
 
 __attribute__((used)) static void
@@ -115,6 +125,8 @@ void world_safe_leave(struct mutator *mutator) {
 struct world_safe world_safe_break(struct mutator *mutator) {
     struct world_safe was = {.depth = mutator->safe_depth};
     if (was.depth != 0) {
+        was.is_safe = mutator->state != MUTATOR_RUNS;
+        was.busy = mutator->busy;
         was.hot_end = mutator->stopped_at;
         memcpy(was.registers, mutator->registers, sizeof was.registers);
         mutator->safe_depth = 0;
@@ -124,6 +136,14 @@ struct world_safe world_safe_break(struct mutator *mutator) {
 }
 
 void world_safe_mend(struct mutator *mutator, const struct world_safe *was) {
+    if (was->depth != 0 && !was->is_safe) {
+        // It was about to be entered: as if nothing had been in between.
+        memcpy(mutator->registers, was->registers, sizeof was->registers);
+        mutator->stopped_at = was->hot_end;
+        mutator->safe_depth = was->depth;
+        __atomic_store_n(&mutator->busy, was->busy, __ATOMIC_RELAXED);
+        return;
+    }
     const void *here = __builtin_frame_address(0);
     if (was->depth != 0 && here < was->hot_end) {
         world_safe_enter_at(mutator, was->registers, was->hot_end);
@@ -136,9 +156,12 @@ void world_lock_taken(struct mutator *mutator) {
         lock_acquire(&world.lock);
         return;
     }
+    // No handler of the program meanwhile: it would run on during a stop.
+    uint64_t mask = suspend_block();
     world_safe_enter(mutator); // W1
     lock_acquire(&world.lock);
     world_safe_leave(mutator); // there is no stop now: it does not wait
+    suspend_unblock(mask);
 }
 
 // --- Threads come and go ---------------------------------------------------

@@ -163,6 +163,8 @@ void world_safe_leave(struct mutator *mutator);
 // What a safe region was, before it was broken off.
 struct world_safe {
     uint32_t depth;      // 0: there was none
+    bool is_safe;        // false: it was about to be entered
+    uint8_t busy;        // enum mutator_busy
     const void *hot_end; // as the outermost found it
     uintptr_t registers[STACK_REGISTERS];
 };

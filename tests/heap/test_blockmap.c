@@ -17,8 +17,7 @@ static struct heap heap;
 
 static int make_heap(void **state) {
     (void)state;
-    heap_init(&heap);
-    return range_init(64 * MiB) ? 0 : -1;
+    return heap_init(&heap, NULL) && range_init(64 * MiB) ? 0 : -1;
 }
 
 // What a word should find, worked out with divisions from the head's address.

@@ -19,18 +19,18 @@
 
 static struct heap heap;
 static struct cache cache;
+static struct tally tally;
 static void *objects[OBJECTS];
 static size_t object_count;
 
 static int make_range(void **state) {
     (void)state;
-    heap_init(&heap);
-    return range_init(64 * MiB) ? 0 : -1;
+    return heap_init(&heap, NULL) && range_init(64 * MiB) ? 0 : -1;
 }
 
 static void start(struct order order, bool single) {
     memset(&cache, 0, sizeof cache);
-    cache_init(&cache, order, OWNER, single);
+    cache_init(&cache, order, OWNER, single, &tally);
     assert_true(cache_check(&cache));
 }
 
@@ -50,9 +50,9 @@ static void adopt(void) {
 static void *take_own(void) {
     void *object = cache_take(&cache);
     if (object == NULL) {
-        object = cache_pop(&cache, &heap);
+        object = cache_pop(&cache);
     }
-    if (object == NULL && cache_refill(&cache, &heap)) {
+    if (object == NULL && cache_refill(&cache)) {
         object = cache_take(&cache);
         assert_non_null(object);
     }
@@ -74,21 +74,34 @@ static void *take(void) {
 static void give(void *object) {
     struct place place;
     assert_ptr_equal(blockmap_object((uintptr_t)object, &place), object);
-    cache_free(&cache, &heap, &place);
+    uint32_t empty = cache_free(&cache, &place);
+    if (empty != BLOCK_NONE) {
+        assert_int_equal(block_get(empty)->list, SHELF_NONE);
+        heap_release_block(&heap, empty);
+    }
     assert_true(cache_check(&cache));
+}
+
+// As the conductor does when it begins.
+static void fold(void) {
+    heap.allocated_bytes += tally.allocated_bytes;
+    heap.freed_bytes += tally.freed_bytes;
+    heap.used_bytes += tally.allocated_bytes - tally.freed_bytes;
+    tally = (struct tally){0, 0};
 }
 
 // The world without the program: no mark is set, so all blocks go back.
 static void finish(void) {
     struct census census;
+    fold();
     cache_tail_out(&cache);
     heap_prepare(&heap);
     heap_flip(&heap, &census);
-    cache_tail_in(&cache, &heap);
+    cache_tail_in(&cache, &heap, false);
     assert_int_equal(cache.block, BLOCK_NONE); // nothing in it: given back
     assert_int_equal(heap.used_bytes, 0);
-    assert_int_equal(heap.region.used_blocks, 0);
-    heap_init(&heap);
+    assert_int_equal(heap.used_blocks, 0);
+    assert_true(heap_init(&heap, NULL));
     heap.region.committed_bytes = range.frontier_bytes;
 }
 
@@ -108,7 +121,7 @@ static void test_order(void **state) {
             assert_int_equal(take(), first + (uintptr_t)cell * cache.bytes);
         }
         assert_int_equal(cache_tail_bytes(&cache), 0);
-        assert_false(cache_refill(&cache, &heap));
+        assert_false(cache_refill(&cache));
         assert_int_equal(cache.block, BLOCK_NONE);
         finish();
     }
@@ -133,7 +146,7 @@ static void test_tail(void **state) {
     assert_false(cache_has_tail(&cache, bump));
     assert_null(blockmap_object(bump, &place));
     assert_non_null(blockmap_object(first, &place));
-    cache_tail_in(&cache, &heap);
+    cache_tail_in(&cache, &heap, false);
     assert_true(cache.bump == bump && cache.limit == limit);
     assert_non_null(blockmap_object(limit - 1, &place));
     assert_true(cache_check(&cache));
@@ -195,7 +208,7 @@ static void test_mine(void **state) {
         assert_non_null(take_own());
         assert_true(cache_check(&cache)); // C6
     }
-    assert_int_equal(heap.region.used_blocks, 3);
+    assert_int_equal(heap.used_blocks, 3);
     assert_null(take_own());
     assert_int_equal(cache.mine.head, BLOCK_NONE);
     finish();
@@ -211,14 +224,14 @@ static void test_empty(void **state) {
         first[i] = take();
     }
     void *other = take();
-    assert_int_equal(heap.region.used_blocks, 2);
+    assert_int_equal(heap.used_blocks, 2);
     for (size_t i = 0; i < 8; i++) {
         give(first[i]);
     }
-    assert_int_equal(heap.region.used_blocks, 1);
+    assert_int_equal(heap.used_blocks, 1);
     assert_int_equal(cache.free_count, 0);
     give(other);
-    assert_int_equal(heap.region.used_blocks, 1); // current
+    assert_int_equal(heap.used_blocks, 1); // current
     assert_ptr_equal(take(), other);
     finish();
 }
@@ -246,14 +259,14 @@ static void test_random(void **state) {
                 freed_bytes += cache.bytes;
                 continue;
             }
-            if (heap.region.used_blocks > 400) {
+            if (heap.used_blocks > 400) {
                 weight = 80;
                 continue;
             }
-            size_t used_blocks = heap.region.used_blocks;
+            size_t used_blocks = heap.used_blocks;
             char *cell = take();
             // All cells of the blocks in use are objects when one is added.
-            if (heap.region.used_blocks > used_blocks) {
+            if (heap.used_blocks > used_blocks) {
                 size_t blocks = used_blocks / sizeclass_table[cls].blocks;
                 assert_int_equal(object_count,
                                  blocks * sizeclass_table[cls].cells);
@@ -263,7 +276,7 @@ static void test_random(void **state) {
             memset(cell, 0xA5, cache.bytes);
             objects[object_count++] = cell;
         }
-        assert_int_equal(heap.freed_bytes, freed_bytes);
+        assert_int_equal(tally.freed_bytes, freed_bytes);
         while (object_count != 0) {
             give(objects[--object_count]);
         }
@@ -294,14 +307,14 @@ static void test_exact(void **state) {
             cell = gen_chance(&g, 90) ? objects[gen_below(&g, step + 1)] : cell;
             give(cell);
             assert_null(cache_take_for(&cache, bytes));
-            assert_ptr_equal(cache_pop(&cache, &heap), cell);
+            assert_ptr_equal(cache_pop(&cache), cell);
         }
         uint32_t block = range_block_of((uintptr_t)cell);
         exact[block] |= bytes == cache.bytes;
         if (gen_chance(&g, 5)) {
             cache_tail_out(&cache); // and in again; the flip kept everything
             assert_false(cache.exact);
-            cache_tail_in(&cache, &heap);
+            cache_tail_in(&cache, &heap, false);
         }
         for (block = 1; block < range_block_count(); block++) {
             bool knows = (block_get(block)->flags & BLOCK_EXACT) ||
@@ -318,12 +331,135 @@ static void test_exact(void **state) {
     finish();
 }
 
+// What others freed comes back to the cache: never a cell of its tail, the room
+// in blocks that were left, and empty blocks as a whole.
+static void test_drain(void **state) {
+    (void)state;
+    assert_true(range_use_freed());
+    start((struct order){KIND_SCANNED, 30, 0}, false);
+    uint32_t cells = sizeclass_table[30].cells;
+    for (uint32_t i = 0; i < 2 * cells + 1; i++) {
+        objects[i] = take();
+    }
+    uint32_t first = range_block_of((uintptr_t)objects[0]);
+    uint32_t second = range_block_of((uintptr_t)objects[cells]);
+    uint32_t third = cache.block;
+    assert_true(cache_tail_bytes(&cache) != 0);
+    fold();
+    for (uint32_t i = 0; i < cells; i++) {
+        enum freed_by by = block_free_remotely(first, i);
+        assert_int_equal(by, i == 0 ? FREED_FIRST : FREED_MORE);
+    }
+    (void)block_free_remotely(second, 5);
+    for (uint32_t cell = 0; cell < cells; cell++) { // a wrong program's
+        (void)block_free_remotely(third, cell);
+    }
+    size_t tail_bytes = cache_tail_bytes(&cache);
+    uintptr_t bump = cache.bump;
+    assert_int_equal(cache_drain(&cache, third), BLOCK_NONE); // current
+    assert_true(cache_check(&cache));                         // C2
+    assert_true(cache.bump == bump && cache_tail_bytes(&cache) == tail_bytes);
+    assert_int_equal(tally.freed_bytes, cache.bytes);
+    assert_int_equal(cache_drain(&cache, second), BLOCK_NONE);
+    assert_int_equal(block_get(second)->list, SHELF_MINE); // C6
+    assert_int_equal(cache_drain(&cache, second), BLOCK_NONE);
+    assert_true(cache_check(&cache));
+    assert_int_equal(cache_drain(&cache, first), first); // empty
+    assert_int_equal(block_get(first)->list, SHELF_NONE);
+    heap_release_block(&heap, first);
+    assert_int_equal(tally.freed_bytes, (cells + 2) * cache.bytes);
+    while (cache_take(&cache) != NULL) {
+    }
+    // The third has room up to its end, then the second its one cell.
+    void *last = NULL;
+    while (cache.block == third) {
+        last = take_own();
+    }
+    assert_ptr_equal(last, objects[cells + 5]);
+    finish();
+}
+
+// A cache that is given up leaves nothing: its tail was never taken, freed
+// cells are holes, its blocks are on shelves or back.
+static void test_give_up(void **state) {
+    (void)state;
+    for (unsigned cls = 4; cls < CLASS_LAST; cls += 7) {
+        start((struct order){KIND_SCANNED, cls, 0}, false);
+        uint32_t cells = sizeclass_table[cls].cells;
+        uint32_t count = 3 * cells + 1;
+        for (uint32_t i = 0; i < count; i++) {
+            objects[i] = take();
+        }
+        for (uint32_t i = 0; i < cells + 1; i++) {
+            give(objects[i]);
+        }
+        if (cls % 2 == 0) {
+            fold(); // the tail was told the heap before it is given up
+        }
+        cache_give_up(&cache, &heap);
+        assert_true(cache_check(&cache)); // C1, C2, C4, C6
+        assert_int_equal(cache.block, BLOCK_NONE);
+        assert_int_equal(cache.free_count, 0);
+        assert_int_equal(cache.mine.head, BLOCK_NONE);
+        fold();
+        size_t left = (size_t)(count - cells - 1) * cache.bytes;
+        assert_int_equal(heap.used_bytes, left);
+        struct cache other = cache;
+        cache_init(&other, cache.order, OWNER + 1, false, &tally);
+        assert_null(cache_take(&other));
+        // Another mutator finds what room there is, and no more than that.
+        uint32_t block;
+        size_t found = 0;
+        while ((block = heap_take_block(&heap, cache.order, true, OWNER + 1)) !=
+               BLOCK_NONE) {
+            cache_adopt(&other, block);
+            while (cache_refill(&other)) {
+                while (cache_take(&other) != NULL) {
+                    found += cache.bytes;
+                }
+            }
+        }
+        size_t blocks = heap.used_blocks / sizeclass_table[cls].blocks;
+        assert_int_equal(found + left, blocks * cells * cache.bytes);
+        finish();
+    }
+}
+
+// A stop may come between the load of bump and its store: the same tail must be
+// there afterwards, even if nothing else is left in the block.
+static void test_taking(void **state) {
+    (void)state;
+    for (unsigned taking = 0; taking < 2; taking++) {
+        start((struct order){KIND_SCANNED, 4, 0}, false);
+        (void)take();
+        uint32_t block = cache.block;
+        uintptr_t bump = cache.bump, limit = cache.limit;
+        struct census census;
+        fold();
+        cache_tail_out(&cache);
+        heap_prepare(&heap);
+        heap_flip(&heap, &census);
+        cache_tail_in(&cache, &heap, taking == 1);
+        assert_int_equal(cache.block, taking == 1 ? block : BLOCK_NONE);
+        if (taking == 1) {
+            assert_true(cache.bump == bump && cache.limit == limit); // C1
+            assert_true(cache_check(&cache));
+            assert_int_equal(heap.used_bytes, limit - bump);
+        }
+        assert_int_equal(heap.allocated_bytes, heap.used_bytes +
+                                                   heap.freed_bytes +
+                                                   heap.collected_bytes);
+        finish();
+    }
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_order),  cmocka_unit_test(test_tail),
-        cmocka_unit_test(test_stack),  cmocka_unit_test(test_mine),
-        cmocka_unit_test(test_empty),  cmocka_unit_test(test_exact),
-        cmocka_unit_test(test_random),
+        cmocka_unit_test(test_order),   cmocka_unit_test(test_tail),
+        cmocka_unit_test(test_stack),   cmocka_unit_test(test_mine),
+        cmocka_unit_test(test_empty),   cmocka_unit_test(test_exact),
+        cmocka_unit_test(test_random),  cmocka_unit_test(test_drain),
+        cmocka_unit_test(test_give_up), cmocka_unit_test(test_taking),
     };
     return cmocka_run_group_tests(tests, make_range, NULL);
 }

@@ -18,8 +18,7 @@ static struct heap heap;
 
 static int make_heap(void **state) {
     (void)state;
-    heap_init(&heap);
-    return range_init(256 * MiB) ? 0 : -1;
+    return heap_init(&heap, NULL) && range_init(256 * MiB) ? 0 : -1;
 }
 
 static void count_block(uint32_t block, void *data) {

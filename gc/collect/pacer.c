@@ -70,14 +70,18 @@ static uint64_t pacer_smooth(uint64_t rate, uint64_t bytes, uint64_t ns) {
     return rate == 0 ? seen : rate / 2 + seen / 2 + 1;
 }
 
-#define PACER_STOP_NS_MAX 250000 // longer ones are of a busy machine
+#define PACER_STOP_NS_MAX   250000 // longer ones are of a busy machine
+#define PACER_STOPS         16     // time to work for each stop, in stops
+#define PACER_STOP_ROOM_MAX (8 * MiB)
 
-// What could have been marked in the time that a stop takes.
-static size_t pacer_stop_bytes(struct pacer *pacer, uint64_t stop_ns) {
+// The room without which threads would stand still too often.
+static size_t pacer_stop_room(struct pacer *pacer, uint64_t stop_ns) {
     stop_ns = stop_ns > PACER_STOP_NS_MAX ? PACER_STOP_NS_MAX : stop_ns;
     pacer->stop_ns = pacer->stop_ns / 4 * 3 + stop_ns / 4;
-    size_t rate = pacer->mark_rate > GiB ? GiB : (size_t)pacer->mark_rate;
-    return pacer_scale(rate, (size_t)pacer->stop_ns, 1000000);
+    size_t rate = pacer->allocate_rate > GiB ? GiB : pacer->allocate_rate;
+    size_t room =
+        pacer_scale(rate, (size_t)pacer->stop_ns * PACER_STOPS, 1000000);
+    return room > PACER_STOP_ROOM_MAX ? PACER_STOP_ROOM_MAX : room;
 }
 
 static void pacer_set_goal(struct pacer *pacer, size_t goal_bytes) {
@@ -105,8 +109,8 @@ void pacer_finish(struct pacer *pacer, const struct pacer_cycle *cycle) {
     // Roots are read, not chased: a byte of them costs an eighth.
     size_t work = pacer_add(cycle->live_bytes, cycle->other_bytes / 8);
     pacer->mark_rate = pacer_smooth(pacer->mark_rate, work, cycle->mark_ns);
-    size_t stop_bytes = pacer_stop_bytes(pacer, cycle->stop_ns);
-    size_t room = pacer_room(pacer, pacer_add(work, stop_bytes));
+    size_t room = pacer_max(pacer_room(pacer, work),
+                            pacer_stop_room(pacer, cycle->stop_ns)); // P7
     if (pacer->limit_bytes != 0) {
         room = pacer_max(room, pacer_add(work, work)); // P6
     }

@@ -20,9 +20,9 @@
 //
 //     goal = max(floor, live + E, in blocks + max(E / 4, floor))
 //
-// Stopping the threads costs time too, however little is alive: W counts what
-// could have been marked meanwhile, so that a program of many threads and small
-// heap collects less often.
+// Stopping several threads costs time too, however little is alive.  The room
+// is at least what they allocate in sixteen times the time a stop takes, if
+// that is no more than 8 MiB: so long threads work for each time they stand.
 //
 // The last term ends a thrash: where holes cannot be filled (classes that are
 // not asked for), some room is granted above what is there.
@@ -34,7 +34,9 @@
 //   P3  build    building what survives from the floor to H bytes takes at most
 //                1 + log2(H / floor) collections
 //   P4  bounded  W <= E <= max(W, sqrt(2 * W * ROOM)), times
-//                growth_percent / 100, but for P6
+//                growth_percent / 100, but for P6 and P7
+//   P7  stops    E may be more than P4 says for the sake of stops, but then at
+//                most 8 MiB
 //   P6  budget   a limit is a budget: under one the room is at least 2 W, as
 //                far as the limit goes
 //   P5  total    no input, however absurd, overflows or divides by zero

@@ -57,6 +57,7 @@
 #include "collect/collect.c"
 #include "collect/pacer.c"
 #include "collect/refill.c"
+#include "collect/settle.c"
 #include "collect/verify.c"
 
 #include "api/door.c"

@@ -177,6 +177,10 @@ static COLD _Noreturn void collect_name_missed(size_t count,
     check_stop(sentence);
 }
 
+static void collect_audit_word(uintptr_t word, void *data) {
+    audit_word(data, word);
+}
+
 // Walks from the same roots with the other marker.  What it finds unmarked is a
 // live object about to be lost: no program should run on.
 static void collect_audit(struct collect_walk *walk) {
@@ -191,6 +195,8 @@ static void collect_audit(struct collect_walk *walk) {
     collect_roots(walk);
     collect_root_heaps(walk);
     audit_pinned(&audit);
+    settle_roots(&walk->conductor->settle, true, collect_audit_word, &audit);
+    audit_ephemerons(&audit);
     walk->audit = NULL;
     uintptr_t example;
     size_t missed = audit_compare(&audit, &example);
@@ -262,6 +268,10 @@ static void collect_verify(const struct collector *collector) {
     }
 }
 
+static void collect_mark_word(uintptr_t word, void *data) {
+    mark_word(data, word);
+}
+
 static void collect_mark(struct collect_walk *walk) {
     struct conductor *conductor = walk->conductor;
     struct marker *marker = &conductor->marker;
@@ -270,8 +280,10 @@ static void collect_mark(struct collect_walk *walk) {
     collect_roots(walk);
     collect_root_heaps(walk);
     mark_pinned(marker, walk->collector->heap);
+    settle_roots(&conductor->settle, false, collect_mark_word, marker);
     conductor->phase = COLLECT_MARK;
     mark_drain(marker);
+    settle_mark(&conductor->settle, marker, &walk->report->settled);
     walk->report->mark_ns = clock_now_ns() - began_ns;
     walk->report->scanned_bytes = marker->scanned_bytes;
 }
@@ -296,6 +308,7 @@ static void collect_stopped(struct collect_walk *walk) {
     if (conductor->check_mark) {
         collect_audit(walk);
     }
+    settle_finish(&conductor->settle, &report->settled);
     conductor->phase = COLLECT_FLIP;
     heap_flip(heap, &report->census);
     world_each(collect_tails_in, heap);
@@ -371,7 +384,7 @@ static void collect_give_up(struct collector *collector,
 bool collect_cycle(struct collector *collector, struct mutator *self,
                    enum collect_reason reason) {
     struct conductor *conductor = collector->conductor;
-    if (conductor->phase != COLLECT_IDLE) { // C3
+    if (conductor->phase != COLLECT_IDLE || conductor->held != 0) { // C3
         return false;
     }
     ASSERT(self->hot_end != NULL && self->busy == MUTATOR_INSIDE);

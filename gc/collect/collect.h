@@ -40,6 +40,7 @@
 
 #include "base/defs.h"
 #include "collect/pacer.h"
+#include "collect/settle.h"
 #include "heap/heap.h"
 #include "roots/mutator.h"
 #include "roots/roots.h"
@@ -79,6 +80,7 @@ struct collect_report {
     uint64_t mark_ns;       // and marking
     size_t threads;         // stopped, the conductor not counted
     size_t audited_objects; // reached by the audit, if it ran
+    struct settle_report settled; // weak references and their like
 };
 
 // What it has done so far.
@@ -93,6 +95,8 @@ struct collect_figures {
 struct conductor {
     struct roots roots;       // lock
     struct marker marker;     // conductor, in a stop
+    struct settle settle;     // lock
+    uint32_t held;            // nested; no cycle begins; lock
     enum collect_phase phase; // conductor
     uint32_t thread;          // the conductor's, in a cycle; conductor
     uint32_t disabled;        // nested; automatic cycles only; atomic

@@ -3,11 +3,13 @@
 #include <string.h>
 
 #include "base/bitmap.h"
+#include "base/check.h"
 #include "heap/block.h"
 #include "heap/heap.h"
 #include "heap/layout.h"
 #include "heap/meta.h"
 #include "heap/range.h"
+#include "trace/ephemeron.h"
 
 #define AUDIT_CELLS_PER_BLOCK (BLOCK_BYTES / GRANULE_BYTES)
 
@@ -24,11 +26,21 @@ bool audit_begin(struct audit *audit, const struct heap *heap) {
     return true;
 }
 
+// An ephemeron that waits for its key, by the key's bit in `seen`.
+struct audit_pending {
+    size_t key;
+    uintptr_t value;
+    size_t first; // of the chain of this number, plus 1
+    size_t next;  // in its own chain, plus 1
+};
+
 void audit_end(struct audit *audit) {
+    meta_free(audit->pending, audit->pending_capacity * sizeof *audit->pending);
     meta_free(audit->seen, audit->seen_bytes);
     meta_free(audit->stack, audit->capacity * sizeof *audit->stack);
     audit->seen = NULL;
     audit->stack = NULL;
+    audit->pending = NULL;
 }
 
 static void audit_push(struct audit *audit, uintptr_t word) {
@@ -113,19 +125,69 @@ static void audit_scan(struct audit *audit, const struct audit_object *object) {
     }
 }
 
+static size_t audit_bit(const struct audit_object *object) {
+    return object->block * AUDIT_CELLS_PER_BLOCK + object->cell;
+}
+
+// An ephemeron that was reached: its value follows, now or with its key.
+static void audit_hang(struct audit *audit, const struct audit_object *object) {
+    const struct ephemeron *ephemeron = (struct ephemeron *)object->start;
+    struct audit_object key;
+    if (ephemeron->key == 0) {
+        return;
+    }
+    if (!range_has(ephemeron->key)) {
+        audit_push(audit, ephemeron->value);
+        return;
+    }
+    if (!audit_find(ephemeron->key, &key)) {
+        return; // freed by hand
+    }
+    if (block_get(key.block)->heap != audit->heap->slot ||
+        bitmap_get(audit->seen, audit_bit(&key))) {
+        audit_push(audit, ephemeron->value);
+        return;
+    }
+    ASSERT(audit->pending_count < audit->pending_capacity);
+    struct audit_pending *pending = &audit->pending[audit->pending_count++];
+    pending->key = audit_bit(&key);
+    pending->value = ephemeron->value;
+    size_t chain = pending->key % audit->pending_capacity;
+    pending->next = audit->pending[chain].first;
+    audit->pending[chain].first = audit->pending_count;
+}
+
+// A key was reached.
+static void audit_wake(struct audit *audit, size_t key) {
+    size_t at = audit->pending[key % audit->pending_capacity].first;
+    while (at != 0) {
+        const struct audit_pending *pending = &audit->pending[at - 1];
+        if (pending->key == key) {
+            audit_push(audit, pending->value);
+        }
+        at = pending->next;
+    }
+}
+
 static void audit_look(struct audit *audit, uintptr_t word) {
     struct audit_object object;
     if (!audit_find(word, &object) ||
         block_get(object.block)->heap != audit->heap->slot) {
         return;
     }
-    size_t bit = object.block * AUDIT_CELLS_PER_BLOCK + object.cell;
+    size_t bit = audit_bit(&object);
     if (bitmap_get(audit->seen, bit)) {
         return;
     }
     bitmap_set(audit->seen, bit);
     audit->object_count++;
     audit_scan(audit, &object);
+    if (audit->pending_capacity != 0) {
+        audit_wake(audit, bit);
+        if (ENTRY_KIND(block_entry(object.block)) == KIND_EPHEMERON) {
+            audit_hang(audit, &object);
+        }
+    }
 }
 
 static void audit_drain(struct audit *audit) {
@@ -184,6 +246,43 @@ static void audit_heap_block(uint32_t block, void *data) {
 void audit_heap(struct audit *audit, const struct heap *heap) {
     struct audit_roots roots = {audit, heap};
     heap_each_block(audit_heap_block, &roots);
+}
+
+static void audit_count_ephemerons(uint32_t block, void *data) {
+    if (ENTRY_KIND(block_entry(block)) == KIND_EPHEMERON) {
+        *(size_t *)data += block_cells(block);
+    }
+}
+
+static void audit_ephemeron_block(uint32_t block, void *data) {
+    struct audit *audit = data;
+    if (ENTRY_KIND(block_entry(block)) != KIND_EPHEMERON) {
+        return;
+    }
+    size_t bytes = block_cell_bytes(block);
+    for (uint32_t cell = 0; cell < block_cells(block); cell++) {
+        struct audit_object object = {range_block_address(block) + cell * bytes,
+                                      bytes, block, cell};
+        if (bitmap_get(audit->seen, audit_bit(&object))) {
+            audit_hang(audit, &object);
+        }
+    }
+}
+
+void audit_ephemerons(struct audit *audit) {
+    size_t count = 0;
+    heap_each_block(audit_count_ephemerons, &count);
+    if (count == 0) {
+        return;
+    }
+    audit->pending = meta_make(count * sizeof *audit->pending);
+    if (audit->pending == NULL) {
+        audit->complete = false; // Q3
+        return;
+    }
+    audit->pending_capacity = count;
+    heap_each_block(audit_ephemeron_block, audit);
+    audit_drain(audit);
 }
 
 struct audit_missed {

@@ -10,6 +10,8 @@
 //   Q1  apart     it neither reads nor writes mark bits before audit_compare
 //   Q2  missed    audit_compare counts exactly the objects that it reached and
 //                 that are not marked
+//   Q4  keyed     audit_ephemerons reaches the value of each ephemeron that it
+//                 reached and whose key it reached, and of no other
 //   Q3  shortage  when memory for it is short it says so (audit_begin, or
 //                 complete is false) and finds nothing; the cycle goes on
 //
@@ -23,14 +25,19 @@
 
 struct heap;
 
+struct audit_pending;
+
 struct audit {
     const struct heap *heap; // whose objects are walked; others end the walk
-    uint64_t *seen;         // one bit a cell, 64 words a block
-    size_t seen_bytes;      // of that
-    uintptr_t *stack;       // words to look at
-    size_t count, capacity; // words
-    bool complete;          // no shortage so far
-    size_t object_count;    // reached
+    uint64_t *seen;          // one bit a cell, 64 words a block
+    size_t seen_bytes;       // of that
+    uintptr_t *stack;        // words to look at
+    size_t count, capacity;  // words
+    bool complete;           // no shortage so far
+    size_t object_count;     // reached
+    struct audit_pending *pending; // ephemerons whose key was not reached yet
+    size_t pending_count;          // of them, keys reached meanwhile included
+    size_t pending_capacity;       // 0: ephemerons do not count yet
 };
 
 // Maps what the audit needs; false when memory is short.
@@ -46,6 +53,9 @@ void audit_pinned(struct audit *audit);
 
 // Walks from every object of another heap, which is a root of this one.
 void audit_heap(struct audit *audit, const struct heap *heap);
+
+// All other roots were walked from: on from values of ephemerons.
+void audit_ephemerons(struct audit *audit);
 
 // The objects reached but not marked; the address of one of them in *example.
 size_t audit_compare(const struct audit *audit, uintptr_t *example);

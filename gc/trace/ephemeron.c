@@ -170,3 +170,35 @@ void ephemeron_finish(struct ephemerons *ephemerons) {
         ephemerons->buckets[i] = NULL;
     }
 }
+
+struct ephemeron_gone {
+    ephemeron_is_gone *is_gone;
+    void *data;
+};
+
+static bool ephemeron_leads_to_gone(const struct ephemeron *ephemeron,
+                                    const struct ephemeron_gone *gone) {
+    struct place place;
+    return (ephemeron->block != BLOCK_NONE &&
+            gone->is_gone(ephemeron->block, gone->data)) ||
+           (blockmap_find(ephemeron->value, &place) &&
+            gone->is_gone(place.block, gone->data));
+}
+
+static void ephemeron_clear_block(uint32_t block, void *data) {
+    if (ENTRY_KIND(block_entry(block)) != KIND_EPHEMERON) {
+        return;
+    }
+    for (uint32_t cell = 0; cell < block_cells(block); cell++) {
+        struct ephemeron *ephemeron = ephemeron_at(block, cell);
+        if (block_is_allocated(block, cell) && ephemeron_is_used(ephemeron) &&
+            ephemeron_leads_to_gone(ephemeron, data)) {
+            ephemeron->key = ephemeron->value = 0;
+        }
+    }
+}
+
+void ephemeron_clear_gone(ephemeron_is_gone *is_gone, void *data) {
+    struct ephemeron_gone gone = {is_gone, data};
+    heap_each_block(ephemeron_clear_block, &gone);
+}

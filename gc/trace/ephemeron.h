@@ -94,4 +94,9 @@ static inline bool ephemeron_take(struct ephemerons *ephemerons,
 // Clears those whose key stayed dead.
 void ephemeron_finish(struct ephemerons *ephemerons);
 
+// Clears those whose key lies in a block that `is_gone` names, or whose value
+// does: a heap is being dropped.
+typedef bool ephemeron_is_gone(uint32_t block, void *data);
+void ephemeron_clear_gone(ephemeron_is_gone *is_gone, void *data);
+
 #endif

@@ -1,0 +1,345 @@
+// Threads of every sort are stopped, stand still, are read and go on.
+
+#include "roots/world.h"
+
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include <cmocka.h>
+
+#include "os/clock.h"
+#include "support/crowd.h"
+
+// --- Threads that run ------------------------------------------------------
+
+// Counts, in a piece of work that must not be stopped in the middle (W3), and
+// outside of it.
+static void work_inside(struct worker *worker) {
+    while (!atomic_load(&over)) {
+        mutator_enter(worker->mutator);
+        atomic_fetch_add(&worker->before, 1);
+        atomic_fetch_add(&worker->after, 1);
+        world_leave(worker->mutator);
+    }
+}
+
+static int order_times(const void *a, const void *b) {
+    uint64_t x = *(const uint64_t *)a, y = *(const uint64_t *)b;
+    return (x > y) - (x < y);
+}
+
+#define STOPS 1000u
+
+// Stops a crowd many times, or for some seconds; returns the median time, ns.
+static uint64_t stop_often(size_t count) {
+    static uint64_t times[STOPS];
+    uint64_t end = clock_now_ns() + (uint64_t)4000000000;
+    size_t stops = 0;
+    while (stops < STOPS && (stops < 10 || clock_now_ns() < end)) {
+        struct world_stop_report report = crowd_stop();
+        times[stops++] = report.stop_ns;
+        assert_int_equal(report.thread, 0);
+        for (size_t i = 0; i < count; i++) { // W3
+            assert_int_equal(atomic_load(&workers[i].before),
+                             atomic_load(&workers[i].after));
+        }
+        if (stops % 16 == 0) {
+            crowd_see_still(count);
+        }
+        crowd_go();
+    }
+    qsort(times, stops, sizeof *times, order_times);
+    return times[stops / 2];
+}
+
+static void test_crowds(void **state) {
+    (void)state;
+    static const size_t counts[] = {1, 2, 8, CROWD};
+    for (size_t i = 0; i < sizeof counts / sizeof *counts; i++) {
+        crowd_begin(counts[i], true, work_inside);
+        uint64_t median = stop_often(counts[i]);
+        print_message("%zu threads run: median stop %.1f us\n", counts[i],
+                      (double)median / 1000);
+        crowd_end(counts[i]);
+    }
+}
+
+// Threads that never heard of us.
+static void work_alone(struct worker *worker) {
+    while (!atomic_load(&over)) {
+        atomic_fetch_add(&worker->before, 1);
+        atomic_fetch_add(&worker->after, 1);
+    }
+}
+
+static void test_strangers(void **state) {
+    (void)state;
+    if (SUSPEND_COOPERATIVE) {
+        return;
+    }
+    crowd_begin(8, false, work_alone);
+    for (size_t turn = 0; turn < 100; turn++) {
+        struct world_stop_report report = crowd_stop();
+        assert_true(report.strangers >= 8);
+        crowd_see_still(8);
+        crowd_go();
+    }
+    crowd_end(8);
+    for (size_t turn = 0;; turn++) { // the roll follows
+        struct world_stop_report report = crowd_stop();
+        crowd_go();
+        if (report.strangers == 0) {
+            break;
+        }
+        assert_true(turn < 1000);
+        crowd_nap_ms(1);
+    }
+}
+
+// --- Threads in safe regions -----------------------------------------------
+
+static void work_safely(struct worker *worker) {
+    while (!atomic_load(&over)) {
+        world_safe_enter(worker->mutator);
+        sched_yield();
+        world_safe_enter(worker->mutator); // they nest
+        world_safe_leave(worker->mutator);
+        world_safe_leave(worker->mutator);
+        atomic_fetch_add(&worker->before, 1); // W6: not while it is HELD
+        atomic_fetch_add(&worker->after, 1);
+        world_leave(worker->mutator);
+    }
+}
+
+static void test_safe(void **state) {
+    (void)state;
+    crowd_begin(4, true, work_safely);
+    uint32_t safe = 0;
+    for (size_t turn = 0; turn < 1000; turn++) {
+        struct world_stop_report report = crowd_stop();
+        safe += report.safe;
+        crowd_see_still(4);
+        crowd_go();
+    }
+    crowd_end(4);
+    assert_true(safe > 0);
+    for (size_t i = 0; i < 4; i++) {
+        assert_true(atomic_load(&workers[i].before) > 0);
+    }
+}
+
+// A region is broken off for program code in the middle, and mended.
+static void test_break(void **state) {
+    (void)state;
+    world_safe_enter(self);
+    assert_int_equal(self->state, MUTATOR_SAFE);
+    struct world_safe was = world_safe_break(self);
+    assert_int_equal(self->state, MUTATOR_RUNS);
+    world_safe_enter(self);
+    world_safe_leave(self);
+    assert_int_equal(self->state, MUTATOR_RUNS);
+    world_safe_mend(self, &was);
+    assert_int_equal(self->state, MUTATOR_SAFE);
+    world_safe_leave(self);
+    assert_int_equal(self->state, MUTATOR_RUNS);
+    world_safe_leave(self); // one too many: nothing
+    assert_int_equal(self->state, MUTATOR_RUNS);
+}
+
+NOINLINE static void jump_out(jmp_buf *to) {
+    char room[512];
+    __asm__ volatile("" : : "r"(room) : "memory");
+    world_safe_enter(self);
+    longjmp(*to, 1);
+}
+
+static void test_jumped_out(void **state) {
+    (void)state;
+    jmp_buf here;
+    if (setjmp(here) == 0) {
+        jump_out(&here);
+    }
+    assert_int_equal(self->state, MUTATOR_SAFE);
+    world_safe_enter(self); // finds that the old one is no more
+    assert_int_equal(self->safe_depth, 1);
+    world_safe_leave(self);
+    assert_int_equal(self->state, MUTATOR_RUNS);
+}
+
+// W1: who waits for the lock is SAFE, and a stop does not wait for it.
+static atomic_uint waited;
+
+static void work_locking(struct worker *worker) {
+    while (!atomic_load(&over)) {
+        world_lock(worker->mutator);
+        atomic_fetch_add(&worker->before, 1);
+        atomic_fetch_add(&worker->after, 1);
+        world_unlock();
+        atomic_fetch_add(&waited, 1);
+        world_leave(worker->mutator);
+    }
+}
+
+static void test_lock(void **state) {
+    (void)state;
+    crowd_begin(4, true, work_locking);
+    for (size_t turn = 0; turn < 200; turn++) {
+        struct world_stop_report report = crowd_stop();
+        (void)report;
+        crowd_see_still(4);
+        crowd_go();
+    }
+    crowd_end(4);
+    assert_true(atomic_load(&waited) > 0);
+    assert_true(world_try_lock());
+    world_unlock();
+}
+
+// --- What is read ----------------------------------------------------------
+
+struct search {
+    uintptr_t word;
+    size_t found, words;
+};
+
+static void search_words(const uintptr_t *start, const uintptr_t *end,
+                         void *data) {
+    struct search *search = data;
+    for (const volatile uintptr_t *at = start; at < end; at++) {
+        search->found += *at == ~search->word;
+        search->words++;
+    }
+}
+
+// Words that lie in no variable of the test but the worker's (complemented).
+#define SECRET(n) (~((uintptr_t)0x5ec4e700c0de0000 + (n)))
+
+static void work_keeping(struct worker *worker) {
+    size_t index = (size_t)(worker - workers);
+    volatile uintptr_t kept[1] = {~SECRET(index)};
+    if (index % 3 == 0) {
+        world_safe_enter(worker->mutator);
+        while (!atomic_load(&over)) {
+            crowd_nap_ms(1);
+        }
+        world_safe_leave(worker->mutator);
+    } else if (index % 3 == 1) {
+        work_inside(worker);
+    } else {
+        while (!atomic_load(&over)) {
+            atomic_fetch_add(&worker->before, 1);
+            world_leave(worker->mutator);
+        }
+    }
+    assert_int_equal(kept[0], ~SECRET(index));
+}
+
+static void count_pointer(uintptr_t pointer, void *data) {
+    (void)pointer;
+    (*(size_t *)data)++;
+}
+
+static void count_mutator(struct mutator *mutator, void *data) {
+    assert_ptr_equal(world_find(mutator->id), mutator);
+    (*(size_t *)data)++;
+}
+
+// W4
+static void test_read(void **state) {
+    (void)state;
+    crowd_begin(6, true, work_keeping);
+    for (size_t turn = 0; turn < 50; turn++) {
+        (void)crowd_stop();
+        for (size_t i = 0; i < 6; i++) {
+            struct search search = {.word = SECRET(i)};
+            world_each_stack(search_words, &search);
+            assert_true(search.found > 0);
+        }
+        size_t pointers = 0, mutators = 0;
+        world_each_thread_pointer(count_pointer, &pointers);
+        world_each(count_mutator, &mutators);
+        assert_true(mutators >= 7 && pointers >= mutators);
+        crowd_go();
+    }
+    crowd_end(6);
+    assert_null(world_find(0));
+    assert_null(world_find(100000));
+}
+
+// --- Threads that come and go ----------------------------------------------
+
+static void *live_shortly(void *data) {
+    uintptr_t kind = (uintptr_t)data;
+    struct mutator *mutator = kind % 3 == 0 ? NULL : world_attach(NULL, false);
+    for (volatile size_t i = 0; i < 1000; i++) {
+    }
+    if (kind % 3 == 1) {
+        crowd_part(mutator);
+        if (kind % 2 == 0) { // and once more
+            crowd_part(world_attach(NULL, false));
+        }
+    } else if (kind % 3 == 2 && !CROWD_SANITIZED) {
+        (void)syscall(SYS_exit, 0); // nobody is told (joined all the same)
+    } else if (mutator != NULL) {
+        crowd_part(mutator);
+    }
+    return NULL;
+}
+
+static void work_making(struct worker *worker) {
+    for (uintptr_t kind = 0; !atomic_load(&over); kind++) {
+        pthread_t thread;
+        world_safe_enter(worker->mutator);
+        if (pthread_create(&thread, NULL, live_shortly, (void *)kind) == 0) {
+            (void)pthread_join(thread, NULL);
+        }
+        world_safe_leave(worker->mutator);
+        atomic_fetch_add(&worker->before, 1);
+        world_leave(worker->mutator);
+    }
+}
+
+static void test_come_and_go(void **state) {
+    (void)state;
+    atomic_store(&buried, 0);
+    crowd_begin(4, true, work_making);
+    uint64_t end = clock_now_ns() + 2000000000;
+    size_t stops = 0;
+    while (clock_now_ns() < end) {
+        (void)crowd_stop();
+        crowd_see_still(4);
+        crowd_go();
+        stops++;
+        if (stops % 8 == 0) {
+            sched_yield();
+        }
+    }
+    uint64_t made = 0;
+    crowd_end(4);
+    for (size_t i = 0; i < 4; i++) {
+        made += atomic_load(&workers[i].before);
+    }
+    print_message("%zu stops while %llu threads came and went, %u vanished\n",
+                  stops, (unsigned long long)made, atomic_load(&buried));
+    assert_true(made > 20);
+    assert_true(CROWD_SANITIZED || atomic_load(&buried) > 0);
+    (void)crowd_stop();
+    size_t mutators = 0;
+    world_each(count_mutator, &mutators);
+    crowd_go();
+    assert_true(mutators < 100); // the dead were given back
+}
+
+int main(void) {
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_crowds),     cmocka_unit_test(test_strangers),
+        cmocka_unit_test(test_safe),       cmocka_unit_test(test_break),
+        cmocka_unit_test(test_jumped_out), cmocka_unit_test(test_lock),
+        cmocka_unit_test(test_read),       cmocka_unit_test(test_come_and_go),
+    };
+    return crowd_init() ? cmocka_run_group_tests(tests, NULL, NULL) : 1;
+}

@@ -18,8 +18,7 @@ static struct heap heap;
 
 static int make_heap(void **state) {
     (void)state;
-    heap_init(&heap);
-    return range_init(64 * MiB) ? 0 : -1;
+    return heap_init(&heap, NULL) && range_init(64 * MiB) ? 0 : -1;
 }
 
 // What all blocks hold, counted anew.
@@ -43,6 +42,13 @@ static void use(uint32_t block, uint32_t cell) {
     block_set_hole(block, (struct hole){cell, cell + 1});
     heap.allocated_bytes += bytes;
     heap.used_bytes += bytes;
+}
+
+// Frees it by hand, as a cache would.
+static void free_cell(const struct place *place) {
+    heap_clear_cell(place);
+    heap.freed_bytes += place->bytes;
+    heap.used_bytes -= place->bytes;
 }
 
 static void mark(uint32_t block, uint32_t cell) {
@@ -180,7 +186,7 @@ static void test_pinned(void **state) {
     assert_true(blockmap_find(block_cell_address(block, 7), &place));
     shelf_withdraw(heap_find_shelf(&heap, (struct order){KIND_PINNED, 9, 0}),
                    block);
-    heap_free_cell(&heap, &place);
+    free_cell(&place);
     assert_false(block_is_marked(block, 7));
     check_sums();
     cycle_keeping(block, 0);
@@ -281,8 +287,8 @@ static void test_drained(void **state) {
     struct object *run = heap_make_run(&heap, KIND_LEAF, 70000, 1, &zero);
     uint32_t head = range_block_of((uintptr_t)run);
     uint64_t freed_bytes = heap.freed_bytes;
-    assert_true(block_free_remotely(block, 3));
-    assert_true(block_free_remotely(head, 0));
+    assert_int_equal(block_free_remotely(block, 3), FREED_FIRST);
+    assert_int_equal(block_free_remotely(head, 0), FREED_FIRST);
     struct census census = cycle_keeping(block, 3);
     assert_int_equal(census.live_objects, 3);
     assert_int_equal(census.dead_objects, 6);
@@ -306,12 +312,126 @@ static void test_free_cell(void **state) {
     struct place place;
     assert_true(blockmap_find(block_cell_address(block, 70), &place));
     block_get(block)->flags |= BLOCK_ZERO;
-    heap_free_cell(&heap, &place);
+    free_cell(&place);
     assert_false(block_is_allocated(block, 70));
     assert_false(block_is_marked(block, 70));
     assert_int_equal(block_get(block)->flags & BLOCK_ZERO, 0);
     check_sums(); // E1, E2
     cycle_keeping(block, 0);
+}
+
+// The stack of blocks with freed cells: all that was pushed comes out once, the
+// last first (E5); and what an ownerless block then has is found.
+static void test_freed(void **state) {
+    (void)state;
+    struct order order = {KIND_SCANNED, 30, 0};
+    uint32_t cells = sizeclass_table[30].cells;
+    uint32_t blocks[4];
+    for (size_t i = 0; i < 4; i++) {
+        blocks[i] = make(order, 0);
+        for (uint32_t cell = 0; cell < cells; cell++) {
+            use(blocks[i], cell);
+        }
+    }
+    assert_int_equal(heap_take_freed(&heap), BLOCK_NONE);
+    for (size_t i = 0; i < 4; i++) {
+        for (uint32_t cell = 0; cell < (i == 3 ? cells : i); cell++) {
+            if (block_free_remotely(blocks[i], cell) == FREED_FIRST) {
+                heap_push_freed(&heap, blocks[i]); // E5
+            }
+        }
+    }
+    uint32_t block = heap_take_freed(&heap);
+    assert_int_equal(heap_take_freed(&heap), BLOCK_NONE);
+    const struct shelf *shelf = heap_find_shelf(&heap, order);
+    for (size_t i = 4; i-- > 1;) {
+        assert_int_equal(block, blocks[i]);
+        block = block_get(block)->next_freed;
+        heap_drain_block(&heap, blocks[i]);
+        assert_int_equal(is_listed(shelf, blocks[i]), i != 3);
+        check_sums(); // E1, E2
+    }
+    assert_int_equal(block, BLOCK_NONE);
+    assert_int_equal(block_entry(blocks[3]), CLASS_FREE);
+    // On its shelf, more is freed: it moves to another, or goes.
+    for (uint32_t cell = 1; cell < cells; cell++) {
+        (void)block_free_remotely(blocks[1], cell);
+    }
+    heap_drain_block(&heap, blocks[1]);
+    assert_int_equal(block_entry(blocks[1]), CLASS_FREE);
+    (void)block_free_remotely(blocks[2], cells / 2);
+    heap_drain_block(&heap, blocks[2]);
+    assert_true(is_listed(shelf, blocks[2]));
+    assert_true(shelf_check(shelf));
+    check_sums();
+    cycle_keeping(blocks[0], 0);
+    assert_int_equal(heap_block_bytes(&heap), 0); // E4
+}
+
+static void check_apart(const struct heap *one, uint32_t block) {
+    assert_ptr_equal(heap_get(block), one);
+    assert_true(heap_is_block_of(one, block));
+    assert_ptr_equal(heap_find(one->slot), one);
+}
+
+// A cycle of one heap marks everything in another, and takes nothing there;
+// what a heap of its own takes comes from the ground of the home heap, and a
+// slot that was given back is given out again.
+static void test_apart(void **state) {
+    (void)state;
+    static struct heap others[40];
+    struct order order = {KIND_SCANNED, 30, 0};
+    uint32_t mine = make(order, 1), blocks[40];
+    use(mine, 0);
+    for (size_t i = 0; i < 40; i++) {
+        assert_true(heap_init(&others[i], &heap));
+        assert_int_not_equal(others[i].slot, 0);
+        blocks[i] = heap_make_block(&others[i], order, 1);
+        block_set_hole(blocks[i], (struct hole){0, 3});
+        others[i].allocated_bytes = others[i].used_bytes =
+            3 * sizeclass_bytes(30);
+    }
+    for (size_t i = 0; i < 40; i++) {
+        check_apart(&others[i], blocks[i]);
+        assert_false(heap_is_block_of(&heap, blocks[i]));
+    }
+    check_apart(&heap, mine);
+    assert_int_equal(heap.used_blocks, 1);
+    assert_int_equal(heap.region.used_blocks, 41);
+    struct census census;
+    heap_prepare(&heap);
+    for (size_t i = 0; i < 40; i++) {
+        assert_int_equal(block_pair(blocks[i], 0)[0], 7);
+    }
+    heap_flip(&heap, &census);
+    assert_int_equal(census.dead_objects, 1);
+    for (size_t i = 0; i < 40; i++) {
+        assert_int_equal(block_pair(blocks[i], 0)[1], 7); // E6
+        assert_int_equal(block_get(blocks[i])->owner, 1);
+    }
+    assert_int_equal(heap.used_blocks, 0);
+    for (size_t i = 0; i < 40; i++) {
+        if (i % 2 == 0) {
+            heap_prepare(&others[i]);
+            mark(blocks[i], 1);
+            heap_flip(&others[i], &census);
+            assert_int_equal(census.live_objects, 1);
+            assert_int_equal(census.dead_objects, 2);
+        }
+        heap_void(&others[i]); // whatever is in it
+        assert_int_equal(block_entry(blocks[i]), CLASS_FREE);
+        assert_int_equal(others[i].used_bytes, 0);
+        assert_int_equal(others[i].allocated_bytes, // E2
+                         others[i].freed_bytes + others[i].collected_bytes);
+        size_t slot = others[i].slot;
+        heap_fini(&others[i]);
+        assert_null(heap_find(slot));
+    }
+    assert_int_equal(heap.region.used_blocks, 0);
+    assert_true(heap_init(&others[0], &heap));
+    assert_int_equal(others[0].slot, 1);
+    heap_fini(&others[0]);
+    assert_null(heap_find(UINT16_MAX));
 }
 
 int main(void) {
@@ -320,7 +440,8 @@ int main(void) {
         cmocka_unit_test(test_current),   cmocka_unit_test(test_pinned),
         cmocka_unit_test(test_described), cmocka_unit_test(test_runs),
         cmocka_unit_test(test_drained),   cmocka_unit_test(test_free_cell),
-        cmocka_unit_test(test_absurd),
+        cmocka_unit_test(test_absurd),    cmocka_unit_test(test_freed),
+        cmocka_unit_test(test_apart),
     };
     return cmocka_run_group_tests(tests, make_heap, NULL);
 }

@@ -6,15 +6,16 @@
 #include "os/error.h"
 #include "os/stack.h"
 #include "os/suspend.h"
+#include "os/thread.h"
 #include "roots/mutator.h"
 
 // --- Waiting -----------------------------------------------------------
 
-// The thread, if it can be stopped here; inside of the collector it is at work
-// on what a stop reads.
+// The thread's mutator, unless it is at work on what a stop reads.
 static struct mutator *door_find_mutator(void) {
     struct mutator *mutator = init_mutator; // D1
-    bool is_outside = mutator != NULL && mutator->busy == MUTATOR_OUT;
+    bool is_outside = mutator != NULL && mutator->busy != MUTATOR_INSIDE &&
+                      mutator->busy != MUTATOR_TAKING;
     return is_outside ? mutator : NULL;
 }
 
@@ -22,8 +23,18 @@ __attribute__((used)) static void
 door_enter(void *entered, const uintptr_t *saved, const void *hot_end) {
     struct mutator *mutator = door_find_mutator();
     *(bool *)entered = mutator != NULL;
-    if (mutator != NULL) {
-        world_safe_enter_at(mutator, saved, hot_end); // D3
+    if (mutator == NULL) {
+        return;
+    }
+    world_safe_enter_at(mutator, saved, hot_end); // D3
+    // A stop that began before may have sent its signal, which would find the
+    // thread in the system and end the call.  So it is waited for here; every
+    // way out of the system takes what was sent.
+    while (UNLIKELY(world_is_stopping()) && mutator->safe_depth == 1) {
+        world_safe_leave(mutator);
+        world_park(mutator);
+        (void)thread_id(); // D6
+        world_safe_enter_at(mutator, saved, hot_end);
     }
 }
 
@@ -60,8 +71,8 @@ void loam_door_handler_leave(const struct world_safe *was) {
 // --- Threads -----------------------------------------------------------
 
 bool loam_door_hold(void) {
-    struct mutator *mutator = door_find_mutator();
-    if (mutator == NULL) {
+    struct mutator *mutator = init_mutator;
+    if (mutator == NULL || mutator->busy != MUTATOR_OUT) {
         return false;
     }
     mutator_enter(mutator);
@@ -70,6 +81,21 @@ bool loam_door_hold(void) {
 
 void loam_door_unhold(void) {
     world_leave(init_mutator);
+}
+
+void loam_door_lock(void) {
+    struct mutator *mutator = init_mutator;
+    if (mutator != NULL) {
+        mutator_enter(mutator);
+    }
+    world_lock(mutator);
+}
+
+void loam_door_unlock(void) {
+    world_unlock();
+    if (init_mutator != NULL) {
+        world_leave(init_mutator);
+    }
 }
 
 bool loam_door_is_built(void) {
@@ -103,17 +129,13 @@ static bool door_keep(size_t index, uintptr_t value) {
         return true;
     }
     if (mutator->kept == NULL && points) {
-        if (!loam_door_hold()) {
-            return false;
-        }
-        world_lock(mutator);
+        loam_door_lock();
         mutator->kept = meta_make(MUTATOR_KEPT * WORD_BYTES);
-        world_unlock();
-        loam_door_unhold();
+        loam_door_unlock();
     }
     if (mutator->kept != NULL) {
         __atomic_store_n(&mutator->kept[index], value,
-                         __ATOMIC_RELAXED); // D6
+                         __ATOMIC_RELAXED); // D7
     }
     return mutator->kept != NULL || !points;
 }
@@ -144,14 +166,9 @@ void loam_door_key_forget(unsigned key) {
         return;
     }
     int saved = error_save();
-    struct mutator *mutator = init_mutator;
-    bool held = loam_door_hold();
-    world_lock(mutator);
+    loam_door_lock();
     world_each(door_forget, &key);
-    world_unlock();
-    if (held) {
-        loam_door_unhold();
-    }
+    loam_door_unlock();
     error_restore(saved);
 }
 

@@ -30,7 +30,9 @@
 //               was before
 //   D5  once    a region that is left twice, or was never entered, is left as
 //               it is
-//   D6  keys    the last value given for a key from 32 on is a root until
+//   D6  calm    no signal of a stop that began before loam_door_safe_enter
+//               returned is taken after it
+//   D7  keys    the last value given for a key from 32 on is a root until
 //               another is given, the key is forgotten, or the thread is gone
 //
 // Any thread; all but the thread_ and key_ calls in a signal handler too.
@@ -70,6 +72,10 @@ LOAM_API void loam_door_handler_leave(const struct world_safe *was);
 // True if it is to be ended.
 LOAM_API MUST_USE bool loam_door_hold(void);
 LOAM_API void loam_door_unhold(void);
+
+// The one lock of the process, for a few instructions on a list of a shim's.
+LOAM_API void loam_door_lock(void);
+LOAM_API void loam_door_unlock(void);
 
 // Whether the collector is built.
 LOAM_API bool loam_door_is_built(void);

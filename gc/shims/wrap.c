@@ -4,10 +4,6 @@
 #include <errno.h>
 #include <string.h>
 
-// What the unwinder is told: "nothing for you in this frame, go on".
-#define WRAP_CONTINUE_UNWIND 8
-#define WRAP_CLEANUP_PHASE   2
-
 int wrap_unwinding(int version, int actions, uint64_t which, void *exception,
                    void *context);
 

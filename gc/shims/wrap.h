@@ -34,8 +34,9 @@
 //                as waiting
 //   W6  start    a thread made by a wrapped call is known when its code begins,
 //                and its argument is alive until then
-//   W7  child    nothing of the parent's is changed in a child of vfork
-//   W8  late     every call here works before any constructor has run
+//   W7  result  what such a thread ends with is alive until it is joined
+//   W8  child    nothing of the parent's is changed in a child of vfork
+//   W9  late     every call here works before any constructor has run
 //
 // The names are weak: a program's own function of such a name stays its own.
 // Design, alternatives and measurements: docs/design/shims/wrap.md
@@ -120,6 +121,11 @@ static inline uintptr_t wrap_real(enum wrap_row row, const uintptr_t *slot) {
 // must no longer count as waiting.  This names, in the unwind table, the
 // function that the unwinder calls for this frame.
 #define WRAP_UNWINDS() __asm__ volatile(".cfi_personality 0x1b, wrap_unwinding")
+
+// Of the unwinder's protocol: the phase in which frames are taken down, and
+// what it is told: "nothing for you in this frame, go on".
+#define WRAP_CLEANUP_PHASE   2
+#define WRAP_CONTINUE_UNWIND 8
 
 // `statement`, which waits, in a safe region.
 #define WRAP_WAITING(statement)                                                \

@@ -28,7 +28,7 @@ static void wrap_handle(int number, siginfo_t *info, void *context) {
     void (*handler)(int, siginfo_t *, void *) =
         (void (*)(int, siginfo_t *, void *))(word & WRAP_ADDRESS);
     if (wrap_is_vforked()) {
-        handler(number, info, context); // W7
+        handler(number, info, context); // W8
         return;
     }
     struct world_safe was;
@@ -90,7 +90,7 @@ static int wrap_install(int number, const struct sigaction *action,
 }
 
 // A child of vfork has handlers of its own in the system, and its parent's
-// table: what it sets goes to the system as it is (W7).
+// table: what it sets goes to the system as it is (W8).
 static int wrap_set(int number, const struct sigaction *action,
                     struct sigaction *old) {
     if (!wrap_is_number(number)) {

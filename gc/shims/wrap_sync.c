@@ -91,15 +91,6 @@ WRAP_WAIT(int, sem_clockwait,
            const struct timespec *restrict until),
           (semaphore, clock, until))
 
-WRAP_WAIT(int, pthread_join, (pthread_t thread, void **result),
-          (thread, result))
-WRAP_WAIT(int, pthread_timedjoin_np,
-          (pthread_t thread, void **result, const struct timespec *until),
-          (thread, result, until))
-WRAP_WAIT(int, pthread_clockjoin_np,
-          (pthread_t thread, void **result, clockid_t clock,
-           const struct timespec *until),
-          (thread, result, clock, until))
 WRAP_WAIT(int, thrd_join, (thrd_t thread, int *result), (thread, result))
 WRAP_WAIT(int, thrd_sleep, (const struct timespec *time, struct timespec *rest),
           (time, rest))

@@ -254,10 +254,11 @@ struct waker {
 
 static void *wake_later(void *data) {
     const struct waker *waker = data;
-    nap(WAIT_MS * 1000L);
     if (waker->wake != NULL) {
+        nap(WAIT_MS * 1000L);
         waker->wake();
     } else {
+        nap(WAIT_MS * 500L);
         (void)pthread_kill(waker->signalled, SIGUSR1);
     }
     return NULL;

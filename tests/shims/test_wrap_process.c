@@ -1,5 +1,5 @@
 // Children: a parent that waits for one keeps no collection waiting (W2), a
-// child of vfork leaves its parent's books alone (W7), and each call does what
+// child of vfork leaves its parent's books alone (W8), and each call does what
 // it did (W1).
 // seconds: 120
 
@@ -26,8 +26,6 @@
 #include <cmocka.h>
 
 #define STOP SIGURG
-
-extern char **environ;
 
 static double now_ms(void) {
     struct timespec now;
@@ -141,7 +139,7 @@ static void childs_handler(int number) {
 }
 
 // What a child sets is its own, though the memory is its parent's.
-static void a_child_sets_its_own_actions(void **state) { // W7
+static void a_child_sets_its_own_actions(void **state) { // W8
     (void)state;
     struct sigaction action = {.sa_handler = parents_handler};
     assert_int_equal(sigaction(SIGUSR1, &action, NULL), 0);

@@ -1,6 +1,6 @@
 // Masks and actions: the stop signal cannot be blocked or taken (W3), what the
 // program set is what it is told (W4), and its handlers run as program code
-// (W5).  And what is called before anything is ready (W8).
+// (W5).  And what is called before anything is ready (W9).
 // seconds: 120
 
 #include "loam.h"
@@ -24,7 +24,7 @@
 
 #define STOP SIGURG // the signal that stops threads
 
-// --- Before any constructor (W8) ---------------------------------------
+// --- Before any constructor (W9) ---------------------------------------
 
 static int early_pipe, early_mutex, early_action, early_poll;
 
@@ -54,7 +54,7 @@ static void call_early(void) {
 __attribute__((section(".preinit_array"),
                used)) static void (*const early)(void) = call_early;
 
-static void calls_work_before_constructors(void **state) { // W8
+static void calls_work_before_constructors(void **state) { // W9
     (void)state;
     assert_true(early_pipe);
     assert_true(early_mutex);
@@ -88,7 +88,8 @@ static void check_told(int number, const struct sigaction *set) {
     assert_int_equal(sigaction(number, set, NULL), 0);
     assert_int_equal(sigaction(number, NULL, &told), 0);
     assert_ptr_equal(told.sa_handler, set->sa_handler);
-    assert_int_equal(told.sa_flags, set->sa_flags);
+    // The C library's own flag (SA_RESTORER) shows on some machines.
+    assert_int_equal(told.sa_flags & ~0x04000000, set->sa_flags);
     assert_true(same_mask(&told.sa_mask, &set->sa_mask));
 }
 
@@ -206,7 +207,7 @@ static void its_handler_is_chained(void **state) { // W3, W4
     assert_int_equal(sigaction(STOP, &action, NULL), 0);
     assert_int_equal(sigaction(STOP, NULL, &told), 0);
     assert_ptr_equal(told.sa_sigaction, chained_handler);
-    assert_int_equal(told.sa_flags, SA_SIGINFO | SA_RESTART);
+    assert_int_equal(told.sa_flags & ~0x04000000, SA_SIGINFO | SA_RESTART);
     chained = 0;
     collect_beside(spin);
     assert_int_equal(chained, 0); // stops are none of its business
@@ -218,7 +219,7 @@ static void its_handler_is_chained(void **state) { // W3, W4
     assert_int_equal(sigqueue(getpid(), STOP, value), 0);
     assert_int_equal(chained, 3);
     assert_int_equal(chained_value, 4711);
-    assert_ptr_equal(signal(STOP, SIG_DFL), (void (*)(int))chained_handler);
+    assert_true((uintptr_t)signal(STOP, SIG_DFL) == (uintptr_t)chained_handler);
     collect_beside(spin);
     assert_int_equal(chained, 3);
 }

@@ -116,7 +116,9 @@ def judge(bench):
             verdict["equal"] = found
     plain, base = row_of(bench, "loam"), base_of(bench)
     if figure(plain, name) is not None and figure(base, name) is not None:
-        verdict["defaults"] = ratio(plain, base, name)
+        found = ratio(plain, base, name)
+        if found is not None:
+            verdict["defaults"] = found | {"libgc": base["setting"]}
     bench["verdict"] = verdict
 
 

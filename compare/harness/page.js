@@ -157,7 +157,7 @@ function stripRows() {
 function memoryText(row) {
   const loam = pointOf(row.bench, "loam", row.equal ? row.found.loam
                        : "default");
-  const libgc = pointOf(row.bench, "bdwgc");
+  const libgc = pointOf(row.bench, "bdwgc", row.found.libgc);
   return loam && libgc ? `${figure(loam.peak)} / ${figure(libgc.peak)}` : "";
 }
 
@@ -245,7 +245,7 @@ function drawStripBenches(line, x, edge) {
 
 function drawLegend() {
   const used = Object.keys(NAMES).filter(name => benches.some(
-    bench => bench.rows.some(row => row.collector === name)));
+    bench => CARDS.includes(bench.group) && bench.rows.some(row => row.collector === name)));
   const item = d3.select("#legend").selectAll("span").data(used).join("span");
   const svg = item.append("svg").attr("width", 22).attr("height", 14)
     .append("g").attr("transform", "translate(11,7)");

@@ -340,7 +340,7 @@ function drawStops() {
   legend(holder, [
     {collector: "loam", text: "Loam"}, {collector: "bdwgc", text: "libgc"},
     {collector: "glibc", text: "bare signals", dash: "4 3"},
-    {collector: "loam", text: "hollow: in safe regions", hollow: true}]);
+    {collector: "loam", text: "in safe regions", hollow: true}]);
   const width = 1128, height = 380;
   const frame = {left: 70, right: 30, top: 16, bottom: 42};
   const svg = holder.append("div").attr("class", "panel").append("svg")
@@ -362,6 +362,15 @@ function drawStops() {
   svg.append("text").attr("class", "soft").attr("text-anchor", "end")
     .attr("x", width - frame.right).attr("y", height - 6).text("threads");
   drawStopLines(svg, part, x, y);
+  const highest = found => d3.max(found, one => y(one.value));
+  for (const [kind, count, text] of [["running", 1, "that compute"],
+                                     ["wait", 100, "that wait"],
+                                     ["safe", 100, "in safe regions"]]) {
+    const found = part.filter(one => one.kind === kind && one.count === count
+      && one.collector !== "glibc");
+    svg.filter(() => found.length > 0).append("text").attr("class", "soft")
+      .attr("x", x(count) - 6).attr("y", highest(found) + 24).text(text);
+  }
 }
 
 // --- What weak things cost --------------------------------------------------

@@ -7,7 +7,7 @@ setting, the target is not met, and the figure at its defaults is shown.
 
 import math
 
-from judge import best_loam, closed, figure, geomean, row_of
+from judge import base_of, best_loam, closed, figure, geomean, row_of
 
 MARKING = {"random": 0.30, "depth": 0.80, "breadth": 0.95}
 FOOTPRINT = {"step16": 1.03, "pow2": 1.03, "uniform": 1.08, "log": 1.15}
@@ -29,8 +29,8 @@ def _time(benches, name, bound, target):
                             f"[{found['low']:.2f}, {found['high']:.2f}]",
                     found["ratio"] <= bound)
     if verdict.get("defaults"):
-        mine, base = (figure(row_of(bench, collector), "peak_rss_kb") / 1024
-                      for collector in ("loam", "bdwgc"))
+        mine, base = (figure(row, "peak_rss_kb") / 1024
+                      for row in (row_of(bench, "loam"), base_of(bench)))
         return _row(target, f"{verdict['defaults']['ratio']:.3f}, but in "
                             f"{mine:.1f} MB against {base:.1f}", False)
     return _row(target, "", None)

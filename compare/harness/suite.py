@@ -184,7 +184,7 @@ BENCHES = [
     _weak("ephemeron-chain", "ephemerons", "chain_ns", "a chain of ephemerons "
           "in the worst order", 5, 100, 1000, variant="chain", fit=False,
           settings={}, collectors=["loam"]),
-    _stop("running", 1, 100, 500), _stop("running", 2, 100, 500),
+    _stop("running", 1, 40, 300), _stop("running", 2, 40, 300),
     _stop("safe", 100, 20, 100), _stop("wait", 100, 20, 100),
     _stop("safe", 1000, 5, 20), _stop("wait", 1000, 5, 20),
     _stop("safe", 10000, 2, 5, turns=1), _stop("wait", 10000, 2, 5, turns=1),

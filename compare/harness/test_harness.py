@@ -1,6 +1,7 @@
 """Tests of the harness: that it judges by its rule, and that a program which
 computes something else is caught."""
 
+import json
 import os
 import subprocess
 import sys
@@ -74,6 +75,26 @@ class Judging(unittest.TestCase):
         self.assertGreaterEqual(found["high"], found["ratio"])
         self.assertAlmostEqual(found["ratio"], 0.5)
 
+    def test_the_faster_number_of_markers_is_compared(self):
+        found = bench(row("bdwgc", [10], 50),
+                      row("bdwgc", [8], 49, "markers"),
+                      row("bdwgc", [1], 49, "incremental"),
+                      row("loam", [4], 50))
+        judge.judge(found)
+        self.assertAlmostEqual(found["verdict"]["equal"]["ratio"], 0.5)
+        self.assertEqual(found["verdict"]["equal"]["libgc"], "markers")
+
+    def test_a_figure_that_some_rows_lack(self):
+        found = bench(row("bdwgc", [10], 50), row("loam", [6], 40),
+                      row("glibc", [7], 30), field="pause_us")
+        for run in found["rows"][0]["runs"] + found["rows"][1]["runs"]:
+            run["pause_us"] = run["cpu_ms"]
+        judge.judge(found)
+        self.assertAlmostEqual(found["verdict"]["equal"]["ratio"], 0.6)
+        found["rows"][1]["runs"] = row("loam", [6], 40)["runs"]
+        judge.judge(found)
+        self.assertEqual(found["verdict"], {"over": []})
+
     def test_wrong_sum_discards_the_row(self):
         found = bench(row("bdwgc", [10], 50),
                       row("loam", [1], 10, value="bb"))
@@ -107,16 +128,18 @@ class Judging(unittest.TestCase):
 class Racing(unittest.TestCase):
     """compare/run on programs that only pretend."""
 
-    def race(self, folder, sums):
-        bench = next(one for one in suite.BENCHES if one.name == "trees")
+    def race(self, folder, sums, name="trees", missing=()):
+        bench = next(one for one in suite.BENCHES if one.name == name)
         for collector in suite.COLLECTORS + ["count"]:
+            if collector in missing:
+                continue
             path = os.path.join(folder, f"{bench.program}.{collector}")
             with open(path, "w", encoding="utf-8") as file:
                 file.write(PROGRAM.replace("SUM", sums.get(collector, "aa")))
             os.chmod(path, 0o755)
         return subprocess.run(
             [sys.executable, os.path.join(HERE, "race.py"), "--smoke",
-             "--only", "trees", "--programs", folder, "--out", folder],
+             "--only", name, "--programs", folder, "--out", folder],
             capture_output=True, text=True)
 
     def test_equal_sums_pass(self):
@@ -130,6 +153,23 @@ class Racing(unittest.TestCase):
             self.assertNotEqual(done.returncode, 0)
             self.assertIn("row discarded", done.stdout)
             self.assertIn("trees.loam", done.stdout)
+
+
+    def test_programs_that_malloc_lacks(self):
+        with tempfile.TemporaryDirectory() as folder:
+            done = self.race(folder, {}, "weak-clear", ("count", "glibc"))
+            self.assertEqual(done.returncode, 0, done.stdout + done.stderr)
+
+    def test_settings_of_libgc_are_run(self):
+        with tempfile.TemporaryDirectory() as folder:
+            done = self.race(folder, {}, "pause-2t")
+            self.assertEqual(done.returncode, 0, done.stdout + done.stderr)
+            with open(os.path.join(folder, "latest.json"),
+                      encoding="utf-8") as file:
+                rows = json.load(file)["benches"][0]["rows"]
+            settings = [row["setting"] for row in rows
+                        if row["collector"] == "bdwgc"]
+            self.assertEqual(settings, ["default", "markers"])
 
 
 if __name__ == "__main__":

@@ -4,9 +4,10 @@
 // also run with a marker for each core (GC_MARKERS, set by the harness).  A
 // program of one thread says nothing about threads, and never takes the
 // allocation lock.  A limit is both the initial and the greatest heap size, so
-// that none of the allowed memory is left unused by its growth policy.  COMPARE_BDWGC_TYPED=1 makes typed objects
-// by its typed interface; 0, the default, makes them as ordinary ones, because
-// that is the faster of the two (README.md, "Boehm's collector at its best").
+// that none of the allowed memory is left unused by its growth policy.
+// COMPARE_BDWGC_TYPED=1 makes typed objects by its typed interface; 0, the
+// default, makes them as ordinary ones, because that is the faster of the two
+// (README.md, "Boehm's collector at its best").
 
 #ifdef SHIM_THREADS
 #define GC_THREADS

@@ -235,6 +235,8 @@ void init_detach(void) {
     init_mutator = NULL;
     world_detach(mutator);
     world_unlock();
+    // It may be stopped still, and then must not seem to be at work here.
+    world_leave(mutator);
 }
 
 struct mutator *init_lock(void) {

@@ -86,9 +86,8 @@ static void refill_drain_own(struct climb *climb, struct heap *heap,
 static void refill_route(struct climb *climb, uint32_t block) {
     struct block *b = block_get(block);
     // An inbox holds blocks of all heaps.
-    struct heap *heap = heap_get(block);
-    if (!heap_is_block_of(heap, block) ||
-        (block_flags(block) & BLOCK_WATCHED)) {
+    struct heap *heap = heap_find_freed(block);
+    if (heap == NULL || (block_flags(block) & BLOCK_WATCHED)) {
         return;
     }
     if (b->owner == climb->mutator->id) {

@@ -1,7 +1,5 @@
 #include "heap/block.h"
 
-#include <string.h>
-
 #include "base/bits.h"
 
 #define PAGE_BYTES_OF_RUN ((size_t)4096)
@@ -67,7 +65,19 @@ void block_clear(uint32_t block) {
     for (size_t i = 0; i < count; i++) {
         block_set_entry(block + (uint32_t)i, CLASS_FREE);
     }
-    memset(block_get(block), 0, sizeof(struct block));
+    // What says that it was told stays: a program that frees an object in two
+    // threads at once may have it in a list of such blocks while it is free.
+    struct block *b = block_get(block);
+    b->next = b->prev = BLOCK_NONE;
+    b->run_pages = 0;
+    b->live = b->heap = b->layout = b->cursor = 0;
+    b->list = b->rescan = 0;
+    block_set_owner(block, 0);
+    block_clear_flags(block, UINT8_MAX);
+}
+
+void block_forget_freed(uint32_t block) {
+    __atomic_store_n(&block_get(block)->freed_any, 0, __ATOMIC_SEQ_CST);
 }
 
 // The next set bit of the allocation words inverted or not, from `from` on.

@@ -197,7 +197,8 @@ void block_format(uint32_t block, unsigned cls, unsigned kind);
 void block_format_run(uint32_t block, size_t count, size_t pages,
                       unsigned kind);
 
-// Entries and struct back to free, heads first; bits must be clear.
+// Entries and struct back to free, heads first; bits must be clear.  What says
+// that the block was told of freed cells stays.
 void block_clear(uint32_t block);
 
 // The first hole at or after `from`, of at most `cells_max` cells; false if
@@ -235,6 +236,10 @@ static inline bool block_is_freed(uint32_t block, uint32_t cell) {
 // bits of cells in `tail`, which were never handed out, are dropped.  Returns
 // the cells freed.  Owner, lock holder where there is none, or conductor.
 uint32_t block_drain_freed(uint32_t block, struct hole tail);
+
+// A block that was told of freed cells turns out to be free: it is told anew when
+// it is in use again.  Whoever takes it from the list of these, under the lock.
+void block_forget_freed(uint32_t block);
 
 // Clears the marks of all cells; sets them to the allocation bits if pinned.
 void block_clear_marks(uint32_t block);

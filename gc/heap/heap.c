@@ -241,6 +241,29 @@ uint32_t heap_take_freed(struct heap *heap) {
                                __ATOMIC_ACQUIRE);
 }
 
+struct heap *heap_find_freed(uint32_t block) {
+    struct heap *heap = heap_get(block);
+    if (heap_is_block_of(heap, block)) {
+        return heap;
+    }
+    block_forget_freed(block);
+    return NULL;
+}
+
+// Before all blocks of the heap are drained: the stack may hold others that
+// were this heap's once.
+static void heap_clear_freed(struct heap *heap) {
+    uint32_t block = heap_take_freed(heap);
+    while (block != BLOCK_NONE) {
+        uint32_t next = block_get(block)->next_freed;
+        struct heap *other = heap_find_freed(block);
+        if (other != NULL && other != heap) {
+            heap_push_freed(other, block);
+        }
+        block = next;
+    }
+}
+
 void heap_drain_block(struct heap *heap, uint32_t block) {
     struct block *b = block_get(block);
     ASSERT(b->owner == 0);
@@ -295,7 +318,7 @@ static void heap_prepare_block(uint32_t block, void *data) {
 }
 
 void heap_prepare(struct heap *heap) {
-    heap->freed_blocks = BLOCK_NONE;
+    heap_clear_freed(heap);
     heap_each_block(heap_prepare_block, heap);
 }
 
@@ -370,9 +393,9 @@ static void heap_void_block(uint32_t block, void *data) {
 }
 
 void heap_void(struct heap *heap) {
+    heap_clear_freed(heap);
     heap_each_block(heap_void_block, heap);
     heap->collected_bytes += heap->used_bytes;
     heap->used_bytes = 0;
-    heap->freed_blocks = BLOCK_NONE;
     memset(heap->shelves, 0, sizeof heap->shelves);
 }

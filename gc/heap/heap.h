@@ -134,6 +134,11 @@ void heap_push_freed(struct heap *heap, uint32_t block);
 // Empties the stack: its blocks, linked by next_freed.
 uint32_t heap_take_freed(struct heap *heap);
 
+// The heap of a block that was taken from a stack of these; NULL, and the block
+// forgets that it was told, if it is free by now: only a wrong program, which
+// frees an object in two threads at once, brings that about.
+struct heap *heap_find_freed(uint32_t block);
+
 // Frees what was asked for in an ownerless block, and puts it where it belongs
 // then.
 void heap_drain_block(struct heap *heap, uint32_t block);

@@ -203,6 +203,10 @@ void report_cycle(const struct collect_report *report) {
     report_add_size(&text, ", read ", report->scanned_bytes);
     text_add(&text, "; pause ");
     text_add_time(&text, report->pause_ns);
+    text_add(&text, ", stopping ");
+    text_add_number(&text, report->threads);
+    text_add(&text, report->threads == 1 ? " thread " : " threads ");
+    text_add_time(&text, report->stop_ns);
     text_add(&text, ", marking ");
     text_add_time(&text, report->mark_ns);
     report_print(line);
@@ -226,6 +230,14 @@ void report_exit(const struct loam_stats *stats) {
     text_add_time(&text, stats->pause_ns_total);
     text_add(&text, " in all, longest ");
     text_add_time(&text, stats->pause_ns_max);
+    text_add(&text, "; stopping threads ");
+    text_add_time(&text, stats->stop_ns_total);
+    text_add(&text, ", longest ");
+    text_add_time(&text, stats->stop_ns_max);
+    if (stats->collections_failed != 0) {
+        text_add(&text, "; given up ");
+        text_add_number(&text, stats->collections_failed);
+    }
     report_print(line);
     report_line("allocated         ", stats->allocated_bytes);
     report_line("  freed by hand   ", stats->freed_bytes);

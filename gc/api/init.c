@@ -7,6 +7,7 @@
 #include "heap/heap.h"
 #include "heap/range.h"
 #include "os/thread.h"
+#include "os/tracer.h"
 #include "roots/mutator.h"
 #include "roots/ranges.h"
 #include "roots/world.h"
@@ -115,6 +116,13 @@ static bool init_exclude(const void *start, size_t bytes) {
                       (struct extent){from, from + bytes});
 }
 
+static bool init_exclude_own(void) {
+    size_t bytes;
+    const void *memory = tracer_memory(&bytes);
+    return init_exclude(memory, bytes) && init_exclude(&world, sizeof world) &&
+           init_exclude(&init_state.home, sizeof init_state.home);
+}
+
 // Step by step from the ground: what an earlier try has built stands.
 static bool init_build(void) {
     struct init_heap *home = &init_state.home;
@@ -129,8 +137,7 @@ static bool init_build(void) {
         collect_init(&home->collector, &init_state.conductor, &home->heap);
         init_configure();
         world.buried = init_give_up;
-        init_state.ground = init_exclude(&world, sizeof world) &&
-                            init_exclude(home, sizeof *home);
+        init_state.ground = init_exclude_own();
     }
     struct conductor *conductor = &init_state.conductor;
     return (conductor->marker.list.words != NULL ||

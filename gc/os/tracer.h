@@ -60,4 +60,7 @@ void tracer_end(void);
 // In a forked child: the helper is another's.
 void tracer_forked(void);
 
+// The helper's own memory, in which no reference of the program stands.
+const void *tracer_memory(size_t *bytes);
+
 #endif

@@ -238,3 +238,8 @@ void tracer_forked(void) {
     tracer.helper = 0;
     tracer.allowed = false;
 }
+
+const void *tracer_memory(size_t *bytes) {
+    *bytes = sizeof tracer;
+    return &tracer;
+}

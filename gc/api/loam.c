@@ -86,18 +86,18 @@ void *loam_alloc_aligned(size_t alignment, size_t bytes) {
 
 char *loam_strndup(const char *text, size_t bytes_max) {
     size_t length = strnlen(text, bytes_max);
-    char *copy = loam_alloc_leaf(length + 1);
-    if (copy != NULL) {
-        memcpy(copy, text, length);
-        copy[length] = '\0';
+    char *made = loam_alloc_leaf(length + 1);
+    if (made != NULL) {
+        memcpy(made, text, length);
+        made[length] = '\0';
     }
-    return copy;
+    return made;
 }
 
 char *loam_strdup(const char *text) {
     size_t bytes = strlen(text) + 1;
-    char *copy = loam_alloc_leaf(bytes);
-    return copy == NULL ? NULL : memcpy(copy, text, bytes);
+    char *made = loam_alloc_leaf(bytes);
+    return made == NULL ? NULL : memcpy(made, text, bytes);
 }
 
 // Whether and how often warnings are printed is known when the options have

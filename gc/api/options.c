@@ -489,7 +489,7 @@ static void options_read_one(const char *name, size_t name_length,
                              const char *value, void *data) {
     static const char start[] = "LOAM_";
     struct options_reading *reading = data;
-    char copy[OPTIONS_SHOWN_BYTES + 2];
+    char shown[OPTIONS_SHOWN_BYTES + 2];
     for (size_t i = 0; i < sizeof start - 1; i++) {
         if (i >= name_length || name[i] != start[i]) {
             return;
@@ -497,16 +497,16 @@ static void options_read_one(const char *name, size_t name_length,
     }
     // A name too long to be known keeps one byte more than is shown, so that
     // it is seen to be cut.
-    size_t length = name_length < sizeof copy ? name_length : sizeof copy - 1;
+    size_t length = name_length < sizeof shown ? name_length : sizeof shown - 1;
     for (size_t i = 0; i < length; i++) {
-        copy[i] = name[i];
+        shown[i] = name[i];
     }
-    copy[length] = '\0';
+    shown[length] = '\0';
     // Of two variables of one name the first counts, as it does for getenv.
-    if (length < sizeof copy - 1 && environment_find(copy) != value) {
+    if (length < sizeof shown - 1 && environment_find(shown) != value) {
         return;
     }
-    options_set(reading->options, copy, value, reading->tell, reading->data);
+    options_set(reading->options, shown, value, reading->tell, reading->data);
 }
 
 void options_read(struct options *options, options_tell *tell, void *data) {

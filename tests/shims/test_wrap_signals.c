@@ -22,6 +22,8 @@
 
 #include <cmocka.h>
 
+#include "support/shuffle.h"
+
 #define STOP SIGURG // the signal that stops threads
 
 // --- Before any constructor (W9) ---------------------------------------
@@ -239,8 +241,20 @@ static void *spin_blocked_too(void *unused) {
     return spin(unused);
 }
 
+static _Atomic bool handler_blocks;
+
+static void spin_handler(int number) {
+    sigset_t told;
+    (void)number;
+    (void)sigemptyset(&told);
+    (void)pthread_sigmask(SIG_SETMASK, NULL, &told);
+    handler_blocks =
+        sigismember(&told, STOP) != 0 || sigismember(&told, SIGUSR2) != 1;
+    (void)spin(NULL);
+}
+
 static void *spin_in_handler(void *unused) {
-    struct sigaction action = {.sa_handler = (void (*)(int))(uintptr_t)spin};
+    struct sigaction action = {.sa_handler = spin_handler};
     (void)sigfillset(&action.sa_mask);
     (void)sigaction(SIGUSR1, &action, NULL);
     (void)raise(SIGUSR1);
@@ -252,6 +266,7 @@ static void it_cannot_be_blocked(void **state) { // W3
     collect_beside(spin_blocked);
     collect_beside(spin_blocked_too);
     collect_beside(spin_in_handler);
+    assert_false(handler_blocks);
     sigset_t all, told;
     (void)sigfillset(&all);
     (void)sigemptyset(&told);
@@ -296,44 +311,15 @@ static void attributes_cannot_block_it(void **state) { // W3
 
 // --- Handlers are program code (W5) ------------------------------------
 
-#define LIST_LENGTH 200
-
-struct node {
-    struct node *next;
-    uintptr_t value;
-};
-
+static struct shuffle *shuffled;
 static _Atomic bool handler_wrong, handler_ran;
 
-// Builds lists that nothing but this frame holds, while others collect.
-static void build_lists(void) {
-    for (int round = 0; round < 20; round++) {
-        struct node *list = NULL;
-        for (uintptr_t i = 0; i < LIST_LENGTH; i++) {
-            struct node *node = loam_alloc(sizeof *node);
-            if (node == NULL) {
-                handler_wrong = true;
-                return;
-            }
-            node->next = list;
-            node->value = i;
-            list = node;
-            (void)!loam_alloc(sizeof *node); // what may be reused
-        }
-        uintptr_t sum = 0;
-        for (const struct node *node = list; node != NULL; node = node->next) {
-            sum += node->value;
-        }
-        if (sum != (uintptr_t)LIST_LENGTH * (LIST_LENGTH - 1) / 2) {
-            handler_wrong = true;
-        }
+static void shuffle_handler(int number) {
+    (void)number;
+    if (!shuffle_run(shuffled, 500)) {
+        handler_wrong = true;
     }
     handler_ran = true;
-}
-
-static void lists_handler(int number) {
-    (void)number;
-    build_lists();
 }
 
 static _Atomic bool collect_end;
@@ -342,36 +328,38 @@ static void *collect_always(void *unused) {
     (void)unused;
     while (!collect_end) {
         (void)loam_collect();
+        shuffle_fill(2000);
     }
     return NULL;
 }
 
 static void *wait_long(void *data) {
     char byte;
-    (void)!loam_alloc(16);
+    uintptr_t *kept = loam_alloc(sizeof *kept);
+    *kept = 42;
     spinning = true;
-    struct node *kept = loam_alloc(sizeof *kept);
-    kept->value = 42;
     // Waits in a safe region until it is told to end; the handler runs there.
     while (read(*(int *)data, &byte, 1) < 0 && errno == EINTR) {
     }
-    return kept->value == 42 ? NULL : data;
+    return *kept == 42 ? NULL : data;
 }
 
 static void a_handler_over_a_wait_is_program_code(void **state) { // W5
     (void)state;
     int ends[2];
     pthread_t waiting, collecting;
-    struct sigaction action = {.sa_handler = lists_handler};
+    struct sigaction action = {.sa_handler = shuffle_handler};
     assert_int_equal(sigaction(SIGUSR1, &action, NULL), 0);
     assert_int_equal(pipe(ends), 0);
-    spinning = collect_end = false;
+    shuffled = shuffle_make(4711);
+    assert_non_null(shuffled);
+    handler_wrong = spinning = collect_end = false;
     assert_int_equal(pthread_create(&waiting, NULL, wait_long, &ends[0]), 0);
     assert_int_equal(pthread_create(&collecting, NULL, collect_always, NULL),
                      0);
     while (!spinning) {
     }
-    for (int n = 0; n < 50; n++) {
+    for (int n = 0; n < 100 && !handler_wrong; n++) {
         handler_ran = false;
         assert_int_equal(pthread_kill(waiting, SIGUSR1), 0);
         while (!handler_ran && !handler_wrong) {
@@ -408,7 +396,9 @@ static void *jump_often(void *data) {
             (void)timer_settime(timer, 0, &when, NULL);
             (void)pause();
         }
-        build_lists();
+        if (!shuffle_run(shuffled, 500)) {
+            handler_wrong = true;
+        }
     }
     return NULL;
 }
@@ -417,8 +407,9 @@ static void jumping_out_of_a_wait_ends_it(void **state) { // W5
     (void)state;
     pthread_t collecting;
     timer_t timer;
-    handler_wrong = false;
-    collect_end = false;
+    shuffled = shuffle_make(815);
+    assert_non_null(shuffled);
+    handler_wrong = collect_end = false;
     struct sigevent event = {.sigev_notify = SIGEV_THREAD_ID,
                              .sigev_signo = SIGALRM};
 #ifndef sigev_notify_thread_id

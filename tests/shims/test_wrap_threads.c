@@ -23,6 +23,7 @@
 #include <cmocka.h>
 
 #include "support/scrub.h"
+#include "support/shuffle.h"
 
 #define STORM 400 // threads made one after the other
 #define KEYS  80  // more than the thread's own block has places for
@@ -60,6 +61,7 @@ static void *collect_always(void *unused) {
         for (int i = 0; i < 100; i++) {
             (void)pack(77); // what would be handed out again
         }
+        shuffle_fill(2000);
     }
     return NULL;
 }
@@ -194,6 +196,48 @@ static void a_thread_may_exit_from_anywhere(void **state) { // W1
     assert_int_equal(broken, 0);
 }
 
+static NOT_INLINED void make_many(pthread_t *threads, size_t count) {
+    for (size_t n = 0; n < count; n++) {
+        if (n % 2 == 0) {
+            make(&threads[n], NULL, n + 100);
+        } else {
+            assert_int_equal(pthread_create(&threads[n], NULL, exit_from_below,
+                                            pack(n + 100)),
+                             0);
+        }
+    }
+}
+
+static void a_result_lives_until_it_is_joined(void **state) { // W7
+    (void)state;
+    pthread_t threads[20];
+    make_many(threads, 20);
+    (void)usleep(100000); // they are over, and hold nothing
+    scrub_stack();
+    for (int round = 0; round < 3; round++) {
+        assert_true(loam_collect());
+        for (int i = 0; i < 1000; i++) {
+            (void)pack(77);
+        }
+    }
+    for (size_t n = 0; n < 20; n++) {
+        void *result;
+        int done = n % 4 == 0 ? pthread_tryjoin_np(threads[n], &result)
+                              : pthread_join(threads[n], &result);
+        assert_int_equal(done, 0);
+        const struct parcel *parcel = result;
+        assert_true(is_whole(parcel));
+        assert_int_equal(parcel->words[0], (n + 100) * 3);
+    }
+    // And no longer.
+    struct loam_stats before, after;
+    loam_stats(&before, sizeof before);
+    scrub_stack();
+    assert_true(loam_collect());
+    loam_stats(&after, sizeof after);
+    assert_true(after.live_objects + 10 <= before.live_objects);
+}
+
 // --- Cancellation ------------------------------------------------------
 
 static int never[2]; // a pipe in which nothing comes
@@ -203,15 +247,7 @@ static pthread_cond_t condition = PTHREAD_COND_INITIALIZER;
 
 // Runs while the thread is unwound: program code.
 static void clean_up(void *data) {
-    struct parcel *parcel = data;
-    for (int round = 0; round < 20; round++) {
-        struct parcel *made = pack((uint64_t)round + 5);
-        for (int i = 0; i < 200; i++) {
-            (void)pack((uint64_t)i + 1);
-        }
-        broken += !is_whole(made);
-    }
-    broken += !is_whole(parcel);
+    broken += !shuffle_run(data, 500);
     unpacked++;
 }
 
@@ -274,7 +310,7 @@ static void a_cancelled_wait_is_left(void **state) { // W1
         pthread_t thread;
         void *result;
         assert_int_equal(
-            pthread_create(&thread, NULL, waits[n % 5], pack(n + 1)), 0);
+            pthread_create(&thread, NULL, waits[n % 5], shuffle_make(n)), 0);
         (void)sem_wait(&waiting);
         if (n % 2 == 0) {
             (void)usleep(500); // by now it waits
@@ -393,6 +429,7 @@ int main(void) {
         cmocka_unit_test(an_argument_lives_until_its_thread_begins),
         cmocka_unit_test(every_attribute_is_kept),
         cmocka_unit_test(a_thread_may_exit_from_anywhere),
+        cmocka_unit_test(a_result_lives_until_it_is_joined),
         cmocka_unit_test(a_cancelled_wait_is_left),
         cmocka_unit_test(values_of_keys_are_roots),
         cmocka_unit_test(a_signal_stack_in_the_heap_is_held),

@@ -5,15 +5,19 @@
 
 #include <dlfcn.h>
 #include <errno.h>
+#include <fcntl.h>
 #include <pthread.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include <cmocka.h>
+
+#include "os/loader.h"
 
 // Of segments_linked.c.
 uintptr_t *segments_linked_data(void);
@@ -290,6 +294,164 @@ static void test_quiet(void **state) {
     assert_true(!COUNTING || allocations > before); // this would be noticed
 }
 
+// --- When the loader's list is of no use -------------------------------------
+
+// What the loader says of itself: whether it is changing its list.
+static void set_changing(bool changing) {
+    struct loader_module program;
+    loader_of_program(&program);
+    const Elf64_Phdr *dynamic = loader_find_part(&program, PT_DYNAMIC);
+    assert_non_null(dynamic);
+    Elf64_Dyn *entry = (Elf64_Dyn *)(program.bias + dynamic->p_vaddr);
+    while (entry->d_tag != DT_DEBUG) {
+        assert_int_not_equal(entry->d_tag, DT_NULL);
+        entry++;
+    }
+    struct r_debug *debug = (struct r_debug *)entry->d_un.d_ptr;
+    debug->r_state = changing ? RT_DELETE : RT_CONSISTENT;
+}
+
+#define MOST 256u
+
+struct extents {
+    size_t count;
+    uintptr_t starts[MOST], ends[MOST];
+};
+
+static void gather(const void *start, const void *end, void *data) {
+    struct extents *extents = data;
+    assert_true(extents->count < MOST);
+    extents->starts[extents->count] = (uintptr_t)start;
+    extents->ends[extents->count++] = (uintptr_t)end;
+}
+
+static bool holds(const struct extents *extents, uintptr_t at) {
+    for (size_t index = 0; index < extents->count; index++) {
+        if (at >= extents->starts[index] && at < extents->ends[index]) {
+            return true;
+        }
+    }
+    return false;
+}
+
+// G6
+static void test_mapped(void **state) {
+    (void)state;
+    static struct extents listed, mapped;
+    segments_each(gather, &listed);
+    assert_true(segments_each_mapped(gather, &mapped));
+    for (size_t index = 0; index < listed.count; index++) {
+        uintptr_t at = listed.starts[index];
+        for (; at < listed.ends[index]; at += 64 * WORD_BYTES) {
+            assert_true(holds(&mapped, at));
+        }
+        assert_true(holds(&mapped, listed.ends[index] - WORD_BYTES));
+    }
+    for (size_t index = 0; index < mapped.count; index++) { // and no more
+        assert_true(holds(&listed, mapped.starts[index]));
+        assert_true(holds(&listed, mapped.ends[index] - WORD_BYTES));
+    }
+}
+
+// G5
+static void test_changing(void **state) {
+    (void)state;
+    struct question question = {find_function("segments_loaded_bss")(), 0, 0};
+    struct question own = {&tls_zero, 0, 0};
+    struct question loaded = {find_function("segments_loaded_tls")(), 0, 0};
+    uintptr_t pointer = segments_thread_pointer();
+    set_changing(true);
+    segments_each(ask, &question);
+    segments_each_tls(pointer, ask, &own);
+    segments_each_tls(pointer, ask, &loaded);
+    test_static_variables(NULL);
+    set_changing(false);
+    assert_true(question.answers >= 1);
+    assert_true(own.answers >= 1);
+    assert_true(loaded.answers >= 1);
+}
+
+// Copies the library, so that the copy can be spoilt.
+static void copy_library(const char *path) {
+    char buffer[4096];
+    int from = open(SEGMENTS_LOADED, O_RDONLY);
+    int to = open(path, O_WRONLY | O_CREAT | O_EXCL, 0700);
+    assert_true(from >= 0 && to >= 0);
+    ssize_t got;
+    while ((got = read(from, buffer, sizeof buffer)) > 0) {
+        assert_int_equal(write(to, buffer, (size_t)got), got);
+    }
+    (void)close(from);
+    (void)close(to);
+}
+
+// G3: a library whose file vanished, and one whose file was cut short.  The
+// latter cannot even be unloaded any more.
+static void test_spoilt(void **state) {
+    (void)state;
+#if defined(CROSS_CMOCKA_H)
+    skip(); // the emulator reads for us, and dies of it
+#endif
+    char path[64];
+    (void)snprintf(path, sizeof path, "/tmp/test_segments_%d.so",
+                   (int)getpid());
+    copy_library(path);
+    pid_t child = fork();
+    if (child == 0) {
+        void *spoilt = dlopen(path, RTLD_NOW);
+        void *symbol = dlsym(spoilt, "segments_loaded_bss");
+        finder *function;
+        memcpy(&function, &symbol, sizeof function);
+        struct question question = {function(), 0, 0};
+        int file = open(path, O_WRONLY);
+        (void)unlink(path);
+        set_changing(true);
+        segments_each(ask, &question);
+        uintptr_t total = 0;
+        bool cut = ftruncate(file, 4096) == 0;
+        segments_each(sum, &total);
+        _exit(question.answers >= 1 && cut ? 0 : 1);
+    }
+    int status = 1;
+    assert_int_equal(waitpid(child, &status, 0), child);
+    assert_int_equal(status, 0);
+}
+
+#if defined(__GLIBC__) && COUNTING
+// G1: a library in a namespace of its own, with a C library of its own.
+static void test_namespace(void **state) {
+    (void)state;
+    void *apart = dlmopen(LM_ID_NEWLM, SEGMENTS_LOADED, RTLD_NOW);
+    assert_non_null(apart);
+    void *symbol = dlsym(apart, "segments_loaded_data");
+    finder *function;
+    memcpy(&function, &symbol, sizeof function);
+    assert_ptr_not_equal(function(), find_function("segments_loaded_data")());
+    check_static(function());
+    symbol = dlsym(apart, "segments_loaded_tls");
+    memcpy(&function, &symbol, sizeof function);
+    struct question question = {function(), 0, 0};
+    segments_each(ask, &question);
+    question.answers = 0;
+    segments_each_tls(segments_thread_pointer(), ask, &question);
+    assert_true(question.answers >= 1); // G2
+    assert_int_equal(dlclose(apart), 0);
+}
+#endif
+
+static void test_questions(void **state) {
+    (void)state;
+    const void *start = NULL, *end = NULL;
+    uintptr_t local = 0;
+    assert_true(segments_find_mapping((uintptr_t)&local, &start, &end));
+    assert_true((uintptr_t)start <= (uintptr_t)&local);
+    assert_true((uintptr_t)end > (uintptr_t)&local);
+    assert_false(segments_find_mapping(0, &start, &end));
+    assert_true(segments_check_tls(&tls_zero));
+    assert_true(segments_check_tls(&errno));
+    assert_false(segments_check_tls(&bss_variable));
+}
+
 static void test_unload(void **state) {
     (void)state;
     const void *gone = find_function("segments_loaded_data")();
@@ -310,6 +472,13 @@ int main(void) {
         cmocka_unit_test(test_another_thread),
         cmocka_unit_test(test_everything_can_be_read),
         cmocka_unit_test(test_quiet),
+        cmocka_unit_test(test_mapped),
+        cmocka_unit_test(test_changing),
+        cmocka_unit_test(test_spoilt),
+#if defined(__GLIBC__) && COUNTING
+        cmocka_unit_test(test_namespace),
+#endif
+        cmocka_unit_test(test_questions),
         cmocka_unit_test(test_unload),
     };
     return cmocka_run_group_tests(tests, load_library, NULL);

@@ -1,4 +1,4 @@
-// A program with no loader: its variables, thread-local ones in several threads.
+// A program with no loader: its variables, and those of its threads.
 // link: -static
 
 #include "os/segments.h"

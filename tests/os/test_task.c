@@ -5,6 +5,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/io_uring.h>
 #include <pthread.h>
 #include <setjmp.h>
 #include <signal.h>
@@ -160,6 +161,31 @@ static void test_status(void **state) {
     assert_int_equal(status.state, 'R');
 }
 
+static bool note_worker(uint32_t task, void *data) {
+    struct task_status status;
+    if (task_read(task, &status) && status.is_worker) {
+        *(uint32_t *)data = task;
+    }
+    return true;
+}
+
+// TK3: the kernel's own threads in our process.
+static void test_worker(void **state) {
+    (void)state;
+    uint32_t worker = 0;
+    assert_true(task_each(note_worker, &worker));
+    assert_int_equal(worker, 0);
+    struct io_uring_params ring = {.flags = IORING_SETUP_SQPOLL};
+    long file = syscall(SYS_io_uring_setup, 4, &ring);
+    if (file < 0) {
+        skip(); // this kernel, or this machine's rules, have none
+    }
+    assert_true(task_each(note_worker, &worker));
+    (void)close((int)file);
+    assert_int_not_equal(worker, 0);
+    assert_int_not_equal(worker, own_id());
+}
+
 static void *judge_leader(void *leader) {
     struct task_status status = {0};
     for (size_t turn = 0; turn < 5000 && status.state != 'Z'; turn++) {
@@ -222,9 +248,8 @@ static void test_quiet(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_many),
-        cmocka_unit_test(test_status),
-        cmocka_unit_test(test_dead_leader),
+        cmocka_unit_test(test_many),   cmocka_unit_test(test_status),
+        cmocka_unit_test(test_worker), cmocka_unit_test(test_dead_leader),
         cmocka_unit_test(test_quiet),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -175,7 +175,7 @@ void loam_door_key_forget(unsigned key) {
 // --- The signal --------------------------------------------------------
 
 int loam_door_signal(void) {
-    return suspend_default();
+    return suspend_number();
 }
 
 bool loam_door_chain(const void *action, void *old) {

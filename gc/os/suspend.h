@@ -67,6 +67,10 @@ typedef bool suspend_bell(const struct suspend_here *here);
 // The signal that is used unless the program names another: SIGURG.
 int suspend_default(void);
 
+// The signal in use; before suspend_install, that which will be if nobody names
+// another.
+int suspend_number(void);
+
 // Installs the handler for `signal`, with the bell it is to ring; false when
 // the system refuses, or the signal is one that cannot be used so.
 MUST_USE bool suspend_install(int signal, suspend_bell *bell);

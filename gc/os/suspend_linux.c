@@ -78,6 +78,11 @@ int suspend_default(void) {
     return SIGURG;
 }
 
+int suspend_number(void) {
+    int signal = __atomic_load_n(&suspend.signal, __ATOMIC_RELAXED);
+    return signal != 0 ? signal : suspend_default();
+}
+
 // --- The program's own action ----------------------------------------------
 
 static uint64_t suspend_mask_of(const struct sigaction *action) {

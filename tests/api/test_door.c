@@ -1,0 +1,270 @@
+// The door, asked as a shim asks: before there is a collector, in threads it
+// has not met, in waits and in handlers.
+
+#include "api/door.h"
+
+#include "api/init.h"
+
+#include <errno.h>
+#include <pthread.h>
+#include <signal.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <string.h>
+#include <unistd.h>
+
+#include <setjmp.h>
+
+#include <cmocka.h>
+
+#include "support/scrub.h"
+
+#define KEY 40
+
+// --- Before there is a collector ---------------------------------------
+
+static void ask_everything(void) {
+    errno = 4711;
+    bool entered = true;
+    loam_door_safe_enter(&entered);
+    assert_false(entered);
+    loam_door_safe_leave();
+    loam_door_unwound();
+    struct world_safe was;
+    loam_door_handler_enter(&was);
+    assert_int_equal(was.depth, 0);
+    loam_door_handler_leave(&was);
+    assert_false(loam_door_hold());
+    loam_door_thread_begin();
+    loam_door_fork_before();
+    assert_true(loam_door_key_set(KEY, 1));
+    loam_door_key_forget(KEY);
+    assert_true(loam_door_alternate(&was));
+    assert_int_equal(errno, 4711); // D2
+    assert_null(init_mutator);
+}
+
+static void nothing_is_built_by_asking(void **state) { // D1, D2
+    (void)state;
+    assert_false(loam_door_is_built());
+    ask_everything();
+    assert_false(loam_door_is_built());
+    assert_int_equal(loam_door_signal(), SIGURG);
+    struct sigaction old;
+    assert_false(loam_door_chain(NULL, &old));
+}
+
+static void *ask_as_a_stranger(void *unused) {
+    bool entered = true;
+    loam_door_safe_enter(&entered);
+    loam_door_safe_leave();
+    struct world_safe was;
+    loam_door_handler_enter(&was);
+    bool right =
+        !entered && was.depth == 0 && !loam_door_hold() && init_mutator == NULL;
+    loam_door_handler_leave(&was);
+    loam_door_thread_begin(); // now it is built, and this thread is met
+    return right && init_mutator != NULL ? NULL : &unused;
+}
+
+static void a_stranger_is_left_alone(void **state) { // D1
+    (void)state;
+    pthread_t thread;
+    void *wrong = &thread;
+    assert_true(loam_init());
+    assert_true(loam_door_is_built());
+    assert_int_equal(pthread_create(&thread, NULL, ask_as_a_stranger, NULL), 0);
+    assert_int_equal(pthread_join(thread, &wrong), 0);
+    assert_null(wrong);
+}
+
+// --- Waits -------------------------------------------------------------
+
+static uint32_t state_of(const struct mutator *mutator) {
+    return __atomic_load_n(&mutator->state, __ATOMIC_SEQ_CST);
+}
+
+static void regions_nest_and_end(void **state) { // D2, D5
+    (void)state;
+    struct mutator *mutator = init_ready();
+    assert_non_null(mutator);
+    bool first = false;
+    bool second = false;
+    errno = 4711;
+    loam_door_safe_leave(); // never entered
+    assert_int_equal(state_of(mutator), MUTATOR_RUNS);
+    loam_door_safe_enter(&first);
+    assert_true(first);
+    assert_int_equal(state_of(mutator), MUTATOR_SAFE);
+    loam_door_safe_enter(&second);
+    assert_true(second);
+    loam_door_safe_leave();
+    assert_int_equal(state_of(mutator), MUTATOR_SAFE);
+    loam_door_unwound();
+    assert_int_equal(state_of(mutator), MUTATOR_RUNS);
+    loam_door_unwound();
+    loam_door_safe_leave(); // twice
+    assert_int_equal(state_of(mutator), MUTATOR_RUNS);
+    assert_int_equal(mutator->busy, MUTATOR_OUT);
+    assert_int_equal(errno, 4711);
+}
+
+static void the_collector_s_own_work_is_no_wait(void **state) { // D1
+    (void)state;
+    struct mutator *mutator = init_ready();
+    bool entered = true;
+    assert_true(loam_door_hold());
+    assert_int_equal(mutator->busy, MUTATOR_INSIDE);
+    loam_door_safe_enter(&entered);
+    assert_false(entered);
+    assert_false(loam_door_hold());
+    loam_door_unhold();
+    assert_int_equal(mutator->busy, MUTATOR_OUT);
+}
+
+static void a_handler_breaks_a_wait_and_mends_it(void **state) { // D4
+    (void)state;
+    struct mutator *mutator = init_ready();
+    struct world_safe was;
+    bool entered;
+    loam_door_handler_enter(&was); // over program code: nothing to do
+    assert_int_equal(was.depth, 0);
+    loam_door_handler_leave(&was);
+    assert_int_equal(state_of(mutator), MUTATOR_RUNS);
+    loam_door_safe_enter(&entered);
+    loam_door_safe_enter(&entered);
+    const void *stopped_at = mutator->stopped_at;
+    uintptr_t registers[STACK_REGISTERS];
+    memcpy(registers, mutator->registers, sizeof registers);
+    loam_door_handler_enter(&was);
+    assert_int_equal(was.depth, 2);
+    assert_int_equal(state_of(mutator), MUTATOR_RUNS);
+    bool within; // the handler waits, too
+    loam_door_safe_enter(&within);
+    assert_true(within);
+    loam_door_safe_leave();
+    assert_int_equal(state_of(mutator), MUTATOR_RUNS);
+    loam_door_handler_leave(&was);
+    assert_int_equal(state_of(mutator), MUTATOR_SAFE);
+    assert_ptr_equal(mutator->stopped_at, stopped_at);
+    assert_memory_equal(mutator->registers, registers, sizeof registers);
+    loam_door_safe_leave();
+    assert_int_equal(state_of(mutator), MUTATOR_SAFE);
+    loam_door_safe_leave();
+    assert_int_equal(state_of(mutator), MUTATOR_RUNS);
+}
+
+static _Atomic uintptr_t told, ended;
+
+// An object whose only pointer is a local of a frame that waits.
+static void *wait_with_an_object(void *unused) {
+    uintptr_t *object = loam_alloc(4 * sizeof *object);
+    object[3] = 4711;
+    told = LOAM_HIDE(object);
+    bool entered;
+    loam_door_safe_enter(&entered);
+    while (ended == 0) {
+    }
+    loam_door_safe_leave();
+    return object[3] == 4711 ? NULL : &unused;
+}
+
+static void what_a_waiting_frame_holds_is_alive(void **state) { // D3
+    (void)state;
+    pthread_t thread;
+    void *wrong;
+    told = ended = 0;
+    assert_int_equal(pthread_create(&thread, NULL, wait_with_an_object, NULL),
+                     0);
+    while (told == 0) {
+    }
+    for (int n = 0; n < 50; n++) {
+        assert_true(loam_collect());
+        for (int i = 0; i < 100; i++) {
+            uintptr_t *other = loam_alloc(4 * sizeof *other);
+            other[3] = 1;
+        }
+    }
+    assert_true(loam_is_heap(LOAM_REVEAL(told)));
+    ended = 1;
+    assert_int_equal(pthread_join(thread, &wrong), 0);
+    assert_null(wrong);
+}
+
+// --- D6: a stop that is on when a region is entered is waited for, and its
+// signal taken there ----------------------------------------------------
+
+static _Atomic bool collect_end;
+
+static void *collect_always(void *unused) {
+    (void)unused;
+    while (!collect_end) {
+        (void)loam_collect();
+    }
+    return NULL;
+}
+
+static void no_signal_comes_after_entering(void **state) { // D6
+    (void)state;
+    pthread_t thread;
+    collect_end = false;
+    assert_int_equal(pthread_create(&thread, NULL, collect_always, NULL), 0);
+    unsigned early = 0;
+    for (int n = 0; n < 3000; n++) {
+        bool entered;
+        loam_door_safe_enter(&entered);
+        early += entered && usleep(50) != 0 && errno == EINTR;
+        if (entered) {
+            loam_door_safe_leave();
+        }
+    }
+    collect_end = true;
+    assert_int_equal(pthread_join(thread, NULL), 0);
+    assert_int_equal(early, 0);
+}
+
+// --- D7 ----------------------------------------------------------------
+
+static NOT_INLINED uintptr_t keep(unsigned key) {
+    uintptr_t object = (uintptr_t)loam_alloc(64);
+    assert_int_not_equal(object, 0);
+    assert_true(loam_door_key_set(key, object + 5)); // into it
+    return LOAM_HIDE(object);
+}
+
+static bool lives(uintptr_t hidden) {
+    scrub_stack();
+    assert_true(loam_collect());
+    scrub_stack();
+    return loam_is_heap(LOAM_REVEAL(hidden));
+}
+
+static void values_of_keys_are_kept(void **state) { // D7
+    (void)state;
+    uintptr_t first = keep(KEY);
+    uintptr_t second = keep(MUTATOR_KEPT - 1);
+    assert_true(lives(first));
+    assert_true(lives(second));
+    assert_true(loam_door_key_set(KEY, 0));
+    assert_false(lives(first));
+    loam_door_key_forget(MUTATOR_KEPT - 1);
+    assert_false(lives(second));
+    // Beyond every key there is nothing to keep.
+    assert_true(loam_door_key_set(MUTATOR_KEPT, 1));
+    loam_door_key_forget(MUTATOR_KEPT);
+}
+
+int main(void) {
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(nothing_is_built_by_asking),
+        cmocka_unit_test(a_stranger_is_left_alone),
+        cmocka_unit_test(regions_nest_and_end),
+        cmocka_unit_test(the_collector_s_own_work_is_no_wait),
+        cmocka_unit_test(a_handler_breaks_a_wait_and_mends_it),
+        cmocka_unit_test(what_a_waiting_frame_holds_is_alive),
+        cmocka_unit_test(no_signal_comes_after_entering),
+        cmocka_unit_test(values_of_keys_are_kept),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}

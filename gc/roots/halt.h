@@ -66,7 +66,8 @@ void halt_answer(struct halt *halt, struct record *record, const void *hot_end);
 // From RUNS to SAFE; registers and hot end were published.
 void halt_make_safe(struct halt *halt, struct mutator *mutator);
 
-// From SAFE to RUNS, after the end of a stop that is on.
+// From SAFE to RUNS, after the end of a stop that holds it.  If one is on then,
+// it has to be answered: the signal may have come while the state was SAFE.
 void halt_run(struct mutator *mutator);
 
 // --- The conductor ---------------------------------------------------------

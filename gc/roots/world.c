@@ -79,6 +79,11 @@ static void world_come_out(struct mutator *mutator) {
     if (mutator->busy == MUTATOR_AWAY) {
         __atomic_store_n(&mutator->busy, MUTATOR_OUT, __ATOMIC_RELAXED);
     }
+    // The signal of a stop may have found it SAFE, and been spent on that.
+    if (UNLIKELY(__atomic_load_n(&world.halt.stopping, __ATOMIC_SEQ_CST) !=
+                 0)) {
+        world_park(mutator);
+    }
 }
 
 void world_safe_enter_at(struct mutator *mutator, const uintptr_t *saved,

@@ -43,6 +43,7 @@
 #include "roots/halt.c"
 #include "roots/mutator.c"
 #include "roots/ranges.c"
+#include "roots/reserve.c"
 #include "roots/roll.c"
 #include "roots/roots.c"
 #include "roots/stacks.c"

@@ -7,6 +7,7 @@
 #include "heap/meta.h"
 #include "heap/range.h"
 #include "roots/mutator.h"
+#include "roots/reserve.h"
 #include "roots/world.h"
 
 // What the caches have handed out and not told the heap yet.
@@ -35,6 +36,9 @@ static void figures_add_mutator(struct mutator *mutator, void *data) {
             __atomic_load_n(&tally->freed_bytes, __ATOMIC_RELAXED);
         mutator_each_cache(mutator, sum->heap, figures_add_tail, data);
     }
+    struct tally reserved = reserve_tally(&mutator->reserve, sum->heap);
+    sum->allocated_bytes += reserved.allocated_bytes;
+    sum->freed_bytes += reserved.freed_bytes;
 }
 
 // All fields, for this library; of the caches only with the lock, since threads

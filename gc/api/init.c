@@ -6,10 +6,12 @@
 #include "heap/cache.h"
 #include "heap/heap.h"
 #include "heap/range.h"
+#include "os/suspend.h"
 #include "os/thread.h"
 #include "os/tracer.h"
 #include "roots/mutator.h"
 #include "roots/ranges.h"
+#include "roots/reserve.h"
 #include "roots/world.h"
 
 struct init_state init_state;
@@ -92,6 +94,7 @@ static void init_give_up(struct mutator *mutator) {
         heap_push_freed(heap_get(block), block);
         block = next;
     }
+    reserve_give_up(&mutator->reserve);
     init_give_up_set(mutator, &mutator->home);
     for (struct cacheset *set = mutator->sets; set != NULL; set = set->next) {
         init_give_up_set(mutator, set);
@@ -145,6 +148,13 @@ static bool init_build(void) {
            init_world();
 }
 
+// What is needed to go on, but not to begin.
+static void init_stock(void) {
+    lock_acquire(&world.lock);
+    reserve_keep(&init_state.home.heap.region, RESERVE_BLOCKS);
+    lock_release(&world.lock);
+}
+
 // One try.  A hook that is told of a wrong option may call in meanwhile.
 static void init_try(void) {
     if (!init_state.read) {
@@ -157,6 +167,9 @@ static void init_try(void) {
         report_warning(REPORT_START,
                        "the system refuses the memory that the collector needs "
                        "to begin; allocation fails until it can be had");
+    }
+    if (built) {
+        init_stock();
     }
     __atomic_store_n(&init_state.built, built, __ATOMIC_RELEASE);
 }
@@ -199,7 +212,9 @@ static bool init_tells_exit(void) {
     return tells;
 }
 
-static COLD struct mutator *init_attach(void) {
+// No handler of the program meanwhile, nor in init_detach: it would attach the
+// thread too, and wait for locks that the interrupted code holds.
+static struct mutator *init_attach_quietly(void) {
     const struct conductor *conductor = &init_state.conductor;
     if ((!init_is_built() && !init_gate()) ||
         (conductor->phase != COLLECT_IDLE &&
@@ -214,6 +229,13 @@ static COLD struct mutator *init_attach(void) {
         // Where the system refuses, the thread is found gone by a later stop.
         (void)(init_tells_exit() && thread_exit_arm(mutator));
     }
+    return mutator;
+}
+
+static COLD struct mutator *init_attach(void) {
+    uint64_t mask = suspend_block();
+    struct mutator *mutator = init_attach_quietly();
+    suspend_unblock(mask);
     return mutator;
 }
 
@@ -236,6 +258,7 @@ void init_detach(void) {
     if (mutator == NULL || !init_is_free(mutator)) {
         return;
     }
+    uint64_t mask = suspend_block();
     mutator_enter(mutator);
     world_lock(mutator);
     init_give_up(mutator); // I3
@@ -244,6 +267,7 @@ void init_detach(void) {
     world_unlock();
     // It may be stopped still, and then must not seem to be at work here.
     world_leave(mutator);
+    suspend_unblock(mask);
 }
 
 struct mutator *init_lock(void) {

@@ -12,6 +12,7 @@
 #include <string.h>
 
 #include "api/figures.h"
+#include "api/finalizer.h"
 #include "api/init.h"
 #include "api/object.h"
 #include "api/report.h"
@@ -23,6 +24,7 @@
 #include "os/error.h"
 #include "roots/mutator.h"
 #include "roots/ranges.h"
+#include "roots/reserve.h"
 #include "roots/world.h"
 
 #define LOAM_TEXT2(a, b, c) #a "." #b "." #c
@@ -227,7 +229,9 @@ bool loam_roots_scanner_remove(loam_scanner_fn *scanner, void *data) {
 }
 
 bool loam_collect(void) {
-    return init_collect(&init_state.home.collector);
+    bool done = init_collect(&init_state.home.collector);
+    finalizer_poll();
+    return done;
 }
 
 void loam_disable(void) {
@@ -262,6 +266,8 @@ static bool loam_apply_limit(size_t bytes) {
     struct collector *collector = &init_state.home.collector;
     init_state.home.heap.region.limit_bytes = bytes;
     collector->pacer.limit_bytes = bytes;
+    reserve_keep(&init_state.home.heap.region, 0);
+    reserve_keep(&init_state.home.heap.region, RESERVE_BLOCKS);
     if (bytes == 0) {
         return true;
     }

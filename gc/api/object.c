@@ -2,6 +2,7 @@
 
 #include <string.h>
 
+#include "api/finalizer.h"
 #include "api/init.h"
 #include "collect/collect.h"
 #include "collect/refill.h"
@@ -13,6 +14,7 @@
 #include "heap/sizeclass.h"
 #include "os/error.h"
 #include "roots/mutator.h"
+#include "roots/reserve.h"
 #include "roots/world.h"
 
 // Above this size a cell shares its span with few others, if with any.
@@ -145,15 +147,76 @@ static void object_clear(const struct object_request *request) {
     }
 }
 
+// A handler has come upon us in its own thread: what we were at is set aside.
+static uint8_t object_break_in(struct mutator *mutator) {
+    uint8_t busy = mutator->busy;
+    mutator_enter(mutator);
+    return busy;
+}
+
+// And taken up again.  Where only TAKING was interrupted nobody else will ask
+// whether a stop has been waiting for this.
+static void object_break_out(struct mutator *mutator, uint8_t busy) {
+    __atomic_signal_fence(__ATOMIC_SEQ_CST);
+    __atomic_store_n(&mutator->busy, busy, __ATOMIC_RELAXED);
+    __atomic_signal_fence(__ATOMIC_SEQ_CST);
+    if (busy == MUTATOR_TAKING && world_is_stopping()) {
+        world_park(mutator);
+    }
+}
+
+// From a level of the reserve: what it has, or with a block brought to it.
+static void *object_take_reserved(struct reserve_level *level,
+                                  struct heap *heap, struct order order) {
+    void *cell = reserve_take(level, heap, order);
+    if (cell == NULL) {
+        bool locked = world_try_lock();
+        bool fed = reserve_feed(level, heap, order, locked);
+        if (locked) {
+            world_unlock();
+        }
+        cell = fed ? reserve_take(level, heap, order) : NULL;
+    }
+    return cell;
+}
+
+// In a handler over us: no run, no shelf for described cells, no climb.
+static void object_serve_handler(struct object_request *request) {
+    struct mutator *mutator = request->mutator;
+    struct order order = {
+        .kind = request->order.kind == KIND_DESCRIBED ? KIND_SCANNED
+                                                      : request->order.kind,
+        .cls = object_class(request->bytes, request->alignment)};
+    uint8_t busy = object_break_in(mutator);
+    struct reserve_level *level = reserve_enter(&mutator->reserve, mutator->id);
+    if (level != NULL) {
+        if (order.cls != CLASS_FREE) {
+            request->object =
+                object_take_reserved(level, request->collector->heap, order);
+        }
+        reserve_leave(&mutator->reserve);
+    }
+    struct place place;
+    if (request->object != NULL &&
+        blockmap_find((uintptr_t)request->object, &place) &&
+        place.bytes == request->bytes) {
+        object_use_whole(&place);
+    }
+    object_break_out(mutator, busy); // O4
+}
+
 static NOINLINE void *object_serve(struct object_request *request) {
     struct mutator *mutator = init_ready();
-    if (mutator != NULL && init_is_free(mutator) &&
-        request->bytes <= PTRDIFF_MAX) {
+    if (mutator != NULL && request->bytes <= PTRDIFF_MAX) {
         request->mutator = mutator;
-        mutator_enter(mutator);
-        object_take_or_climb(request);
-        world_leave(mutator); // O4: the object is in the request
-        object_clear(request);
+        if (init_is_free(mutator)) {
+            mutator_enter(mutator);
+            object_take_or_climb(request);
+            world_leave(mutator); // O4: the object is in the request
+            object_clear(request);
+        } else {
+            object_serve_handler(request);
+        }
     }
     if (request->object == NULL) {
         error_set_no_memory(); // O3
@@ -171,10 +234,11 @@ void *object_make_in(struct collector *collector, size_t bytes,
 void *object_make(size_t bytes, struct order order) {
     void *cell =
         order.kind != KIND_DESCRIBED ? object_take(bytes, order.kind) : NULL;
-    if (LIKELY(cell != NULL)) {
-        return cell;
+    if (UNLIKELY(cell == NULL)) {
+        cell = object_make_in(&init_state.home.collector, bytes, order);
+        finalizer_poll();
     }
-    return object_make_in(&init_state.home.collector, bytes, order);
+    return cell;
 }
 
 void *object_make_aligned(size_t bytes, size_t alignment) {
@@ -182,7 +246,9 @@ void *object_make_aligned(size_t bytes, size_t alignment) {
                                      .alignment = alignment,
                                      .order = {.kind = KIND_SCANNED},
                                      .collector = &init_state.home.collector};
-    return object_serve(&request);
+    void *made = object_serve(&request);
+    finalizer_poll();
+    return made;
 }
 
 // Whether an address lies in a tail of the calling thread.  INSIDE meanwhile: a
@@ -218,24 +284,25 @@ bool object_is_start(const void *p, struct place *place) {
 
 // The freed table is committed when it is first needed.  Where it cannot be,
 // the cell is left to the collector.
-static bool object_use_freed(struct mutator *mutator) {
+static bool object_use_freed(struct mutator *mutator, bool may_wait) {
     if (__atomic_load_n(&range.freed_in_use, __ATOMIC_ACQUIRE)) {
         return true;
     }
-    // A handler that came upon an operation of its own thread must not wait.
-    if (mutator->busy != MUTATOR_INSIDE) {
+    if (may_wait) {
+        world_lock(mutator);
+    } else if (!world_try_lock()) {
         return false;
     }
-    world_lock(mutator);
     bool used = range_use_freed();
     world_unlock();
     return used;
 }
 
-// In a block that is another's, or watched: the cell waits in the freed table.
+// INSIDE; in a block that is another's, or watched, or in a handler over us,
+// which may not wait: the cell itself waits in the freed table.
 static bool object_free_remotely(struct mutator *mutator,
-                                 const struct place *place) {
-    if (!object_use_freed(mutator)) {
+                                 const struct place *place, bool may_wait) {
+    if (!object_use_freed(mutator, may_wait)) {
         return true;
     }
     enum freed_by by = block_free_remotely(place->block, place->cell);
@@ -290,7 +357,8 @@ static bool object_free_inside(struct mutator *mutator,
                                const struct place *place) {
     uint32_t block = place->block;
     if (block_flags(block) & BLOCK_WATCHED) {
-        return object_free_remotely(mutator, place); // B13 of heap/block.h
+        return object_free_remotely(mutator, place,
+                                    true); // B13 of heap/block.h
     }
     if (ENTRY_CLASS(block_entry(block)) > CLASS_LAST) {
         return object_free_run(mutator, block);
@@ -305,7 +373,7 @@ static bool object_free_inside(struct mutator *mutator,
     struct cache *cache = object_cache(mutator, set, heap_order_of(block));
     uint32_t id = block_owner(block);
     if (id != mutator->id && (id != 0 || !object_claim(mutator, block))) {
-        return object_free_remotely(mutator, place);
+        return object_free_remotely(mutator, place, true);
     }
     if (cache->order.kind != ENTRY_KIND(block_entry(block))) {
         return true; // a described cell without a cache: left to the collector
@@ -323,7 +391,10 @@ bool object_free(const struct place *place) {
         return true; // inside a cycle the mark decides
     }
     if (!init_is_free(mutator)) {
-        return object_free_remotely(mutator, place);
+        uint8_t busy = object_break_in(mutator);
+        bool first = object_free_remotely(mutator, place, false);
+        object_break_out(mutator, busy);
+        return first;
     }
     mutator_enter(mutator);
     bool freed = object_free_inside(mutator, place);

@@ -218,12 +218,7 @@ struct collect_sum {
 };
 
 void collect_add_tally(struct cacheset *set) {
-    struct heap *heap = set->heap;
-    struct tally *tally = &set->tally;
-    heap->allocated_bytes += tally->allocated_bytes;
-    heap->freed_bytes += tally->freed_bytes;
-    heap->used_bytes += tally->allocated_bytes - tally->freed_bytes;
-    *tally = (struct tally){0, 0};
+    cache_add_tally(set->heap, &set->tally);
 }
 
 static void collect_tally_mutator(struct mutator *mutator, void *data) {
@@ -232,6 +227,7 @@ static void collect_tally_mutator(struct mutator *mutator, void *data) {
     if (set != NULL) {
         collect_add_tally(set);
     }
+    reserve_fold(&mutator->reserve, heap);
     mutator_drop_inbox(mutator, heap); // heap_prepare drains these blocks
 }
 

@@ -9,6 +9,7 @@
 #include "heap/range.h"
 #include "heap/region.h"
 #include "roots/mutator.h"
+#include "roots/reserve.h"
 #include "roots/world.h"
 #include "trace/worklist.h"
 
@@ -82,12 +83,14 @@ static void refill_drain_own(struct climb *climb, struct heap *heap,
 }
 
 // To whom a block with freed cells goes: to be drained here and now, to its
-// owner's inbox, or, watched, nowhere before the next cycle (B13).
+// owner's inbox, or nowhere before the next cycle: watched (B13), or of a
+// reserve (roots/reserve.h).
 static void refill_route(struct climb *climb, uint32_t block) {
     struct block *b = block_get(block);
     // An inbox holds blocks of all heaps.
     struct heap *heap = heap_find_freed(block);
-    if (heap == NULL || (block_flags(block) & BLOCK_WATCHED)) {
+    if (heap == NULL || (block_flags(block) & BLOCK_WATCHED) ||
+        reserve_is_owner(b->owner)) {
         return;
     }
     if (b->owner == climb->mutator->id) {
@@ -312,6 +315,7 @@ void *refill_cell(struct collector *collector, struct mutator *mutator,
     }
     world_lock(mutator);
     refill_climb(&climb);
+    reserve_top_up(collector->heap->ground);
     world_unlock();
     return climb.got;
 }
@@ -328,6 +332,7 @@ void *refill_run(struct collector *collector, struct mutator *mutator,
                           .alignment = run->alignment};
     world_lock(mutator);
     refill_climb(&climb);
+    reserve_top_up(collector->heap->ground);
     world_unlock();
     *zero = climb.zero;
     return climb.got;

@@ -20,6 +20,13 @@ void cache_init(struct cache *cache, struct order order, uint32_t owner,
     cache->slice_cells = single || slice == 0 ? 1 : slice;
 }
 
+void cache_add_tally(struct heap *heap, struct tally *tally) {
+    heap->allocated_bytes += tally->allocated_bytes;
+    heap->freed_bytes += tally->freed_bytes;
+    heap->used_bytes += tally->allocated_bytes - tally->freed_bytes;
+    *tally = (struct tally){0, 0};
+}
+
 static struct hole cache_tail_hole(const struct cache *cache) {
     uintptr_t start = range_block_address(cache->block);
     return (struct hole){(uint32_t)((cache->bump - start) / cache->bytes),

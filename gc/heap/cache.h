@@ -87,6 +87,10 @@ static inline void *cache_take_for(struct cache *cache, size_t bytes) {
     return cache_take(cache);
 }
 
+// Adds a tally to the sums of its heap, and begins it anew; by its mutator with
+// the lock, or in a stop.
+void cache_add_tally(struct heap *heap, struct tally *tally);
+
 // Readies a cache that was all zero for its first order.  `single`: never take
 // more than one cell, so that every allocation passes the ladder.
 void cache_init(struct cache *cache, struct order order, uint32_t owner,

@@ -90,14 +90,19 @@ struct order heap_order_of(uint32_t block) {
                           block_get(block)->layout};
 }
 
+// Blocks that were taken are this heap's from now on.  Counted as if without
+// the lock (heap_use_block).
+static void heap_own(struct heap *heap, uint32_t block, size_t count) {
+    __atomic_fetch_add(&heap->used_blocks, count, __ATOMIC_RELAXED);
+    block_get(block)->heap = heap->slot;
+}
+
 // Blocks of the ground, for this heap.
 static uint32_t heap_take_ground(struct heap *heap, size_t count,
                                  size_t alignment, bool *zero) {
     uint32_t block = region_take(heap->ground, count, alignment, zero);
     if (block != BLOCK_NONE) {
-        __atomic_store_n(&heap->used_blocks, heap->used_blocks + count,
-                         __ATOMIC_RELAXED);
-        block_get(block)->heap = heap->slot;
+        heap_own(heap, block, count);
     }
     return block;
 }
@@ -142,6 +147,15 @@ uint32_t heap_take_block(struct heap *heap, struct order order, bool tight,
     return block;
 }
 
+static void heap_dress(uint32_t block, bool zero, struct order order,
+                       uint32_t owner) {
+    struct block *b = block_get(block);
+    b->layout = (uint16_t)order.layout;
+    block_set_owner(block, owner);
+    b->flags = zero ? BLOCK_ZERO : 0; // B10
+    block_format(block, order.cls, order.kind);
+}
+
 uint32_t heap_make_block(struct heap *heap, struct order order,
                          uint32_t owner) {
     bool zero;
@@ -150,12 +164,14 @@ uint32_t heap_make_block(struct heap *heap, struct order order,
     if (block == BLOCK_NONE) {
         return BLOCK_NONE;
     }
-    struct block *b = block_get(block);
-    b->layout = (uint16_t)order.layout;
-    block_set_owner(block, owner);
-    b->flags = zero ? BLOCK_ZERO : 0; // B10
-    block_format(block, order.cls, order.kind);
+    heap_dress(block, zero, order, owner);
     return block;
+}
+
+void heap_use_block(struct heap *heap, uint32_t block, bool zero,
+                    struct order order, uint32_t owner) {
+    heap_own(heap, block, sizeclass_table[order.cls].blocks);
+    heap_dress(block, zero, order, owner);
 }
 
 static void heap_count_made(struct heap *heap, size_t bytes) {
@@ -201,8 +217,7 @@ void heap_release_block(struct heap *heap, uint32_t block) {
     }
     block_clear(block);
     region_give(heap->ground, block, span);
-    __atomic_store_n(&heap->used_blocks, heap->used_blocks - span,
-                     __ATOMIC_RELAXED);
+    __atomic_fetch_sub(&heap->used_blocks, span, __ATOMIC_RELAXED);
 }
 
 void heap_free_run(struct heap *heap, uint32_t block) {

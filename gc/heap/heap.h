@@ -31,7 +31,8 @@
 //   E4  released  a block with no cell in use that is not current is given back
 //                 by the flip
 //   E5  told      outside a cycle, a block whose freed_any is set is on the
-//                 stack, in an inbox, watched, or about to be pushed
+//                 stack, in an inbox, watched, of a reserve, or about to be
+//                 pushed
 //   E6  apart     a cycle of one heap changes no allocation bit of another's
 //
 // Guarded by the one lock of the process; heap_prepare and heap_flip: the
@@ -115,6 +116,11 @@ uint32_t heap_make_block(struct heap *heap, struct order order, uint32_t owner);
 // address, in use, or NULL.  *zero: whether it is known to be zero.
 struct object *heap_make_run(struct heap *heap, unsigned kind, size_t bytes,
                              size_t alignment, bool *zero);
+
+// Makes a block of an order out of one that was taken from the region and is of
+// no heap yet; needs no lock.
+void heap_use_block(struct heap *heap, uint32_t block, bool zero,
+                    struct order order, uint32_t owner);
 
 // Sets the layout of a run of KIND_DESCRIBED before its address is known to
 // anybody else.

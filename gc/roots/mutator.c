@@ -58,6 +58,7 @@ struct cacheset *mutator_add_set(struct mutator *mutator, struct heap *heap) {
 }
 
 void mutator_drop_set(struct mutator *mutator, const struct heap *heap) {
+    reserve_drop_heap(&mutator->reserve, heap);
     struct cacheset **at = &mutator->sets;
     while (*at != NULL && (*at)->heap != heap) {
         at = &(*at)->next;
@@ -125,7 +126,7 @@ static void mutator_each_of_set(const struct cacheset *set,
     }
 }
 
-void mutator_each_cache(const struct mutator *mutator, const struct heap *heap,
+void mutator_each_cache(struct mutator *mutator, const struct heap *heap,
                         mutator_visit *visit, void *data) {
     if (heap == NULL || mutator->home.heap == heap) {
         mutator_each_of_set(&mutator->home, visit, data);
@@ -135,4 +136,5 @@ void mutator_each_cache(const struct mutator *mutator, const struct heap *heap,
             mutator_each_of_set(set, visit, data);
         }
     }
+    reserve_each_cache(&mutator->reserve, heap, visit, data);
 }

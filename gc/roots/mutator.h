@@ -50,6 +50,7 @@
 #include "heap/table.h"
 #include "os/stack.h"
 #include "roots/fiber.h"
+#include "roots/reserve.h"
 
 enum mutator_busy { MUTATOR_OUT, MUTATOR_TAKING, MUTATOR_INSIDE, MUTATOR_AWAY };
 enum mutator_state { MUTATOR_RUNS, MUTATOR_SAFE, MUTATOR_HELD };
@@ -92,8 +93,9 @@ struct mutator {
     struct fiber_seat seat;                       // which stack; itself
     struct mutator *next;                         // in the world; lock
     struct cacheset *sets;                        // for other heaps; itself
-    uint32_t inbox;       // blocks with cells that others freed, linked; lock
-    struct cacheset home; // for the default heap
+    uint32_t inbox;         // blocks with cells that others freed, linked; lock
+    struct cacheset home;   // for the default heap
+    struct reserve reserve; // for handlers that interrupt us
 };
 
 static inline void mutator_enter(struct mutator *mutator) {
@@ -143,9 +145,10 @@ static inline struct cache *mutator_find_cache(struct cacheset *set,
 struct cache *mutator_add_cache(struct mutator *mutator, struct cacheset *set,
                                 struct order order);
 
-// Calls visit for each cache in use for `heap`, or of all heaps if NULL.
+// Calls visit for each cache in use for `heap`, or of all heaps if NULL; those
+// of the reserve, too.
 typedef void mutator_visit(struct cache *cache, void *data);
-void mutator_each_cache(const struct mutator *mutator, const struct heap *heap,
+void mutator_each_cache(struct mutator *mutator, const struct heap *heap,
                         mutator_visit *visit, void *data);
 
 #endif

@@ -201,7 +201,7 @@ static void *collect_always(void *unused) {
     (void)unused;
     while (!collect_end) {
         (void)loam_collect();
-        (void)usleep(50);
+        (void)usleep(5);
     }
     return NULL;
 }
@@ -212,13 +212,13 @@ static void no_signal_comes_after_entering(void **state) { // D6
     collect_end = false;
     assert_int_equal(pthread_create(&thread, NULL, collect_always, NULL), 0);
     unsigned early = 0;
-    for (unsigned n = 0; n < 3000; n++) {
+    for (unsigned n = 0; n < 10000; n++) {
         bool entered;
-        for (unsigned i = 0; i < n % 64 * 50; i++) {
+        for (unsigned i = 0; i < n % 64 * 500; i++) {
             __asm__ volatile("");
         }
         loam_door_safe_enter(&entered);
-        early += entered && usleep(300) != 0 && errno == EINTR;
+        early += entered && usleep(1) != 0 && errno == EINTR;
         if (entered) {
             loam_door_safe_leave();
         }

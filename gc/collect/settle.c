@@ -2,6 +2,7 @@
 
 #include "heap/block.h"
 #include "heap/handle.h"
+#include "heap/range.h"
 #include "trace/order.h"
 
 static bool settle_has_fates(const struct settle *settle) {
@@ -11,6 +12,26 @@ static bool settle_has_fates(const struct settle *settle) {
 static bool settle_is_used(const struct settle *settle) { // ST4
     return settle->handles || settle->ephemerons.capacity != 0 ||
            settle_has_fates(settle);
+}
+
+bool settle_use_handles(struct settle *settle) {
+    if (!range_use_freed()) { // B13 of heap/block.h needs it
+        return false;
+    }
+    __atomic_store_n(&settle->handles, true, __ATOMIC_RELEASE);
+    return true;
+}
+
+bool settle_use_ephemeron(struct settle *settle) {
+    return range_use_freed() && ephemeron_reserve(&settle->ephemerons);
+}
+
+struct fate *settle_add_fate(struct settle *settle, const struct fate *fate) {
+    if (!range_use_freed()) {
+        return NULL;
+    }
+    block_set_flags(fate->block, BLOCK_WATCHED);
+    return fate_add(&settle->fates, fate);
 }
 
 struct settle_walk {
@@ -46,7 +67,7 @@ static void settle_unwatch(uint32_t block, void *data) {
 
 void settle_mark(struct settle *settle, struct marker *marker,
                  struct settle_report *report) {
-    *report = (struct settle_report){0, 0, 0};
+    *report = (struct settle_report){0, 0, 0, 0};
     if (!settle_is_used(settle)) {
         return;
     }
@@ -57,7 +78,12 @@ void settle_mark(struct settle *settle, struct marker *marker,
         report->short_count = handle_clear(HANDLE_SHORT); // ST1
     }
     if (settle_has_fates(settle)) {
+        size_t before = settle->fates.ready_count;
         order_settle(&settle->fates, marker);
+        report->ready_count = settle->fates.ready_count - before;
+        if (report->ready_count != 0) {
+            __atomic_add_fetch(&settle->notices, 1, __ATOMIC_RELEASE);
+        }
     }
 }
 

@@ -24,7 +24,7 @@
 //                 walked
 //   ST5  void     after settle_void nothing of this leads into the heap
 //
-// settle_void under the heap lock; the rest: the conductor in a stop.
+// settle_use_* and settle_add_fate under the heap lock; the rest: the conductor in a stop.
 // Design, alternatives and measurements: docs/design/collect/settle.md
 
 #ifndef COLLECT_SETTLE_H
@@ -40,13 +40,23 @@ struct settle {
     struct fates fates;           // lock
     struct ephemerons ephemerons; // lock
     bool handles;                 // weak references were made; atomic
+    uint32_t notices;             // cycles that made finalizers ready; atomic,
+                                  // a futex word
 };
 
 // What the last cycle cleared; finalizers that became ready stay in the queue.
 struct settle_report {
     size_t short_count, long_count; // weak references
     size_t ephemeron_count;
+    size_t ready_count; // finalizers
 };
+
+// The first weak reference is about to be made; one more ephemeron is; a fate
+// is to be added.  False when memory is short.  Lock.
+MUST_USE bool settle_use_handles(struct settle *settle);
+MUST_USE bool settle_use_ephemeron(struct settle *settle);
+MUST_USE struct fate *settle_add_fate(struct settle *settle,
+                                      const struct fate *fate);
 
 // Calls visit for every word of finalizers that is a root; `all`: also for the
 // objects that must live once settle_mark is done.

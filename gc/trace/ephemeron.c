@@ -64,6 +64,7 @@ static void ephemeron_resolve(struct ephemerons *ephemerons,
 // A marked ephemeron whose key's mark is at hand.
 static void ephemeron_look(struct ephemerons *ephemerons,
                            struct ephemeron *ephemeron) {
+    ephemerons->looked_count++;
     if (ephemeron->block == BLOCK_NONE) { // EP5
         ephemeron_resolve(ephemerons, ephemeron);
         return;
@@ -117,7 +118,7 @@ static void ephemeron_look_block(uint32_t block, void *data) {
 
 void ephemeron_begin(struct ephemerons *ephemerons) {
     ASSERT(ephemerons->resolved == NULL);
-    ephemerons->visited_count = 0;
+    ephemerons->visited_count = ephemerons->looked_count = 0;
     if (ephemerons->capacity != 0) {
         heap_each_block(ephemeron_look_block, ephemerons);
     }
@@ -158,6 +159,7 @@ void ephemeron_marked(struct ephemerons *ephemerons, uint32_t block,
 void ephemeron_finish(struct ephemerons *ephemerons) {
     ASSERT(ephemerons->resolved == NULL);
     ephemerons->cleared_count = 0;
+    ephemerons->made = ephemerons->looked_count;
     for (size_t i = 0; i < ephemerons->capacity; i++) {
         struct ephemeron *next;
         struct ephemeron *ephemeron = ephemerons->buckets[i];

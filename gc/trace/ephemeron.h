@@ -56,7 +56,8 @@ struct ephemeron {
 struct ephemerons {
     struct ephemeron **buckets; // meta memory; empty between cycles
     size_t capacity;            // a power of two, or 0
-    size_t made;                // cells of the kind since the start
+    size_t made;                // in the last cycle's count, and since
+    size_t looked_count;        // at in this cycle
     struct ephemeron *resolved; // whose values are to be handed out
     size_t cleared_count;       // by the last ephemeron_finish
     size_t visited_count;       // bucket steps of this cycle
@@ -70,6 +71,12 @@ MUST_USE bool ephemeron_reserve(struct ephemerons *ephemerons);
 // if it is in no heap.  The caller keeps key and value alive.
 void ephemeron_set(struct ephemeron *ephemeron, uintptr_t key,
                    const struct place *place, uintptr_t value);
+
+// Empties one: the key first (EP4).
+static inline void ephemeron_drop(struct ephemeron *ephemeron) {
+    __atomic_store_n(&ephemeron->key, 0, __ATOMIC_RELAXED);
+    __atomic_store_n(&ephemeron->value, 0, __ATOMIC_RELEASE);
+}
 
 // The marker is at its end: looks at every marked ephemeron.
 void ephemeron_begin(struct ephemerons *ephemerons);

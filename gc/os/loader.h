@@ -80,9 +80,15 @@ bool loader_read(struct loader_module *module, uintptr_t base);
 const Elf64_Phdr *loader_find_part(const struct loader_module *module,
                                    uint32_t type);
 
-// Where the thread-local block of a module lies in each thread: *place bytes
-// before the thread pointer (x86-64) or after it (aarch64); 0: not at the same
-// place in each.  False when this loader does not tell.
-bool loader_find_place(const struct loader_module *module, size_t *place);
+// Where the thread-local block of a module lies in each thread.
+struct loader_place {
+    size_t bytes;  // before the thread pointer (x86-64) or after it (aarch64);
+                   // 0: not at the same place in each
+    size_t number; // of the module, in each thread's table of blocks
+};
+
+// False when this loader does not tell.
+bool loader_find_place(const struct loader_module *module,
+                       struct loader_place *place);
 
 #endif

@@ -194,7 +194,8 @@ static size_t loader_seek_template(const struct loader_module *module,
     return SIZE_MAX;
 }
 
-bool loader_find_place(const struct loader_module *module, size_t *place) {
+bool loader_find_place(const struct loader_module *module,
+                       struct loader_place *place) {
     const Elf64_Phdr *part = loader_find_part(module, PT_TLS);
     if (module->map == NULL || part == NULL) {
         return false;
@@ -209,9 +210,10 @@ bool loader_find_place(const struct loader_module *module, size_t *place) {
         (const uintptr_t *)module->map + loader_template_place;
     // The first byte's offset within the alignment comes between; -1 and -2
     // mean, as 0 does, that it has none.
-    *place = words[5] >= UINTPTR_MAX - 1 ? 0 : words[5];
+    place->bytes = words[5] >= UINTPTR_MAX - 1 ? 0 : words[5];
+    place->number = words[6];
     return words[0] == module->bias + part->p_vaddr &&
-           words[2] == part->p_memsz;
+           words[2] == part->p_memsz && words[6] != 0;
 }
 
 // The table of the module that the loader recorded in `map`; false if it is

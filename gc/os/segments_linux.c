@@ -19,12 +19,16 @@ struct segments_visitor {
     bool careful; // what the loader says may be out of date
 };
 
+#define SEGMENTS_TABLE_LIMIT 65536u // modules of a thread; more is garbage
+
 // How far the blocks of thread-local variables reach, as of the last walk.
 static struct {
     bool measured;
     bool exact;           // else static_bytes is an upper bound
     size_t static_bytes;  // from the thread pointer to the farthest block
     size_t largest_bytes; // of the blocks that are not there
+    size_t modules;       // the last one's number in a thread's table
+    size_t control_bytes; // a control block has no more; 0: not known
 } segments_tls;
 
 static void segments_nothing(const void *start, const void *end, void *data) {
@@ -73,16 +77,22 @@ static size_t segments_max(size_t a, size_t b) {
     return a > b ? a : b;
 }
 
+static size_t segments_min(size_t a, size_t b) {
+    return a < b ? a : b;
+}
+
 static void segments_begin_tls(void) {
     segments_tls.measured = true;
     segments_tls.exact = true;
     segments_tls.static_bytes = 0;
     segments_tls.largest_bytes = 0;
+    segments_tls.modules = 0;
 }
 
 // Without the loader's own figures: all blocks may be static, or none.
 static void segments_bound_tls(const Elf64_Phdr *part) {
     segments_tls.exact = false;
+    segments_tls.modules = SEGMENTS_TABLE_LIMIT;
     segments_tls.static_bytes += part->p_memsz + part->p_align;
     segments_tls.largest_bytes =
         segments_max(segments_tls.largest_bytes, part->p_memsz);
@@ -90,17 +100,21 @@ static void segments_bound_tls(const Elf64_Phdr *part) {
 
 static void segments_measure_tls(const struct loader_module *module) {
     const Elf64_Phdr *part = loader_find_part(module, PT_TLS);
-    size_t place;
+    struct loader_place place;
     if (part == NULL || part->p_memsz == 0) {
         return;
     }
     if (!segments_tls.exact || !loader_find_place(module, &place)) {
         segments_bound_tls(part);
-    } else if (place == 0) {
+        return;
+    }
+    segments_tls.modules = segments_max(segments_tls.modules, place.number);
+    if (place.bytes == 0) {
         segments_tls.largest_bytes =
             segments_max(segments_tls.largest_bytes, part->p_memsz);
     } else {
-        size_t reach = SEGMENTS_TLS_BELOW ? place : place + part->p_memsz;
+        size_t reach = place.bytes;
+        reach += SEGMENTS_TLS_BELOW ? 0 : part->p_memsz;
         segments_tls.static_bytes =
             segments_max(segments_tls.static_bytes, reach);
     }
@@ -203,12 +217,11 @@ void segments_each(segments_visit *visit, void *data) {
 // does not tell its size (2.3 KiB in glibc 2.36), so what is read is what is
 // mapped, up to here.
 #define SEGMENTS_CONTROL_BYTES ((size_t)4096)
+#define SEGMENTS_CONTROL_LEAST ((size_t)1024) // less is nobody's
 
 // glibc's table of a thread's blocks: pairs of an address and another that is
 // of no interest here.  The pair before the first has their number; the first
 // is the table's age; number n is of the module with that number.
-#define SEGMENTS_TABLE_ENTRIES 64u    // read at a time
-#define SEGMENTS_TABLE_LIMIT   65536u // more modules are garbage
 
 struct segments_entry {
     uintptr_t block; // UINTPTR_MAX: not there
@@ -229,14 +242,40 @@ uintptr_t segments_thread_pointer(void) {
 }
 #endif
 
-// What can be read of [from, to) downwards from `to`, whose page is there.
+// What can be read of [from, to) downwards from `to`.
 static uintptr_t segments_clip_below(uintptr_t from, uintptr_t to) {
     size_t page_bytes = memory_page_bytes();
-    uintptr_t at = bits_round_down(to - 1, page_bytes);
+    uintptr_t at = bits_round_down(to, page_bytes);
     while (at > from && memory_is_readable((const void *)(at - WORD_BYTES))) {
         at -= page_bytes;
     }
     return at > from ? at : from;
+}
+
+// What can be read of [from, to) upwards from `from`, whose page is there.
+static uintptr_t segments_clip_above(uintptr_t from, uintptr_t to) {
+    size_t page_bytes = memory_page_bytes();
+    uintptr_t at = bits_round_down(from, page_bytes) + page_bytes;
+    while (at < to && memory_is_readable((const void *)at)) {
+        at += page_bytes;
+    }
+    return at < to ? at : to;
+}
+
+// How much of the control block above a thread pointer is to be read.  It is as
+// long in each thread, and all there: so it is no longer than what can be read
+// where least can.  In most threads it ends with the stack's mapping, and from
+// the second on the page behind, which is not there, is not asked for.
+static size_t segments_control(uintptr_t pointer) {
+    size_t bytes = segments_tls.control_bytes;
+    bytes = bytes == 0 ? SEGMENTS_CONTROL_BYTES : bytes;
+    size_t there = segments_clip_above(pointer, pointer + bytes) - pointer;
+    const uintptr_t *words = (const uintptr_t *)pointer;
+    if (there >= SEGMENTS_CONTROL_LEAST && words[0] == pointer &&
+        words[2] == pointer) { // of a thread made by the library
+        segments_tls.control_bytes = there;
+    }
+    return there;
 }
 
 // Visits the control block and the static blocks on the other side of the
@@ -251,41 +290,44 @@ static void segments_near(const struct segments_visitor *visitor,
         if (!exact) {
             *start = segments_clip_below(*start, pointer);
         }
-        *end = pointer + mapping_readable(pointer, SEGMENTS_CONTROL_BYTES);
+        *end = pointer + segments_control(pointer);
     } else {
         *start = segments_clip_below(pointer - SEGMENTS_CONTROL_BYTES, pointer);
-        bytes += 2 * WORD_BYTES; // of the pointer's own
-        *end = pointer + (exact ? bytes : mapping_readable(pointer, bytes));
+        *end = pointer + 2 * WORD_BYTES + bytes; // two are the pointer's own
+        if (!exact) {
+            *end = segments_clip_above(pointer, *end);
+        }
     }
     segments_give(visitor, *start, *end - *start);
 }
 
 // Visits the blocks that the table at `table` names, but those that lie in
-// [start, end).
+// [start, end).  A thread about to die may have freed its table, so each of its
+// pages is asked for; an entry, aligned to its size, lies in one.
 static void segments_far(const struct segments_visitor *visitor,
-                         uintptr_t table, uintptr_t start, uintptr_t end) {
-    struct segments_entry entries[SEGMENTS_TABLE_ENTRIES];
-    size_t have =
-        mapping_copy(entries, table - sizeof *entries, sizeof entries) /
-        sizeof *entries;
-    size_t count = have == 0 ? 0 : entries[0].block + 2;
-    size_t at = 2;    // the first module's
-    size_t first = 0; // the index of entries[0]
-    for (; at < count && count < SEGMENTS_TABLE_LIMIT; at++) {
-        if (at - first == have) {
-            first = at;
-            have = mapping_copy(entries, table + (at - 1) * sizeof *entries,
-                                sizeof entries) /
-                   sizeof *entries;
-        }
-        if (at - first >= have) {
+                         const struct segments_entry *table, uintptr_t start,
+                         uintptr_t end) {
+    size_t page_bytes = memory_page_bytes();
+    const struct segments_entry *entry = table - 1;
+    size_t count = 0;
+    uintptr_t known = 0; // a page that is there
+    for (size_t number = 0; number <= count; number++) {
+        uintptr_t page = bits_round_down((uintptr_t)entry, page_bytes);
+        if (page != known && !memory_is_readable(entry)) {
             return;
         }
-        uintptr_t block = entries[at - first].block;
+        known = page;
+        if (number == 0) {
+            count = segments_min(entry->block, segments_tls.modules);
+            entry = table + 1;
+            continue;
+        }
+        uintptr_t block = entry->block;
         if (block != 0 && block != UINTPTR_MAX &&
             (block < start || block >= end)) {
             segments_give(visitor, block, segments_tls.largest_bytes);
         }
+        entry++;
     }
 }
 
@@ -304,7 +346,11 @@ void segments_each_tls(uintptr_t thread_pointer, segments_visit *visit,
 #if defined(__GLIBC__)
     const uintptr_t *control = (const uintptr_t *)thread_pointer;
     visitor.careful = true;
-    segments_far(&visitor, control[SEGMENTS_TABLE_WORD], start, end); // G2
+    uintptr_t table = control[SEGMENTS_TABLE_WORD];
+    if (table % sizeof(struct segments_entry) == 0) {
+        segments_far(&visitor, (const struct segments_entry *)table, start,
+                     end); // G2
+    }
 #endif
     error_restore(saved);
 }

@@ -244,18 +244,20 @@ struct places {
 static void try_place(const struct loader_module *module, void *data) {
     struct places *places = data;
     const Elf64_Phdr *part = loader_find_part(module, PT_TLS);
-    size_t place;
+    struct loader_place place;
     if (part == NULL || !loader_find_place(module, &place)) {
         return;
     }
     places->told++;
 #if defined(__x86_64__)
-    uintptr_t block = places->pointer - place;
+    uintptr_t block = places->pointer - place.bytes;
 #else
-    uintptr_t block = places->pointer + place;
+    uintptr_t block = places->pointer + place.bytes;
 #endif
     uintptr_t at = (uintptr_t)places->variable;
-    places->held += place != 0 && at >= block && at < block + part->p_memsz;
+    assert_true(place.number != 0);
+    places->held +=
+        place.bytes != 0 && at >= block && at < block + part->p_memsz;
 }
 
 static void test_place(void **state) {

@@ -98,12 +98,17 @@ void loam_door_unlock(void) {
     }
 }
 
-bool loam_door_is_built(void) {
+static bool door_is_built(void) {
     return __atomic_load_n(&init_state.built, __ATOMIC_ACQUIRE);
 }
 
+bool loam_door_is_open(void) {
+    return door_is_built() &&
+           (init_mutator == NULL || door_find_mutator() != NULL);
+}
+
 void loam_door_thread_begin(void) {
-    if (loam_door_is_built()) {
+    if (door_is_built()) {
         (void)init_ready();
     }
 }
@@ -162,7 +167,7 @@ static void door_forget(struct mutator *mutator, void *data) {
 }
 
 void loam_door_key_forget(unsigned key) {
-    if (key >= MUTATOR_KEPT || !loam_door_is_built()) {
+    if (key >= MUTATOR_KEPT || !door_is_built()) {
         return;
     }
     int saved = error_save();

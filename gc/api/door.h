@@ -77,8 +77,8 @@ LOAM_API void loam_door_unhold(void);
 LOAM_API void loam_door_lock(void);
 LOAM_API void loam_door_unlock(void);
 
-// Whether the collector is built.
-LOAM_API bool loam_door_is_built(void);
+// Whether the collector is built, and the calling thread not inside of it.
+LOAM_API bool loam_door_is_open(void);
 
 // A thread that begins is made known; if it cannot be, it is stopped as one
 // that nobody knows.

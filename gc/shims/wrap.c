@@ -58,9 +58,20 @@ COLD uintptr_t wrap_find(enum wrap_row row) {
     return found;
 }
 
+// The linker makes this of the part that the loader reads.  Where there is no
+// loader there is no next library, and nothing here would find its original:
+// the program must not link so.  Its author reads the name of this function.
+extern const char wrap_dynamic[] __asm__("_DYNAMIC")
+    __attribute__((visibility("hidden")));
+
+NOINLINE static void wrap_static_programs_need_libloam_wrap(void) {
+    __asm__ volatile("" : : "r"(wrap_dynamic));
+}
+
 // All at once when the library is loaded: later a first call may come from a
 // signal handler, or from a child of vfork, where dlsym is not at home.
 __attribute__((constructor(101))) static void wrap_find_all(void) {
+    wrap_static_programs_need_libloam_wrap();
     for (enum wrap_row row = 0; row < WRAP_COUNT; row++) {
         if (__atomic_load_n(&wrap_slots[row], __ATOMIC_RELAXED) == 0) {
             (void)wrap_find(row);

@@ -139,7 +139,7 @@ WRAP_SHOWN int WRAP(pthread_create)(pthread_t *restrict thread,
                                     const pthread_attr_t *restrict attributes,
                                     void *(*start)(void *),
                                     void *restrict argument) {
-    if (!loam_door_is_built()) {
+    if (!loam_door_is_open()) {
         return WRAP_REAL(pthread_create)(thread, attributes, start, argument);
     }
     struct wrap_thread *record = wrap_make_thread(argument);
@@ -162,7 +162,7 @@ WRAP_SHOWN int WRAP(pthread_create)(pthread_t *restrict thread,
 
 WRAP_SHOWN int WRAP(thrd_create)(thrd_t *thread, thrd_start_t start,
                                  void *argument) {
-    if (!loam_door_is_built()) {
+    if (!loam_door_is_open()) {
         return WRAP_REAL(thrd_create)(thread, start, argument);
     }
     struct wrap_thread *record = wrap_make_thread(argument);
@@ -184,7 +184,7 @@ WRAP_SHOWN int WRAP(thrd_create)(thrd_t *thread, thrd_start_t start,
 // --- Their ends --------------------------------------------------------
 
 WRAP_SHOWN void WRAP(pthread_exit)(void *result) {
-    if (loam_door_is_built()) {
+    if (loam_door_is_open()) {
         wrap_end(result);
     }
     WRAP_REAL(pthread_exit)(result);

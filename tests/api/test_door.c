@@ -22,6 +22,8 @@
 
 #define KEY 40
 
+static _Atomic uintptr_t told, ended;
+
 // --- Before there is a collector ---------------------------------------
 
 static void ask_everything(void) {
@@ -47,15 +49,16 @@ static void ask_everything(void) {
 
 static void nothing_is_built_by_asking(void **state) { // D1, D2
     (void)state;
-    assert_false(loam_door_is_built());
+    assert_false(loam_door_is_open());
     ask_everything();
-    assert_false(loam_door_is_built());
+    assert_false(loam_door_is_open());
     assert_int_equal(loam_door_signal(), SIGURG);
     struct sigaction old;
     assert_false(loam_door_chain(NULL, &old));
 }
 
 static void *ask_as_a_stranger(void *unused) {
+    (void)unused;
     bool entered = true;
     loam_door_safe_enter(&entered);
     loam_door_safe_leave();
@@ -65,7 +68,7 @@ static void *ask_as_a_stranger(void *unused) {
         !entered && was.depth == 0 && !loam_door_hold() && init_mutator == NULL;
     loam_door_handler_leave(&was);
     loam_door_thread_begin(); // now it is built, and this thread is met
-    return right && init_mutator != NULL ? NULL : &unused;
+    return right && init_mutator != NULL ? NULL : &told;
 }
 
 static void a_stranger_is_left_alone(void **state) { // D1
@@ -73,7 +76,7 @@ static void a_stranger_is_left_alone(void **state) { // D1
     pthread_t thread;
     void *wrong = &thread;
     assert_true(loam_init());
-    assert_true(loam_door_is_built());
+    assert_true(loam_door_is_open());
     assert_int_equal(pthread_create(&thread, NULL, ask_as_a_stranger, NULL), 0);
     assert_int_equal(pthread_join(thread, &wrong), 0);
     assert_null(wrong);
@@ -119,7 +122,9 @@ static void the_collector_s_own_work_is_no_wait(void **state) { // D1
     loam_door_safe_enter(&entered);
     assert_false(entered);
     assert_false(loam_door_hold());
+    assert_false(loam_door_is_open());
     loam_door_unhold();
+    assert_true(loam_door_is_open());
     assert_int_equal(mutator->busy, MUTATOR_OUT);
 }
 
@@ -155,10 +160,9 @@ static void a_handler_breaks_a_wait_and_mends_it(void **state) { // D4
     assert_int_equal(state_of(mutator), MUTATOR_RUNS);
 }
 
-static _Atomic uintptr_t told, ended;
-
 // An object whose only pointer is a local of a frame that waits.
 static void *wait_with_an_object(void *unused) {
+    (void)unused;
     uintptr_t *object = loam_alloc(4 * sizeof *object);
     object[3] = 4711;
     told = LOAM_HIDE(object);
@@ -167,7 +171,7 @@ static void *wait_with_an_object(void *unused) {
     while (ended == 0) {
     }
     loam_door_safe_leave();
-    return object[3] == 4711 ? NULL : &unused;
+    return object[3] == 4711 ? NULL : &told;
 }
 
 static void what_a_waiting_frame_holds_is_alive(void **state) { // D3

@@ -1,10 +1,11 @@
-// The bit protocol (B1 to B11 of heap/block.h), step by step beside a model.
+// The bit protocol (B1 to B13 of heap/block.h), step by step beside a model.
 //
-// Two mutators allocate, free by hand, free one another's cells and are
-// stopped, in an order drawn at random; the model keeps for each cell whether
-// it is an object, marked, or freed by another thread.  After every step every
-// bit of every block must be what the model says, and the checks of block,
-// cache, shelf and region must hold.  LOAM_SEED=<number> repeats a run.
+// Two mutators allocate, free by hand, free one another's cells, drain, give
+// up, and are stopped, in an order drawn at random; wrong programs free what is
+// not theirs, or twice at once.  The model keeps for each cell whether it is an
+// object, marked, or freed by another thread.  After every step every bit of
+// every block must be what the model says, and the checks of block, cache,
+// shelf and region must hold.  LOAM_SEED=<number> repeats a run.
 
 #include <setjmp.h>
 #include <stdarg.h>
@@ -14,176 +15,29 @@
 
 #include <cmocka.h>
 
-#include "base/bitmap.h"
-#include "heap/cache.h"
-#include "heap/heap.h"
 #include "heap/layout.h"
+#include "support/bitmodel.h"
 #include "support/gen.h"
 
-enum { BLOCKS = 1024, WORDS = 64, MUTATORS = 2, ORDERS = 15, STEPS = 12000 };
+enum { LATE = 16, STEPS = 12000 };
 
-#define ITEMS_MAX  ((size_t)30000)
-#define HEAP_BYTES (40 * MiB)
-
-// Some of everything: each kind, one bitmap word and all 64, spans of 1 block
-// and of many, one cell a block.
-static struct order orders[ORDERS] = {
-    {KIND_SCANNED, 1, 0},    {KIND_LEAF, 1, 0},       {KIND_SCANNED, 5, 0},
-    {KIND_LEAF, 30, 0},      {KIND_SCANNED, 56, 0},   {KIND_SCANNED, 58, 0},
-    {KIND_LEAF, 61, 0},      {KIND_SCANNED, 80, 0},   {KIND_SCANNED, 96, 0},
-    {KIND_BASE_ONLY, 90, 0}, {KIND_PINNED, 20, 0},    {KIND_PINNED_LEAF, 40, 0},
-    {KIND_PINNED, 57, 0},    {KIND_DESCRIBED, 33, 1}, {KIND_DESCRIBED, 33, 2},
-};
-
-// What the model knows of the cells of a block.
-struct cells {
-    uint64_t object[WORDS], marked[WORDS], freed[WORDS];
-};
-
-// An object that the program could name; `order` is ORDERS for a run.
-struct item {
-    struct place place;
-    unsigned order;
-};
-
-static struct cells model[BLOCKS];
-static uint64_t tails[BLOCKS][WORDS]; // filled for the time of a check
-static struct item items[ITEMS_MAX];
-static size_t item_count;
-static struct heap heap;
-static struct cache caches[MUTATORS][ORDERS];
-static bool tails_are_out;
-static size_t seen_blocks, seen_bytes; // of one check
-
-// --- Checks ----------------------------------------------------------------
-
-static void set_tails(bool on) {
-    for (size_t i = 0; i < MUTATORS * ORDERS; i++) {
-        const struct cache *cache = &caches[0][0] + i;
-        for (uintptr_t at = cache->bump; at != cache->limit;
-             at += cache->bytes) {
-            size_t cell =
-                (at - range_block_address(cache->block)) / cache->bytes;
-            if (on) {
-                assert_false(bitmap_get(tails[cache->block], cell)); // B2
-                bitmap_set(tails[cache->block], cell);
-            } else {
-                bitmap_clear(tails[cache->block], cell);
-            }
-        }
-    }
-}
-
-static void check_owner(uint32_t block) {
-    const struct block *b = block_get(block);
-    size_t current = 0;
-    for (size_t i = 0; i < MUTATORS * ORDERS; i++) {
-        const struct cache *cache = &caches[0][0] + i;
-        if (cache->block == block) {
-            assert_int_equal(b->owner, cache->owner); // B7
-            current++;
-        }
-    }
-    assert_int_equal(current, (b->flags & BLOCK_CURRENT) ? 1 : 0);
-    assert_true(current == 0 || b->list == SHELF_NONE); // B9
-    assert_true(b->owner <= MUTATORS);
-    assert_true(b->owner == 0 || b->list == SHELF_NONE ||
-                b->list == SHELF_MINE);
-}
-
-static void check_block(uint32_t block, void *data) {
-    (void)data;
-    const struct cells *cells = &model[block];
-    assert_true(block_check(block)); // B5, B6
-    bool freed = false;
-    for (size_t word = 0; word < WORDS; word++) {
-        const uint64_t *pair = block_pair(block, word);
-        // B1, B2; B3 since the model has no tails while they are out; B7 since
-        // a write by anybody but the owner would show here.
-        assert_int_equal(pair[1], cells->object[word] | tails[block][word]);
-        assert_int_equal(pair[0], cells->marked[word]); // B4
-        assert_int_equal(pair[0] & ~cells->object[word], 0);
-        if (range.freed_in_use) {
-            const uint64_t *bits = &range.freed[block * FREED_WORDS_PER_BLOCK];
-            assert_int_equal(bits[word], cells->freed[word]); // B8
-        }
-        freed |= cells->freed[word] != 0;
-    }
-    assert_true(!freed || block_get(block)->freed_any); // B8
-    check_owner(block);
-    seen_blocks += block_span(block);
-    seen_bytes += block_get(block)->live * block_cell_bytes(block);
-}
-
-// Whoever takes a block finds nothing of its past.
-static void check_free_blocks(void) {
-    static const struct block fresh;
-    for (uint32_t block = 0; block < range_block_count(); block++) {
-        if (ENTRY_CLASS(block_entry(block)) != CLASS_FREE) {
-            continue;
-        }
-        assert_memory_equal(block_get(block), &fresh, sizeof fresh);
-        for (size_t word = 0; word < WORDS; word++) {
-            const uint64_t *pair = block_pair(block, word);
-            assert_true(pair[0] == 0 && pair[1] == 0);
-            assert_int_equal(model[block].object[word], 0);
-        }
-    }
-}
-
-static void check_lists(void) {
-    for (unsigned o = 0; o < ORDERS; o++) {
-        const struct shelf *shelf = heap_find_shelf(&heap, orders[o]);
-        assert_true(shelf_check(shelf));
-        for (unsigned list = SHELF_EMPTIEST; list < SHELF_LISTS; list++) {
-            uint32_t at = shelf->lists[list].head;
-            for (; at != BLOCK_NONE; at = block_get(at)->next) {
-                assert_int_equal(block_get(at)->owner, 0);
-                assert_int_equal(ENTRY_CLASS(block_entry(at)), orders[o].cls);
-                assert_int_equal(block_get(at)->layout, orders[o].layout);
-            }
-        }
-        for (unsigned m = 0; m < MUTATORS; m++) {
-            assert_true(cache_check(&caches[m][o]));
-        }
-    }
-}
-
-static void check_all(void) {
-    seen_blocks = seen_bytes = 0;
-    set_tails(true);
-    heap_each_block(check_block, NULL);
-    set_tails(false);
-    check_free_blocks();
-    if (!tails_are_out) {
-        check_lists();
-        assert_int_equal(seen_bytes, heap.used_bytes);
-    }
-    assert_int_equal(seen_blocks, heap.region.used_blocks);
-    assert_true(region_check(&heap.region));
-    assert_true(heap.allocated_bytes ==
-                heap.used_bytes + heap.freed_bytes + heap.collected_bytes);
-}
-
-static bool is_zero(uintptr_t at, size_t bytes) {
-    const char *from = (const char *)at;
-    return from[0] == 0 && memcmp(from, from + 1, bytes - 1) == 0;
-}
-
-static void check_zero_block(uint32_t block, void *data) {
-    (void)data;
-    if (!(block_get(block)->flags & BLOCK_ZERO)) {
-        return;
-    }
-    for (uint32_t cell = 0; cell < block_cells(block); cell++) {
-        if (!block_is_allocated(block, cell)) {
-            assert_true(is_zero(block_cell_address(block, cell),
-                                block_cell_bytes(block))); // B10
-        }
-    }
-}
+static struct place late[LATE]; // freed by hand, the newest at late_at
+static unsigned late_at;
 
 // --- Steps -----------------------------------------------------------------
+
+// The bits of cells [from, end) are set: what was left behind is dropped (B8).
+static void model_take(uint32_t block, size_t from, size_t end) {
+    for (size_t cell = from; cell < end; cell++) {
+        bitmap_clear(model[block].freed, cell);
+    }
+}
+
+static void model_take_tail(const struct cache *cache) {
+    uintptr_t start = range_block_address(cache->block);
+    model_take(cache->block, (cache->bump - start) / cache->bytes,
+               (cache->limit - start) / cache->bytes);
+}
 
 static void add_item(void *object, unsigned order) {
     struct item *item = &items[item_count++];
@@ -200,7 +54,8 @@ static void add_item(void *object, unsigned order) {
 
 static bool refill(struct gen *g, unsigned m, unsigned o) {
     struct cache *cache = &caches[m][o];
-    if (cache_refill(cache, &heap)) {
+    if (cache_refill(cache)) {
+        model_take_tail(cache);
         return true;
     }
     uint32_t block =
@@ -212,7 +67,8 @@ static bool refill(struct gen *g, unsigned m, unsigned o) {
         return false;
     }
     cache_adopt(cache, block);
-    assert_true(cache_refill(cache, &heap));
+    assert_true(cache_refill(cache));
+    model_take_tail(cache);
     return true;
 }
 
@@ -220,7 +76,12 @@ static void step_alloc(struct gen *g, unsigned m, unsigned o) {
     struct cache *cache = &caches[m][o];
     void *object = cache_take(cache);
     if (object == NULL) {
-        object = cache_pop(cache, &heap);
+        object = cache_pop(cache);
+        if (object != NULL) {
+            struct place place;
+            assert_true(blockmap_find((uintptr_t)object, &place));
+            model_take(place.block, place.cell, place.cell + 1);
+        }
     }
     if (object == NULL && refill(g, m, o) && gen_chance(g, 90)) {
         object = cache_take(cache); // or leave a whole hole as the tail
@@ -246,6 +107,7 @@ static void step_run(struct gen *g) {
     } else {
         memset((void *)run, 0, place.bytes);
     }
+    model_take(place.block, 0, 1);
     add_item(run, ORDERS);
 }
 
@@ -257,12 +119,55 @@ static void forget_item(size_t at) {
     items[at] = items[--item_count];
 }
 
+// The second half of block_free_remotely, and what follows it.
+static void tell(uint32_t block, uint32_t cell) {
+    bitmap_set(model[block].freed, cell);
+    uint64_t *freed = &range.freed[block * FREED_WORDS_PER_BLOCK + cell / 64];
+    *freed |= (uint64_t)1 << (cell % 64);
+    uint8_t *any = &block_get(block)->freed_any;
+    if (*any == 0) {
+        *any = 1;
+        heap_push_freed(heap_get(block), block);
+    }
+}
+
 static void free_remotely(const struct place *place) {
-    uint64_t *freed = model[place->block].freed;
-    bool first = !bitmap_get(freed, place->cell);
-    assert_int_equal(block_free_remotely(place->block, place->cell), first);
+    struct cells *cells = &model[place->block];
+    bool first = !bitmap_get(cells->freed, place->cell);
+    bool any = block_get(place->block)->freed_any;
+    enum freed_by by = block_free_remotely(place->block, place->cell);
+    assert_int_equal(by, !first ? FREED_TWICE : any ? FREED_MORE : FREED_FIRST);
+    if (by == FREED_FIRST) {
+        heap_push_freed(&heap, place->block);
+    }
     assert_true(block_is_freed(place->block, place->cell)); // B8
-    bitmap_set(freed, place->cell);
+    bitmap_set(cells->freed, place->cell);
+}
+
+static void release(uint32_t block) {
+    if (block != BLOCK_NONE) {
+        assert_int_equal(block_get(block)->live, 0);
+        heap_release_block(&heap, block);
+    }
+}
+
+// In a block that is the mutator's, or ownerless.
+static void free_locally(unsigned m, size_t at) {
+    struct place place = items[at].place;
+    late_at = (late_at + 1) % LATE;
+    late[late_at] = place;
+    unsigned order = items[at].order;
+    forget_item(at);
+    if (order == ORDERS) {
+        heap_free_run(&heap, place.block);
+        return;
+    }
+    struct block *b = block_get(place.block);
+    if (b->owner == 0) { // claimed first
+        shelf_withdraw(heap_find_shelf(&heap, orders[order]), place.block);
+        b->owner = m + 1;
+    }
+    release(cache_free(&caches[m][order], &place));
 }
 
 static void step_free(struct gen *g, unsigned m) {
@@ -272,38 +177,171 @@ static void step_free(struct gen *g, unsigned m) {
     // Mostly among the newest, so that blocks become empty now and then.
     size_t back = gen_chance(g, 70) && item_count > 50 ? 50 : item_count;
     size_t at = item_count - 1 - gen_below(g, back);
-    struct place place = items[at].place;
-    struct block *b = block_get(place.block);
+    const struct place *place = &items[at].place;
+    const struct block *b = block_get(place->block);
     bool mine = b->owner == 0 || b->owner == m + 1;
-    if (range.freed_in_use && (!mine || gen_chance(g, 10) ||
-                               block_is_freed(place.block, place.cell))) {
+    bool watched = block_flags(place->block) & BLOCK_WATCHED; // B13
+    if (range.freed_in_use && (!mine || watched || gen_chance(g, 10) ||
+                               block_is_freed(place->block, place->cell))) {
+        free_remotely(place);
+    } else if (mine && !watched) {
+        free_locally(m, at);
+    }
+}
+
+// A wrong program: frees what a cache has not handed out yet; or frees in two
+// threads at once, of which one saw the object still in use, and comes late.
+static void step_wrong(struct gen *g) {
+    const struct cache *cache =
+        &caches[gen_below(g, MUTATORS)][gen_below(g, ORDERS)];
+    if (cache->bump != cache->limit && gen_chance(g, 50) &&
+        !(block_flags(cache->block) & BLOCK_WATCHED)) {
+        struct place place;
+        assert_true(blockmap_find(cache->bump, &place));
         free_remotely(&place);
         return;
     }
-    if (!mine) {
+    for (unsigned i = 0; i < LATE; i++) {
+        uint32_t block = late[i].block;
+        if (block != 0 && !bitmap_get(model[block].object, late[i].cell) &&
+            !(block_flags(block) & BLOCK_WATCHED) && gen_chance(g, 50)) {
+            tell(block, late[i].cell);
+        }
+    }
+}
+
+// As whoever makes a weak reference.  (A watched block that a wrong program
+// left bits in may be released untold; it is told late then.)
+static void step_watch(struct gen *g) {
+    if (item_count == 0) {
         return;
     }
-    unsigned order = items[at].order;
-    forget_item(at);
-    if (order == ORDERS) {
-        heap_free_run(&heap, place.block);
+    uint32_t block = items[gen_below(g, item_count)].place.block;
+    const struct cells *cells = &model[block];
+    for (size_t word = 0; word < WORDS; word++) {
+        if ((cells->freed[word] & ~cells->object[word]) != 0) {
+            return;
+        }
+    }
+    block_set_flags(block, BLOCK_WATCHED);
+}
+
+// --- Drains ----------------------------------------------------------------
+
+static void model_drain(uint32_t block) {
+    if (block_get(block)->freed_any == 0) {
         return;
     }
-    if (b->owner == 0) { // claimed first
-        shelf_withdraw(heap_find_shelf(&heap, orders[order]), place.block);
-        b->owner = m + 1;
+    uint64_t *freed = model[block].freed;
+    for (size_t at = item_count; at-- > 0;) {
+        const struct place *place = &items[at].place;
+        if (place->block == block && bitmap_get(freed, place->cell)) {
+            forget_item(at); // B8
+        }
     }
-    cache_free(&caches[m][order], &heap, &place);
+    memset(freed, 0, sizeof model[block].freed);
+}
+
+static unsigned order_of(uint32_t block) {
+    struct order order = heap_order_of(block);
+    unsigned o = 0;
+    while (o < ORDERS && memcmp(&orders[o], &order, sizeof order) != 0) {
+        o++;
+    }
+    return o;
+}
+
+// As the ladder does (collect/refill.c).
+static void drain_block(unsigned m, uint32_t block) {
+    if (heap_find_freed(block) == NULL ||
+        (block_flags(block) & BLOCK_WATCHED)) { // B13
+        return;
+    }
+    struct block *b = block_get(block);
+    if (b->owner == m + 1) {
+        model_drain(block);
+        release(cache_drain(&caches[m][order_of(block)], block));
+    } else if (b->owner == 0) {
+        model_drain(block);
+        heap_drain_block(&heap, block);
+    } else {
+        b->next_freed = inboxes[b->owner - 1];
+        inboxes[b->owner - 1] = block;
+    }
+}
+
+static void drain_all(unsigned m, uint32_t block) {
+    while (block != BLOCK_NONE) {
+        uint32_t next = block_get(block)->next_freed;
+        drain_block(m, block);
+        block = next;
+    }
+}
+
+static void step_drain(unsigned m) {
+    drain_all(m, heap_take_freed(&heap));
+    uint32_t inbox = inboxes[m];
+    inboxes[m] = BLOCK_NONE;
+    drain_all(m, inbox);
+}
+
+// The mutator ends, and another inherits its id with the blocks that bear it.
+static void step_give_up(unsigned m) {
+    for (unsigned o = 0; o < ORDERS; o++) {
+        cache_give_up(&caches[m][o], &heap);
+        assert_int_equal(caches[m][o].block, BLOCK_NONE);
+        assert_int_equal(cache_tail_bytes(&caches[m][o]), 0);
+    }
+    while (inboxes[m] != BLOCK_NONE) {
+        uint32_t block = inboxes[m];
+        inboxes[m] = block_get(block)->next_freed;
+        heap_push_freed(&heap, block);
+    }
 }
 
 // --- The stop --------------------------------------------------------------
+
+static void fold(void) {
+    heap.allocated_bytes += told_bytes(false);
+    heap.freed_bytes += told_bytes(true);
+    heap.used_bytes += told_bytes(false) - told_bytes(true);
+    memset(tallies, 0, sizeof tallies);
+}
+
+// What the conductor does with inboxes: blocks in use are about to be drained.
+static void clear_inboxes(void) {
+    for (unsigned m = 0; m < MUTATORS; m++) {
+        uint32_t block = inboxes[m];
+        inboxes[m] = BLOCK_NONE;
+        while (block != BLOCK_NONE) {
+            uint32_t next = block_get(block)->next_freed;
+            if (!heap_is_block_of(&heap, block)) {
+                block_get(block)->next_freed = inboxes[m];
+                inboxes[m] = block;
+            }
+            block = next;
+        }
+    }
+}
+
+static void forget_freed(uint32_t block, void *data) {
+    (void)data;
+    if (block_get(block)->freed_any) {
+        memset(model[block].freed, 0, sizeof model[block].freed);
+    }
+}
+
+static void unwatch(uint32_t block, void *data) {
+    if (gen_chance(data, 70)) {
+        block_clear_flags(block, BLOCK_WATCHED);
+    }
+}
 
 static void model_prepare(void) {
     for (size_t at = item_count; at-- > 0;) {
         const struct place *place = &items[at].place;
         struct cells *cells = &model[place->block];
         if (bitmap_get(cells->freed, place->cell)) {
-            bitmap_clear(cells->freed, place->cell);
             forget_item(at); // B8
         } else if (block_kind_is_pinned(place->kind)) {
             bitmap_set(cells->marked, place->cell);
@@ -358,14 +396,16 @@ static void check_flipped(uint32_t block, void *data) {
     assert_int_equal(b->list, list);
 }
 
-static void move_tails(bool out) {
+static void move_tails(bool out, bool taking) {
     for (size_t i = 0; i < MUTATORS * ORDERS; i++) {
         struct cache *cache = &caches[0][0] + i;
         if (out) {
             cache_tail_out(cache);
         } else {
-            cache_tail_in(cache, &heap);
-            assert_true(cache->block == BLOCK_NONE ||
+            uint32_t block = cache->block;
+            cache_tail_in(cache, &heap, taking);
+            assert_true(!taking || cache->block == block);
+            assert_true(cache->block == BLOCK_NONE || taking ||
                         block_get(cache->block)->live != 0);
         }
     }
@@ -374,13 +414,17 @@ static void move_tails(bool out) {
 
 static void step_stop(struct gen *g) {
     static const unsigned percent[] = {0, 5, 50, 90, 99, 100};
-    move_tails(true);
+    fold();
+    move_tails(true, false);
     for (size_t i = 0; i < MUTATORS * ORDERS; i++) {
         assert_null(cache_take(&caches[0][0] + i)); // B3
     }
     check_all();
-    heap_prepare(&heap);
+    clear_inboxes();
     model_prepare();
+    heap_each_block(forget_freed, NULL);
+    heap_prepare(&heap);
+    heap_each_block(unwatch, g);
     check_all();
     mark_some(g, percent[gen_below(g, 6)]);
     struct census census;
@@ -389,10 +433,20 @@ static void step_stop(struct gen *g) {
     assert_memory_equal(&census, &expected, sizeof census); // B11
     check_all();
     heap_each_block(check_flipped, NULL);
-    move_tails(false);
+    move_tails(false, gen_chance(g, 30));
     check_all();
     if (gen_chance(g, 50)) {
         region_trim(&heap.region, gen_chance(g, 20));
+    }
+}
+
+static void step_rare(struct gen *g, unsigned m) {
+    if (gen_chance(g, 20)) {
+        step_give_up(m);
+    } else if (gen_chance(g, 50)) {
+        step_watch(g);
+    } else if (range.freed_in_use) {
+        step_wrong(g);
     }
 }
 
@@ -418,6 +472,10 @@ static void test_steps(void **state) {
             step_stop(&g);
         } else if (gen_chance(&g, 1)) {
             step_run(&g);
+        } else if (gen_chance(&g, 3)) {
+            step_drain(gen_chance(&g, 50) ? m : 1 - m);
+        } else if (gen_chance(&g, 2)) {
+            step_rare(&g, m);
         } else if (gen_chance(&g, weight)) {
             step_free(&g, m);
         } else {
@@ -435,7 +493,9 @@ static int make_heap(void **state) {
     if (!range_init(BLOCKS * BLOCK_BYTES)) {
         return -1;
     }
-    heap_init(&heap);
+    if (!heap_init(&heap, NULL)) {
+        return -1;
+    }
     heap.region.limit_bytes = HEAP_BYTES;
     size_t offsets[] = {0, 8};
     for (unsigned o = 0; o < ORDERS; o++) {
@@ -447,7 +507,8 @@ static int make_heap(void **state) {
             }
         }
         for (unsigned m = 0; m < MUTATORS; m++) {
-            cache_init(&caches[m][o], orders[o], m + 1, m == 1 && o % 2 == 0);
+            cache_init(&caches[m][o], orders[o], m + 1, m == 1 && o % 2 == 0,
+                       &tallies[m]);
         }
     }
     return 0;

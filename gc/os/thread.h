@@ -1,7 +1,9 @@
 // thread — who runs here, and when it ends.
 //
 // The kernel's numbers, not the library's: threads that were never made by
-// pthread_create (timers, other runtimes) have them too.
+// pthread_create (timers, other runtimes) have them too.  The end of a thread
+// the library tells, which calls a function in it, late: after the destructors
+// of C++, among those of other keys.
 //
 // Invariants:
 //   T1  distinct  two threads that live at the same time have different ids,
@@ -11,12 +13,10 @@
 //                 once, with the value of the last arming; arming in that call
 //                 makes for another, up to the rounds of the library (4)
 //   T3  errno     errno is as the caller left it
-//   T4  alone     while another thread of the program lives thread_is_alone is
-//                 false; threads that were joined before the call do not count
 //
-// Any thread; async-signal-safe; calls no allocator.  thread_at_exit and
-// thread_exit_arm are for ordinary code: the first needs one of the system's
-// 1024 keys, the second may allocate when more than 32 are in use.
+// Any thread; the ids: async-signal-safe.  thread_at_exit and thread_exit_arm
+// are for ordinary code: the first needs one of the system's 1024 keys, the
+// second may allocate when more than 32 are in use.
 // Design, alternatives and measurements: docs/design/os/thread.md
 
 #ifndef OS_THREAD_H
@@ -29,11 +29,6 @@ uint32_t thread_id(void);
 
 // The kernel's id of this process; never 0.  A forked child has its own.
 uint32_t thread_process_id(void);
-
-// Whether the calling thread is the program's only one, as far as the system
-// tells.  Waits, up to a second, for joined threads to be buried; the thread
-// of an emulator (qemu in user mode) is left out.
-bool thread_is_alone(void);
 
 // Names the function to be called in each thread that armed itself, when it
 // ends; it runs in that thread.  Once in a process; false when the system has

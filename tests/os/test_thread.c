@@ -2,14 +2,11 @@
 
 #include "os/thread.h"
 
-#include "os/task.h"
-
 #include <errno.h>
 #include <pthread.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <sys/wait.h>
-#include <time.h>
 #include <unistd.h>
 
 #include <cmocka.h>
@@ -31,42 +28,11 @@ static void *wait_together(void *data) {
     return NULL;
 }
 
-// A joined thread may still be on its way out: waits until the count is back.
-static bool count_returns_to(size_t want) {
-    struct timespec nap = {.tv_nsec = 1000000};
-    for (size_t turn = 0; turn < 5000 && task_count() != want; turn++) {
-        (void)nanosleep(&nap, NULL);
-    }
-    return task_count() == want;
-}
-
-static void *do_nothing(void *data) {
-    return data;
-}
-
-// The tasks of this process when it has one thread: some sanitizers and
-// emulators have theirs, from the first thread that is made.
-static size_t count_alone(void) {
-    pthread_t thread;
-    assert_int_equal(pthread_create(&thread, NULL, do_nothing, NULL), 0);
-    assert_int_equal(pthread_join(thread, NULL), 0);
-    struct timespec nap = {.tv_nsec = 20000000};
-    size_t least = task_count();
-    for (size_t turn = 0; turn < 10; turn++) {
-        (void)nanosleep(&nap, NULL);
-        size_t now = task_count();
-        least = now < least ? now : least;
-    }
-    return least;
-}
-
 // T1
 static void test_threads(void **state) {
     (void)state;
     pthread_t threads[THREADS];
     struct seen seen[THREADS + 1];
-    size_t before = count_alone();
-    assert_true(before >= 1);
     assert_int_equal(pthread_barrier_init(&all_here, NULL, THREADS + 1), 0);
     assert_int_equal(pthread_barrier_init(&may_go, NULL, THREADS + 1), 0);
     for (size_t index = 0; index < THREADS; index++) {
@@ -75,12 +41,10 @@ static void test_threads(void **state) {
             0);
     }
     (void)pthread_barrier_wait(&all_here);
-    assert_int_equal(task_count(), before + THREADS);
     (void)pthread_barrier_wait(&may_go);
     for (size_t index = 0; index < THREADS; index++) {
         assert_int_equal(pthread_join(threads[index], NULL), 0);
     }
-    assert_true(count_returns_to(before));
     seen[THREADS].first = seen[THREADS].again = thread_id();
     for (size_t index = 0; index <= THREADS; index++) {
         assert_int_not_equal(seen[index].first, 0);
@@ -89,30 +53,6 @@ static void test_threads(void **state) {
             assert_int_not_equal(seen[index].first, seen[other].first); // T1
         }
     }
-}
-
-// T4: a thread that was joined does not count, however often; one that lives
-// does.
-static void test_alone(void **state) {
-    (void)state;
-    if (count_alone() > 1 && !thread_is_alone()) {
-        skip(); // a sanitizer's thread is never joined
-    }
-    pthread_t thread;
-    for (size_t turn = 0; turn < 2000; turn++) {
-        assert_int_equal(pthread_create(&thread, NULL, do_nothing, NULL), 0);
-        assert_int_equal(pthread_join(thread, NULL), 0);
-        assert_true(thread_is_alone());
-    }
-    struct seen seen;
-    assert_int_equal(pthread_barrier_init(&all_here, NULL, 2), 0);
-    assert_int_equal(pthread_barrier_init(&may_go, NULL, 2), 0);
-    assert_int_equal(pthread_create(&thread, NULL, wait_together, &seen), 0);
-    (void)pthread_barrier_wait(&all_here);
-    assert_false(thread_is_alone());
-    (void)pthread_barrier_wait(&may_go);
-    assert_int_equal(pthread_join(thread, NULL), 0);
-    assert_true(thread_is_alone());
 }
 
 // --- The end of a thread ----------------------------------------------------
@@ -179,7 +119,7 @@ static void test_process(void **state) {
     if (child == 0) {
         bool own = thread_process_id() != (uint32_t)getppid() &&
                    thread_process_id() == (uint32_t)getpid() &&
-                   thread_id() == thread_process_id() && task_count() >= 1;
+                   thread_id() == thread_process_id();
         _exit(own ? 0 : 1);
     }
     int status = 1;
@@ -191,17 +131,17 @@ static void test_process(void **state) {
 static void test_errno(void **state) {
     (void)state;
     errno = 82;
-    (void)task_count();
-    (void)thread_is_alone();
     (void)thread_id();
+    (void)thread_exit_arm(NULL);
     (void)thread_process_id();
     assert_int_equal(errno, 82);
 }
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_threads), cmocka_unit_test(test_alone),
-        cmocka_unit_test(test_parting), cmocka_unit_test(test_process),
+        cmocka_unit_test(test_threads),
+        cmocka_unit_test(test_parting),
+        cmocka_unit_test(test_process),
         cmocka_unit_test(test_errno),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -32,7 +32,11 @@ static void *crew_main(void *data) {
     return NULL;
 }
 
+// In a heap that is too small a collector may refuse to know another thread.
 _Noreturn static inline void crew_fail(void) {
+    if (measure_run.limits.limit_bytes != 0) {
+        measure_out_of_memory();
+    }
     fprintf(stderr, "cannot make a thread\n");
     exit(1);
 }

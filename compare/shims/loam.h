@@ -90,7 +90,8 @@ static inline struct shim_figures shim_figures(void) {
                                  .live_bytes = stats.live_bytes,
                                  .collect_ns = stats.pause_ns_total,
                                  .mark_ns = stats.mark_ns_total,
-                                 .pause_ns = stats.pause_ns};
+                                 .pause_ns = stats.pause_ns,
+                                 .stop_ns = stats.stop_ns};
 }
 
 static inline const char *shim_config(void) {

@@ -34,6 +34,7 @@
 #include "heap/layout.c"
 #include "heap/meta.c"
 #include "heap/range.c"
+#include "heap/rebuild.c"
 #include "heap/region.c"
 #include "heap/shelf.c"
 #include "heap/sizeclass.c"

@@ -22,7 +22,8 @@ static struct {
     void *notifier_data;        // lock
     uint32_t told;              // notices that were passed on; atomic
     uint32_t runner;            // a thread, or 0; atomic
-    uintptr_t runner_frame;     // where on its stack it runs them; runner
+    const uint64_t *frame;      // a word on its stack, which holds ...
+    uint64_t nonce;             // ... this while it runs them; runner
     bool on_demand;             // atomic
 } finalizer_state;
 
@@ -57,39 +58,44 @@ static bool finalizer_run_one(void) {
     return true;
 }
 
-// Becomes the runner if `runner` still is.
-static bool finalizer_replace(uint32_t runner, uint32_t thread,
-                              uintptr_t frame) {
-    if (!__atomic_compare_exchange_n(&finalizer_state.runner, &runner, thread,
-                                     false, __ATOMIC_ACQUIRE,
-                                     __ATOMIC_RELAXED)) {
+// Whether the calling thread, which is the runner, is in a finalizer still: the
+// word is below where it stands now and untouched.  A finalizer that was jumped
+// out of leaves the runner behind.
+static NO_SANITIZE bool finalizer_is_nested(const uint64_t *here) {
+    const uint64_t *frame = finalizer_state.frame;
+    return here < frame &&
+           *(const volatile uint64_t *)frame == finalizer_state.nonce;
+}
+
+// Becomes the runner (FI2); *here is a word on the caller's stack.
+static bool finalizer_begin(uint32_t thread, uint64_t *here) {
+    uint32_t runner =
+        __atomic_load_n(&finalizer_state.runner, __ATOMIC_RELAXED);
+    // A thread that ended in a finalizer is nobody's runner any more.
+    bool is_free =
+        runner == 0 || (runner == thread ? !finalizer_is_nested(here)
+                                         : !suspend_is_thread(runner));
+    if (!is_free || !__atomic_compare_exchange_n(
+                        &finalizer_state.runner, &runner, thread, false,
+                        __ATOMIC_ACQUIRE, __ATOMIC_RELAXED)) {
         return false;
     }
-    finalizer_state.runner_frame = frame;
+    finalizer_state.frame = here;
+    finalizer_state.nonce = (finalizer_state.nonce + 1) * 0x9E3779B97F4A7C15u;
+    __atomic_store_n(here, finalizer_state.nonce, __ATOMIC_RELAXED);
     return true;
 }
 
-// Becomes the runner (FI2).
-static bool finalizer_begin(uint32_t thread, uintptr_t frame) {
-    uint32_t runner =
-        __atomic_load_n(&finalizer_state.runner, __ATOMIC_RELAXED);
-    // Deeper than where the runner runs them it is a poll of a finalizer; else
-    // that was jumped out of.  A thread that ended in one is nobody's runner.
-    bool is_free =
-        runner == 0 || (runner == thread ? frame >= finalizer_state.runner_frame
-                                         : !suspend_is_thread(runner));
-    return is_free && finalizer_replace(runner, thread, frame);
-}
-
 static void finalizer_run_own(void) {
-    uintptr_t frame = (uintptr_t)__builtin_frame_address(0);
+    uint64_t here;
     if (__atomic_load_n(&finalizer_state.on_demand, __ATOMIC_RELAXED) ||
-        !finalizer_begin(thread_id(), frame)) {
+        !finalizer_begin(thread_id(), &here)) {
         return;
     }
     while (!__atomic_load_n(&finalizer_state.on_demand, __ATOMIC_RELAXED) &&
            finalizer_run_one()) {
     }
+    __atomic_store_n(&here, 0, __ATOMIC_RELAXED);
     __atomic_store_n(&finalizer_state.runner, 0, __ATOMIC_RELEASE);
 }
 

@@ -10,8 +10,8 @@
 //
 // One thread at a time runs them on its own account, the runner.  A finalizer
 // allocates and polls in its turn: it is the runner's, and deeper on the same
-// stack, so it returns at once.  A runner that was jumped out of is recognised:
-// its frame is not above the one that polls.
+// stack, so it returns at once.  A runner that was jumped out of is recognised
+// by what has become of its place on the stack.
 //
 // Invariants
 //   FI1  outside  a finalizer runs in no lock, no cycle and no operation of ours

@@ -61,25 +61,40 @@ static uint64_t ephemerons_map(uint64_t **keys, size_t count, double *times) {
     return sum + (left >= count / 2 && left <= count / 2 + count / 50);
 }
 
-static uint64_t ephemerons_chain(size_t count, double *times) {
-    struct shim_map *map = mem_checked(shim_map(count));
-    uint64_t *next = ephemerons_object(count);
+static uint64_t *ephemerons_first; // the only way to a chain
+
+__attribute__((noinline)) static uint64_t
+ephemerons_build_chain(struct shim_map *map, size_t count, double *times) {
+    ephemerons_first = ephemerons_object(count);
     for (size_t at = count; at-- > 0;) {
         uint64_t *key = ephemerons_object(at);
-        ephemerons_put(map, key, next);
-        next = key;
+        ephemerons_put(map, key, ephemerons_first);
+        ephemerons_first = key;
     }
     uint64_t start_ns = measure_now_ns();
     shim_collect();
     times[0] = (double)(measure_now_ns() - start_ns) / (double)count;
-    uint64_t found = 0;
-    for (uint64_t *key = next; key != NULL; key = shim_map_get(map, key)) {
+    uint64_t found = 0, *key = ephemerons_first;
+    for (; key != NULL; key = shim_map_get(map, key)) {
         found += key[0] == found;
     }
-    // The links are read by nobody from here on, and the first key is lost.
-    next = NULL;
-    keep_object(next);
+    return found;
+}
+
+// Overwrites what earlier calls left on the stack.
+__attribute__((noinline)) static void ephemerons_scrub(void) {
+    char room[8192];
+    memset(room, 0, sizeof room);
+    keep_object(room);
+}
+
+static uint64_t ephemerons_chain(size_t count, double *times) {
+    struct shim_map *map = mem_checked(shim_map(count));
+    uint64_t found = ephemerons_build_chain(map, count, times);
+    ephemerons_first = NULL;
+    ephemerons_scrub();
     shim_collect();
+    ephemerons_scrub();
     shim_collect();
     times[1] = (double)shim_map_count(map);
     return found;

@@ -36,7 +36,7 @@ class Scale:
 
 
 SCALES = {
-    "smoke": Scale([2.0], 1, 1, 60, 300, 60),
+    "smoke": Scale([2.0], 1, 1, 60, 300, 20),
     "quick": Scale([2.0], 3, 7, 120, 300, 30, leak=False),
     "full": Scale([1.5, 2.0, 3.0], 5, 15, 1700, 2050, 120,
                   incremental=True),

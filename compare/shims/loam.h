@@ -1,6 +1,7 @@
 // loam — as its header tells a user to use it.
 
 #include <loam.h>
+#include <loam/threads.h>
 #include <loam/typed.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -67,18 +68,11 @@ static inline void shim_collect(void) {
     loam_collect();
 }
 
-#if defined(SHIM_THREADS) && __has_include(<loam/threads.h>)
-#include <loam/threads.h>
 static inline void shim_blocking(void *(*work)(void *), void *data) {
     loam_blocking_enter();
     work(data);
     loam_blocking_leave();
 }
-#else
-static inline void shim_blocking(void *(*work)(void *), void *data) {
-    work(data);
-}
-#endif
 
 static inline struct shim_figures shim_figures(void) {
     struct loam_stats stats = loam_shim_stats();
@@ -99,3 +93,7 @@ static inline const char *shim_config(void) {
     snprintf(text, sizeof text, "Loam %s, one marker", loam_version());
     return text;
 }
+
+#ifdef SHIM_WEAK
+#include "shims/loam_weak.h"
+#endif

@@ -297,11 +297,12 @@ static void no_collection_ends_a_wait(void **state) { // W2
     // Without a wrapper it would have: the test is not blind.
     bool ended = false;
     for (int n = 0; n < 200 && !ended; n++) {
-        ended = syscall(SYS_poll, NULL, 0, WAIT_MS) < 0 && errno == EINTR;
+        ended = syscall(SYS_ppoll, NULL, 0, &pause_time, NULL, 0) < 0 &&
+                errno == EINTR;
     }
     stop_collecting = true;
     assert_int_equal(pthread_join(thread, NULL), 0);
-    print_message("%u collections; unwrapped poll ended early: %s\n",
+    print_message("%u collections; unwrapped ppoll ended early: %s\n",
                   (unsigned)collections, ended ? "yes" : "no");
 #if !defined(__SANITIZE_THREAD__)
     assert_true(ended);

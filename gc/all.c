@@ -65,6 +65,7 @@
 #include "api/door.c"
 #include "api/figures.c"
 #include "api/finalizer.c"
+#include "api/fork.c"
 #include "api/heaps.c"
 #include "api/init.c"
 #include "api/loam.c"

@@ -1,11 +1,13 @@
 #include "api/init.h"
 
+#include "api/fork.h"
 #include "api/report.h"
 #include "base/check.h"
 #include "collect/pacer.h"
 #include "heap/cache.h"
 #include "heap/heap.h"
 #include "heap/range.h"
+#include "os/copy.h"
 #include "os/suspend.h"
 #include "os/thread.h"
 #include "os/tracer.h"
@@ -140,6 +142,8 @@ static bool init_build(void) {
         collect_init(&home->collector, &init_state.conductor, &home->heap);
         init_configure();
         world.buried = init_give_up;
+        world.copied = fork_copied;
+        copy_watch();
         init_state.ground = init_exclude_own();
     }
     struct conductor *conductor = &init_state.conductor;
@@ -183,6 +187,12 @@ static COLD bool init_gate(void) {
     uint32_t me = thread_id();
     if (__atomic_load_n(&init_state.builder, __ATOMIC_RELAXED) == me) {
         return false; // I1: within a try
+    }
+    if (copy_is_new() && !init_is_built()) {
+        // A child whose parent was building: who did is not here.
+        init_state.gate.word = init_state.builder = 0;
+        world.lock.word = 0;
+        copy_accept();
     }
     lock_acquire(&init_state.gate);
     if (!init_is_built()) {

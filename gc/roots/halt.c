@@ -2,6 +2,7 @@
 
 #include <string.h>
 
+#include "os/copy.h"
 #include "os/lock.h"
 #include "os/segments.h"
 #include "os/suspend.h"
@@ -76,6 +77,10 @@ void halt_run(struct mutator *mutator) {
             break;
         }
         if (state == MUTATOR_RUNS) {
+            break;
+        }
+        if (copy_is_new()) { // held by a conductor that is not here
+            __atomic_store_n(&mutator->state, MUTATOR_RUNS, __ATOMIC_RELAXED);
             break;
         }
         state = MUTATOR_HELD; // H4

@@ -216,19 +216,22 @@ bool roll_forked(struct roll *roll, uint32_t thread, struct mutator *self) {
     memset(roll, 0, sizeof *roll);
     roll->buried = buried;
     struct record *record = roll_meet(roll, thread);
-    size_t count = self->id > ROLL_SLOTS ? self->id : ROLL_SLOTS;
+    size_t count =
+        self != NULL && self->id > ROLL_SLOTS ? self->id : ROLL_SLOTS;
     struct mutator **slots = meta_make(count * sizeof *slots);
     if (record == NULL || slots == NULL) {
         return false;
     }
-    self->thread = thread;
-    self->next = NULL;
-    self->leaving = false;
-    slots[self->id - 1] = self;
     roll->slots = slots;
     roll->slot_count = count;
-    roll->mutators = self;
-    record->mutator = self;
-    roll->strangers = 0;
+    if (self != NULL) {
+        self->thread = thread;
+        self->next = NULL;
+        self->leaving = false;
+        slots[self->id - 1] = self;
+        roll->mutators = self;
+        record->mutator = self;
+        roll->strangers = 0;
+    }
     return true;
 }

@@ -1,6 +1,7 @@
 #include "roots/stacks.h"
 
 #include "base/bits.h"
+#include "heap/blockmap.h"
 #include "os/mapping.h"
 #include "os/memory.h"
 #include "os/stack.h"
@@ -89,6 +90,12 @@ static void stacks_all_of_own(const struct mutator *mutator,
 static void stacks_foreign(const struct record *record, uintptr_t hot_end,
                            const struct stacks_call *call) {
     uintptr_t limit = UINTPTR_MAX;
+    struct place place;
+    if (blockmap_object(hot_end, &place) != NULL) {
+        // In an object, which is kept for as long.
+        call->visit(&hot_end, &hot_end + 1, call->data);
+        limit = place.start + place.bytes;
+    }
     if ((uintptr_t)record->alternate_lowest <= hot_end &&
         hot_end < (uintptr_t)record->alternate_end) {
         limit = (uintptr_t)record->alternate_end;
@@ -115,13 +122,9 @@ static void stacks_mutator(const struct record *record, uintptr_t hot_end,
         stacks_words(call, hot_end, (uintptr_t)mutator->cold_end); // Y1
         return;
     }
+    // A fiber that was interrupted is read as one that runs nowhere: whole.
     stacks_foreign(record, hot_end, call);
     stacks_all_of_own(mutator, call);
-    fiber = mutator->seat.running;
-    if (fiber != NULL && fiber_is_registered(fiber)) {
-        fiber_note(fiber,
-                   fiber->lowest); // interrupted there, nobody knows where
-    }
 }
 
 static void stacks_stranger(const struct record *record, uintptr_t hot_end,
@@ -172,5 +175,51 @@ void stacks_each(const struct record *record, stacks_visit *visit, void *data) {
         stacks_mutator(record, hot_end, &call);
     } else {
         stacks_stranger(record, hot_end, &call);
+    }
+}
+
+// The conductor's frames, and what older ones left below, are no part of the
+// program; but a stranger's stack is read to the end of its mapping, which may
+// hold the conductor's too.
+struct stacks_cut {
+    stacks_visit *visit;
+    void *data;
+    const uintptr_t *from, *end;
+};
+
+static void stacks_words_but(const uintptr_t *start, const uintptr_t *end,
+                             void *data) {
+    const struct stacks_cut *cut = data;
+    const uintptr_t *low_end = end < cut->from ? end : cut->from;
+    const uintptr_t *high = start > cut->end ? start : cut->end;
+    if (start < low_end) {
+        cut->visit(start, low_end, cut->data);
+    }
+    if (high < end) {
+        cut->visit(high, end, cut->data);
+    }
+}
+
+static struct stacks_cut stacks_cut_own(const struct record *r) {
+    while (r->stop != RECORD_SELF) {
+        r = r->next;
+    }
+    const struct mutator *self = r->mutator;
+    const void *hot_end = self->hot_end;
+    // A fiber may lie in the middle of the thread's own stack.
+    bool own = self->lowest != NULL && self->lowest <= hot_end &&
+               hot_end < self->cold_end &&
+               fiber_find((uintptr_t)hot_end) == NULL;
+    return (struct stacks_cut){.from = own ? self->lowest
+                                           : __builtin_frame_address(0),
+                               .end = hot_end};
+}
+
+void stacks_all(const struct record *records, stacks_visit *visit, void *data) {
+    struct stacks_cut cut = stacks_cut_own(records);
+    cut.visit = visit;
+    cut.data = data;
+    for (const struct record *r = records; r != NULL; r = r->next) {
+        stacks_each(r, stacks_words_but, &cut);
     }
 }

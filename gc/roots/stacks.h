@@ -22,6 +22,8 @@
 //                 on, and every word of its own stack that may be in use
 //   Y3  readable  no word is visited that cannot be read
 //   Y4  file      the registers that were saved for it, or read by the tracer
+//   Y5  cut       what lies below the conductor's hot end is its own, and not
+//                 visited, though a stranger's stack may seem to hold it
 //
 // Called by the conductor in a stop; allocates nothing.
 // Design, alternatives and measurements: docs/design/roots/stacks.md
@@ -39,5 +41,9 @@ typedef void stacks_visit(const uintptr_t *start, const uintptr_t *end,
 // Visits the words of a thread that stopped as its record says, but for those
 // of fibers: it notes where it found the thread in one (fiber_note).
 void stacks_each(const struct record *record, stacks_visit *visit, void *data);
+
+// The same for all threads on the list, among them the conductor's, in a stop;
+// none of the conductor's words below its hot end (Y5).
+void stacks_all(const struct record *records, stacks_visit *visit, void *data);
 
 #endif

@@ -49,6 +49,10 @@ static void world_park_here(const void *hot_end, void *data) {
 }
 
 void world_park(struct mutator *mutator) {
+    if (copy_is_new()) { // a stop of the parent's, which nobody will end here
+        __atomic_store_n(&world.halt.stopping, 0, __ATOMIC_RELAXED);
+        return;
+    }
     uint64_t mask = suspend_block();
     stack_spill(world_park_here, mutator);
     suspend_unblock(mask);
@@ -156,7 +160,27 @@ void world_safe_mend(struct mutator *mutator, const struct world_safe *was) {
     }
 }
 
+// The lists of the process that another thread may have been changing.
+static COLD void world_begin_anew(struct mutator *self) {
+    uint64_t mask = suspend_block();
+    meta_forked();
+    if (!world_forked(self)) {
+        check_stop("a forked child has no memory for a list of its threads");
+    }
+    world.lock.word = 1;
+    fiber_rebuild();
+    if (world.copied != NULL) {
+        world.copied(self);
+    }
+    copy_accept();
+    suspend_unblock(mask);
+}
+
 void world_lock_taken(struct mutator *mutator) {
+    if (UNLIKELY(copy_is_new())) {
+        world_begin_anew(mutator);
+        return;
+    }
     if (mutator == NULL) {
         lock_acquire(&world.lock);
         return;
@@ -176,7 +200,7 @@ struct mutator *world_attach(struct heap *home, bool single) {
     stack_own_bounds(&lowest, &cold_end); // it may allocate
     // A handler of the program that allocated here would wait for itself.
     uint64_t mask = suspend_block();
-    lock_acquire(&world.lock);
+    world_lock(NULL);
     struct mutator *mutator =
         roll_attach(&world.roll, thread_id(), home, single);
     if (mutator != NULL) {
@@ -209,8 +233,10 @@ bool world_forked(struct mutator *self) {
     world.lock.word = 0;
     world.halt.stopping = 0;
     world.leader_gone = false;
-    self->state = MUTATOR_RUNS;
-    self->safe_depth = 0;
+    if (self != NULL) {
+        self->state = MUTATOR_RUNS;
+        self->safe_depth = 0;
+    }
     suspend_forked();
     tracer_forked();
     return roll_forked(&world.roll, thread_id(), self);
@@ -586,9 +612,7 @@ void world_resume(void) {
 // --- In the stop -----------------------------------------------------------
 
 void world_each_stack(world_words *visit, void *data) {
-    for (struct record *r = world.roll.records; r != NULL; r = r->next) {
-        stacks_each(r, visit, data);
-    }
+    stacks_all(world.roll.records, visit, data);
     fiber_each(visit, data);
 }
 

@@ -45,6 +45,7 @@
 
 #include "base/defs.h"
 #include "heap/heap.h"
+#include "os/copy.h"
 #include "os/lock.h"
 #include "roots/halt.h"
 #include "roots/mutator.h"
@@ -79,6 +80,9 @@ struct world {
     // its caches, which are to be given up.
     void (*named)(uint32_t thread, const char *name, const char *reason);
     void (*buried)(struct mutator *mutator);
+    // This is a child, and the lists of threads, of roots and of fibers are its
+    // own by now: the rest is to follow.  NULL: a thread that never attached.
+    void (*copied)(struct mutator *self);
     struct roll roll; // lock
 };
 
@@ -105,25 +109,27 @@ struct mutator *world_find(uint32_t id);
 typedef void world_visit(struct mutator *mutator, void *data);
 void world_each(world_visit *visit, void *data);
 
-// In a forked child, where self is the only thread: the others are gone, the
-// lock is free.  Memory of theirs is not touched, nor is it given back.  False
-// when memory is short: then nobody is attached.
+// In a forked child, where self is the only thread (NULL: one that never
+// attached): the others are gone, the lock is free.  Memory of theirs is not
+// touched, nor is it given back.  False when memory is short: then nobody is
+// attached.
 MUST_USE bool world_forked(struct mutator *self);
 
 // --- The lock --------------------------------------------------------------
 
 // Takes the lock; the mutator waits as SAFE, so its caches must be whole.
-// NULL: the calling thread is not attached.
+// NULL: the calling thread is not attached.  A forked child takes it from
+// whoever had it, and puts everything in order first.
 void world_lock_taken(struct mutator *mutator);
 
 static inline void world_lock(struct mutator *mutator) {
-    if (UNLIKELY(!lock_try(&world.lock))) {
+    if (UNLIKELY(!lock_try(&world.lock) || copy_is_new())) {
         world_lock_taken(mutator);
     }
 }
 
 MUST_USE static inline bool world_try_lock(void) {
-    return lock_try(&world.lock);
+    return !copy_is_new() && lock_try(&world.lock);
 }
 
 static inline void world_unlock(void) {

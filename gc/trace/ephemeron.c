@@ -23,10 +23,18 @@ bool ephemeron_reserve(struct ephemerons *ephemerons) {
     if (buckets != NULL) {
         meta_free(ephemerons->buckets,
                   ephemerons->capacity * sizeof *ephemerons->buckets);
-        ephemerons->buckets = buckets;
-        ephemerons->capacity = capacity;
+        // In this order, for children from in between.
+        __atomic_store_n(&ephemerons->buckets, buckets, __ATOMIC_RELEASE);
+        __atomic_store_n(&ephemerons->capacity, capacity, __ATOMIC_RELEASE);
     }
     return ephemerons->capacity != 0;
+}
+
+void ephemeron_forked(struct ephemerons *ephemerons) {
+    ephemerons->resolved = NULL;
+    for (size_t i = 0; i < ephemerons->capacity; i++) {
+        ephemerons->buckets[i] = NULL;
+    }
 }
 
 void ephemeron_set(struct ephemeron *ephemeron, uintptr_t key,

@@ -67,6 +67,10 @@ struct ephemerons {
 // not one bucket.
 MUST_USE bool ephemeron_reserve(struct ephemerons *ephemerons);
 
+// In a forked child, which may come from the middle of a cycle: the buckets are
+// empty.
+void ephemeron_forked(struct ephemerons *ephemerons);
+
 // Fills an ephemeron that is zero or empty.  `place` is that of the key, NULL
 // if it is in no heap.  The caller keeps key and value alive.
 void ephemeron_set(struct ephemeron *ephemeron, uintptr_t key,

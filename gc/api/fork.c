@@ -1,0 +1,45 @@
+#include "api/fork.h"
+
+#include "api/init.h"
+#include "collect/collect.h"
+#include "heap/cache.h"
+#include "heap/fate.h"
+#include "heap/heap.h"
+#include "heap/rebuild.h"
+#include "roots/reserve.h"
+#include "trace/ephemeron.h"
+
+static void fork_claim(struct cache *cache, void *data) {
+    (void)data;
+    rebuild_claim(cache);
+}
+
+static void fork_tally(struct cache *cache, void *data) {
+    rebuild_tally(data, cache->tally);
+}
+
+static void fork_rebuild(struct mutator *self) {
+    reserve_forget(); // its blocks have no entries: they are free again
+    rebuild_begin();
+    if (self != NULL) {
+        self->inbox = BLOCK_NONE;
+        mutator_each_cache(self, NULL, fork_claim, NULL);
+        for (size_t slot = 0; slot <= UINT16_MAX; slot++) {
+            struct heap *heap = heap_find(slot);
+            if (heap != NULL) {
+                mutator_each_cache(self, heap, fork_tally, heap);
+            }
+        }
+    }
+    rebuild_end();
+    reserve_keep(&init_state.home.heap.region, RESERVE_BLOCKS);
+}
+
+void fork_copied(struct mutator *self) {
+    struct conductor *conductor = &init_state.conductor;
+    fork_rebuild(self); // FO1
+    fate_rebuild(&conductor->settle.fates);
+    ephemeron_forked(&conductor->settle.ephemerons);
+    conductor->phase = COLLECT_IDLE;
+    conductor->thread = 0;
+}

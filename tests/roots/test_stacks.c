@@ -151,6 +151,39 @@ static void test_stranger(void **state) {
     assert_int_equal(find(&record, 11), 0);
 }
 
+// Y5: a stranger whose mapping goes on into the conductor's own stack: read but
+// for what lies below the conductor's hot end.
+static void test_cut(void **state) {
+    (void)state;
+    char *area = make_area();
+    static struct mutator mutator;
+    mutator.lowest = area + 4 * page;
+    mutator.cold_end = area + PAGES * page;
+    mutator.hot_end = area + 6 * page;
+    struct record stranger = {
+        .thread = 2, .stop = RECORD_ANSWERED, .hot_end = area + 2 * page};
+    struct record own = {.thread = 1,
+                         .stop = RECORD_SELF,
+                         .mutator = &mutator,
+                         .next = &stranger};
+    put(area + 4 * page - 8, 11);
+    put(area + 4 * page, 22);
+    put(area + 6 * page - 8, 33);
+    put(area + 6 * page, 44);
+    struct search search = {.word = ~(uintptr_t)11};
+    stacks_all(&own, search_words, &search);
+    assert_int_equal(search.found, 1);
+    search = (struct search){.word = ~(uintptr_t)22};
+    stacks_all(&own, search_words, &search);
+    assert_int_equal(search.found, 0);
+    search = (struct search){.word = ~(uintptr_t)33};
+    stacks_all(&own, search_words, &search);
+    assert_int_equal(search.found, 0);
+    search = (struct search){.word = ~(uintptr_t)44};
+    stacks_all(&own, search_words, &search);
+    assert_int_equal(search.found, 2); // its own, and the stranger's
+}
+
 // --- Real ones -------------------------------------------------------------
 
 static char signal_stack[128 * 1024];
@@ -260,9 +293,9 @@ static void test_coroutine(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_own),       cmocka_unit_test(test_foreign),
-        cmocka_unit_test(test_stranger),  cmocka_unit_test(test_signal_stack),
-        cmocka_unit_test(test_coroutine),
+        cmocka_unit_test(test_own),          cmocka_unit_test(test_foreign),
+        cmocka_unit_test(test_stranger),     cmocka_unit_test(test_cut),
+        cmocka_unit_test(test_signal_stack), cmocka_unit_test(test_coroutine),
     };
     page = (size_t)sysconf(_SC_PAGESIZE);
     return crowd_init() ? cmocka_run_group_tests(tests, NULL, NULL) : 1;

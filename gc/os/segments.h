@@ -63,9 +63,4 @@ bool segments_check_tls(const void *variable);
 // The calling thread's thread pointer: its control block lies there.
 uintptr_t segments_thread_pointer(void);
 
-// The bounds of the readable mapping that holds `address`; false if there is
-// none, or the system does not tell.
-bool segments_find_mapping(uintptr_t address, const void **start,
-                           const void **end);
-
 #endif

@@ -375,14 +375,3 @@ bool segments_check_tls(const void *variable) {
     segments_each_tls(segments_thread_pointer(), segments_compare, &search);
     return search.found;
 }
-
-bool segments_find_mapping(uintptr_t address, const void **start,
-                           const void **end) {
-    struct mapping mapping;
-    if (!mapping_find(address, &mapping) || !mapping.is_readable) {
-        return false;
-    }
-    *start = (const void *)mapping.start;
-    *end = (const void *)mapping.end;
-    return true;
-}

@@ -11,6 +11,7 @@ import json
 import os
 import random
 import shlex
+import signal
 import subprocess
 import sys
 import time
@@ -111,11 +112,8 @@ class Racer:
             command += ["--limit", str(limit)]
         if prefault:
             command += ["--prefault", str(prefault)]
-        try:
-            done = subprocess.run(command, capture_output=True, text=True,
-                                  timeout=self.scale.timeout_s,
-                                  env=self.environment | (extra or {}))
-        except subprocess.TimeoutExpired:
+        done = self.finish(command, self.environment | (extra or {}))
+        if done is None:
             return None, "timed out"
         if done.returncode != 0 and limit and "memory" in done.stderr.lower():
             return None, "out of memory"   # libgc gives up at the start
@@ -129,6 +127,22 @@ class Racer:
         if figures.get("out_of_memory"):
             return None, "out of memory"
         return figures, None
+
+    def finish(self, command, environment):
+        """The finished process; or None, and it and its children are gone."""
+        process = subprocess.Popen(command, stdout=subprocess.PIPE,
+                                   stderr=subprocess.PIPE, text=True,
+                                   env=environment, start_new_session=True)
+        try:
+            out, err = process.communicate(timeout=self.scale.timeout_s)
+        except (subprocess.TimeoutExpired, KeyboardInterrupt) as why:
+            os.killpg(process.pid, signal.SIGKILL)
+            process.communicate()
+            if isinstance(why, KeyboardInterrupt):
+                raise
+            return None
+        return subprocess.CompletedProcess(command, process.returncode, out,
+                                           err)
 
     def run_row(self, bench, row):
         return self.run(bench, row["collector"], row["limit_bytes"],

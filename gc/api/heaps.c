@@ -13,6 +13,7 @@
 #include "api/init.h"
 #include "api/object.h"
 #include "api/report.h"
+#include "collect/settle.h"
 #include "heap/blockmap.h"
 #include "heap/cache.h"
 #include "heap/heap.h"
@@ -194,6 +195,7 @@ static void heaps_destroy(struct mutator *mutator, void *data) {
         return;
     }
     world_each(heaps_drop_set, &heap->heap);
+    settle_void(&init_state.conductor.settle, &heap->heap);
     heap_void(&heap->heap);
     world_resume();
     heaps_unlink(heap);

@@ -11,6 +11,7 @@
 #include <pthread.h>
 #include <string.h>
 
+#include "loam/heaps.h"
 #include "loam/weak.h"
 #include "support/scrub.h"
 
@@ -427,6 +428,30 @@ static void test_guardian(void **state) {
     loam_keep(b);
 }
 
+// --- A heap that goes ----------------------------------------------------------
+
+static void test_heap(void **state) {
+    (void)state;
+    struct loam_heap *heap = must(loam_heap_create());
+    struct loam_weakmap *map = must(loam_weakmap_make());
+    struct node *node = must(loam_heap_alloc(heap, sizeof *node));
+    struct node *stays = make(2);
+    struct loam_weak *weak = must(loam_weak_make_long(node));
+    struct loam_finalizer finalizer = {other, NULL, LOAM_FINALIZE_UNORDERED};
+    assert_true(loam_finalizer_set(node, &finalizer, NULL));
+    assert_true(loam_weakmap_put(map, node, stays));
+    assert_true(loam_weakmap_put(map, stays, node));
+    assert_true(loam_weakmap_put(map, map, stays));
+    assert_true(loam_heap_collect(heap));
+    assert_ptr_equal(loam_weak_get(weak), node);
+    assert_int_equal(loam_weakmap_count(map), 3);
+    assert_true(loam_heap_destroy(heap));
+    assert_null(loam_weak_get(weak));
+    assert_int_equal(loam_weakmap_count(map), 1);
+    settle_all(2);
+    loam_keep(stays);
+}
+
 // --- By hand -------------------------------------------------------------------
 
 static uintptr_t hidden;
@@ -471,7 +496,7 @@ int main(void) {
         cmocka_unit_test(test_busy),   cmocka_unit_test(test_on_demand),
         cmocka_unit_test(test_jump),   cmocka_unit_test(test_on_their_own),
         cmocka_unit_test(test_thread), cmocka_unit_test(test_guardian),
-        cmocka_unit_test(test_lock),
+        cmocka_unit_test(test_heap),   cmocka_unit_test(test_lock),
     };
     loam_set_warning_hook(no_warning, NULL);
     return cmocka_run_group_tests(tests, NULL, NULL);

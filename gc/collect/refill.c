@@ -286,10 +286,6 @@ static void refill_count(struct climb *climb) {
 }
 
 static void refill_climb(struct climb *climb) {
-    // Inside a cycle there is nothing to be had (C3 of collect/collect.h).
-    if (climb->collector->conductor->phase != COLLECT_IDLE) {
-        return;
-    }
     refill_count(climb); // Y1
     size_t rungs = sizeof refill_ladder / sizeof *refill_ladder;
     for (size_t rung = 0; rung < rungs; rung++) {

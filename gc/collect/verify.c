@@ -22,6 +22,8 @@ static void verify_block(uint32_t block, void *data) {
     const struct block *b = block_get(block);
     CHECK(block_check(block));
     CHECK(!(block_flags(block) & BLOCK_CURRENT) || b->list == SHELF_NONE);
+    // What stands on a shelf is nobody's.
+    CHECK(b->owner == 0 || b->list == SHELF_NONE || b->list == SHELF_MINE);
     if (b->heap != sum->heap->slot) {
         return;
     }

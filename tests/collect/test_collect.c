@@ -22,12 +22,15 @@
 #include "support/ground.h"
 #include "support/room.h"
 #include "support/scrub.h"
+#include "support/stage.h"
 
 #define HIDE(p)   (~(uintptr_t)(p))
 #define REVEAL(h) ((void *)(~(uintptr_t)(h)))
 
 static struct ground ground;
+static struct conductor conductor;
 static struct collector collector;
+static struct stage stage = {&ground, &conductor, &collector};
 static struct collect_report told; // the last report that was rung
 static size_t told_count;
 
@@ -38,7 +41,7 @@ static void take_report(const struct collect_report *report) {
 
 static bool cycle(void) {
     scrub_stack();
-    return collect_cycle(&collector, COLLECT_ASKED);
+    return stage_cycle(&stage, COLLECT_ASKED);
 }
 
 static NOT_INLINED bool is_object(uintptr_t hidden) {
@@ -50,9 +53,9 @@ static NOT_INLINED bool is_object(uintptr_t hidden) {
 // Each test starts with only what it makes.
 static int begin(void **state) {
     (void)state;
-    collector.neighbours = true;
-    collector.check_mark = false;
-    collector.disabled = 0;
+    conductor.neighbours = true;
+    conductor.check_mark = false;
+    conductor.disabled = 0;
     return cycle() ? 0 : -1;
 }
 
@@ -109,10 +112,12 @@ typedef void push_fn(void *cycle, const void *start, size_t bytes);
 static void scan(push_fn *push, void *data, void *ignored) {
     (void)ignored;
     scans++;
-    phase_seen = collector.phase;
+    phase_seen = conductor.phase;
     assert_int_equal(phase_seen, COLLECT_ROOTS);
-    assert_false(collect_cycle(&collector, COLLECT_ASKED)); // C3
-    assert_int_equal(collector.phase, COLLECT_ROOTS);
+    // With the lock, which the conductor has: the door lets nobody in here.
+    assert_false(
+        collect_cycle(&collector, ground.mutator, COLLECT_ASKED)); // C3
+    assert_int_equal(conductor.phase, COLLECT_ROOTS);
     push(data, REVEAL(away_hidden), sizeof(void *));
     push(data, REVEAL(away_hidden), 0);  // nothing
     push(data, (void *)UINTPTR_MAX, 64); // wraps: nothing
@@ -170,10 +175,10 @@ static void test_added(void **state) {
     struct extent extent = {(uintptr_t)away(), (uintptr_t)(away() + 1)};
     bool removed;
     put_away(LENGTH, true);
-    assert_true(ranges_add(&collector.roots.added, extent));
+    assert_true(ranges_add(&conductor.roots.added, extent));
     assert_true(cycle());
     check_list(*away(), LENGTH); // C1
-    assert_true(ranges_remove(&collector.roots.added, extent, &removed));
+    assert_true(ranges_remove(&conductor.roots.added, extent, &removed));
     assert_true(cycle());
     check_gone();
 }
@@ -182,15 +187,15 @@ static void test_added(void **state) {
 static void test_scanner(void **state) {
     (void)state;
     put_away(LENGTH, true);
-    assert_true(ranges_add_scanner(&collector.roots.scanners, scanner));
+    assert_true(ranges_add_scanner(&conductor.roots.scanners, scanner));
     uint64_t before = collector.figures.cycles;
     scans = 0;
     assert_true(cycle());
     assert_int_equal(scans, 1);
     assert_int_equal(collector.figures.cycles, before + 1); // C3
-    assert_int_equal(collector.phase, COLLECT_IDLE);
+    assert_int_equal(conductor.phase, COLLECT_IDLE);
     check_list(*away(), LENGTH); // C1
-    assert_true(ranges_remove_scanner(&collector.roots.scanners, scanner));
+    assert_true(ranges_remove_scanner(&conductor.roots.scanners, scanner));
     assert_true(cycle());
     check_gone();
 }
@@ -233,7 +238,7 @@ static void test_excluded(void **state) {
     static void *numbers[4];
     struct extent extent = {(uintptr_t)numbers, (uintptr_t)(numbers + 4)};
     numbers[2] = make_list(LENGTH, hidden);
-    assert_true(ranges_add(&collector.roots.excluded, extent));
+    assert_true(ranges_add(&conductor.roots.excluded, extent));
     assert_true(cycle());
     check_gone();
     numbers[2] = NULL;
@@ -293,11 +298,11 @@ static void test_neighbours(void **state) {
         if (STACK_SLOP_BYTES == 1) { // elsewhere words keep what is near them
             assert_in_range(told.neighbour_objects, ROW / 8, ROW / 8 + 3);
         }
-        collector.neighbours = false;
+        conductor.neighbours = false;
         make_row(row, bytes, true);
         assert_in_range(keep_ends(row, bytes, true), 0, 1);
         assert_int_equal(told.neighbour_objects, 0);
-        collector.neighbours = true;
+        conductor.neighbours = true;
         make_row(row, bytes, true);
         assert_in_range(keep_ends(row, bytes, false), 0, 1);
     }
@@ -408,11 +413,12 @@ static void test_figures(void **state) {
             }
         }
         size_t tails = tail_bytes();
+        ground_fold(&ground);
         size_t used = ground.heap.used_bytes;
         uint64_t number = told.number;
         size_t rung = told_count;
         enum collect_reason reason = round % COLLECT_REASONS;
-        assert_true(collect_cycle(&collector, reason));
+        assert_true(stage_cycle(&stage, reason));
         check_monotone();
         assert_int_equal(told_count, rung + 1);
         assert_int_equal(told.number, number + 1);
@@ -443,6 +449,7 @@ static NOT_INLINED void make_one(size_t bytes) {
 static void test_tails(void **state) {
     (void)state;
     for (size_t bytes = 2560; bytes <= 4096; bytes += 512) {
+        ground_fold(&ground);
         uint64_t allocated = ground.heap.allocated_bytes - tail_bytes();
         uint64_t collected = ground.heap.collected_bytes;
         make_one(bytes);
@@ -456,7 +463,7 @@ static void test_tails(void **state) {
 // The walks at the borders of a cycle are done where they are asked for.
 static int child_damaged(void *data) {
     (void)data;
-    collector.check_verify = true;
+    conductor.check_verify = true;
     ground.heap.used_bytes += 16;
     cycle();
     return 0;
@@ -487,7 +494,7 @@ static void scan_once(push_fn *push, void *data, void *ignored) {
 static int child_missed(void *data) {
     (void)data;
     struct scanner item = {(void (*)(void))scan_once, NULL};
-    if (!ranges_add_scanner(&collector.roots.scanners, item)) {
+    if (!ranges_add_scanner(&conductor.roots.scanners, item)) {
         return 1;
     }
     put_away(3, true);
@@ -500,7 +507,7 @@ static int child_missed(void *data) {
 // one that is not marked stops the process before anything is given back.
 static void test_audit(void **state) {
     (void)state;
-    collector.check_mark = true;
+    conductor.check_mark = true;
     global = make_list(LENGTH, hidden);
     assert_true(cycle());
     assert_int_equal(told.audited_objects, told.census.live_objects);
@@ -512,7 +519,7 @@ static void test_audit(void **state) {
     child_fork(&child, child_missed, NULL);
     assert_int_equal(child.signal, SIGABRT);
     assert_true(child_says(&child, "objects alive but not marked: 3;"));
-    collector.check_mark = false;
+    conductor.check_mark = false;
     global = NULL;
 }
 
@@ -555,14 +562,13 @@ int main(void) {
     };
     const void *cold_end = stack_own_cold_end();
     void *page = malloc(4096);
-    if (page == NULL || cold_end == NULL || !ground_init(&ground, GiB) ||
-        !collect_init(&collector, &ground.heap, ground.mutator)) {
+    if (page == NULL || cold_end == NULL || !stage_init(&stage, GiB)) {
         return 77; // no memory for it here
     }
     away_hidden = HIDE(page);
     ground.mutator->cold_end = cold_end;
     pacer_init(&collector.pacer, 4 * MiB, 100);
-    collector.check_verify = true;
-    collector.report = take_report;
+    conductor.check_verify = true;
+    conductor.report = take_report;
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

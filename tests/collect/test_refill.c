@@ -14,11 +14,14 @@
 #include "os/stack.h"
 #include "support/ground.h"
 #include "support/scrub.h"
+#include "support/stage.h"
 
 #define HIDE(p) (~(uintptr_t)(p))
 
 static struct ground ground;
+static struct conductor conductor;
 static struct collector collector;
+static struct stage stage = {&ground, &conductor, &collector};
 static uint32_t *eaten; // runs that fill what the region has; not scanned
 static size_t eaten_count;
 
@@ -40,12 +43,12 @@ static struct {
 
 static struct cache *cache_for(size_t bytes, unsigned kind) {
     struct order order = {kind, sizeclass_of(bytes), 0};
-    return mutator_get_cache(ground.mutator, 0, order);
+    return stage_cache(&stage, order);
 }
 
 static void *take(struct cache *cache) {
     void *cell = cache_take(cache);
-    return cell != NULL ? cell : refill_cell(&collector, cache);
+    return cell != NULL ? cell : stage_cell(&stage, cache);
 }
 
 static void *must(void *cell) {
@@ -82,9 +85,9 @@ static int begin(void **state) {
     (void)state;
     forget_all();
     hook.got = NULL;
-    collector.shortage = NULL;
-    collector.disabled = 0;
-    collector.collect_every = 0;
+    conductor.shortage = NULL;
+    conductor.disabled = 0;
+    conductor.collect_every = 0;
     ground.heap.region.limit_bytes = 0;
     pacer_init(&collector.pacer, 4 * MiB, 100);
     collector.pacer.goal_bytes = SIZE_MAX;
@@ -129,7 +132,7 @@ static uint32_t make_shelved(struct cache *cache, size_t one_in) {
     assert_int_not_equal(block, BLOCK_NONE);
     size_t cells = block_cells(block);
     cache_adopt(cache, block);
-    assert_true(cache_refill(cache, &ground.heap));
+    assert_true(cache_refill(cache));
     for (size_t i = 0; i < cells; i++) {
         void *cell = take(cache);
         assert_int_equal(range_block_of((uintptr_t)cell), block);
@@ -141,9 +144,9 @@ static uint32_t make_shelved(struct cache *cache, size_t one_in) {
     void *other = must(take(cache));
     assert_int_not_equal(range_block_of((uintptr_t)other), block);
     scrub_stack();
-    assert_true(collect_cycle(&collector, COLLECT_ASKED));
+    assert_true(stage_cycle(&stage, COLLECT_ASKED));
     empty(cache);
-    while (cache->block != BLOCK_NONE && cache_refill(cache, &ground.heap)) {
+    while (cache->block != BLOCK_NONE && cache_refill(cache)) {
         empty(cache);
     }
     return block;
@@ -164,7 +167,7 @@ static void test_own(void **state) {
     struct place place;
     assert_non_null(blockmap_object((uintptr_t)freed, &place));
     empty(cache);
-    cache_free(cache, &ground.heap, &place);
+    assert_int_equal(cache_free(cache, &place), BLOCK_NONE);
     assert_ptr_equal(take(cache), freed);
     empty(cache);
     void *next = must(take(cache)); // another hole of the same block
@@ -201,7 +204,7 @@ static void test_fresh(void **state) {
     assert_int_equal(blocks(), before + 1);
     assert_int_equal(cycles(), cycles_before);
     struct order order = {.kind = KIND_SCANNED};
-    struct object *run = must(refill_run(&collector, order, MiB, 1));
+    struct object *run = must(stage_run(&stage, order, MiB, 1));
     assert_int_equal(blocks(), before + 1 + 16);
     assert_int_equal((uintptr_t)run % BLOCK_BYTES, 0);
     assert_int_equal(cycles(), cycles_before);
@@ -215,7 +218,7 @@ static void test_collect(void **state) {
         (void)must(take(cache)); // nobody keeps it
     }
     empty(cache);
-    while (cache->block != BLOCK_NONE && cache_refill(cache, &ground.heap)) {
+    while (cache->block != BLOCK_NONE && cache_refill(cache)) {
         empty(cache);
     }
     size_t before = blocks();
@@ -286,12 +289,12 @@ static void test_beyond(void **state) {
     struct order order = {.kind = KIND_LEAF};
     forbid_by_goal();
     uint64_t cycles_before = cycles();
-    struct object *run = must(refill_run(&collector, order, 100 * MiB, 1));
+    struct object *run = must(stage_run(&stage, order, 100 * MiB, 1));
     assert_int_equal(cycles(), cycles_before + 1); // Y2
     assert_true(collector.pacer.goal_bytes >= 125 * MiB);
     kept[0] = run;
     // Again at once: no cycle for the little that the goal allows now.
-    kept[1] = must(refill_run(&collector, order, MiB, 1));
+    kept[1] = must(stage_run(&stage, order, MiB, 1));
     assert_int_equal(cycles(), cycles_before + 1);
 }
 
@@ -302,7 +305,7 @@ static NOT_INLINED void hook_collect(void) {
     uintptr_t *volatile mine = hook.got;
     hook.hidden = HIDE(mine);
     hook.got = NULL;
-    assert_true(collect_cycle(&collector, COLLECT_ASKED));
+    assert_true(stage_cycle(&stage, COLLECT_ASKED));
     assert_int_equal(HIDE(mine), hook.hidden);
 }
 
@@ -327,7 +330,7 @@ static bool hook_call(size_t bytes) {
 static void arm(struct cache *cache) {
     memset(&hook, 0, sizeof hook);
     hook.cache = cache;
-    collector.shortage = hook_call;
+    conductor.shortage = hook_call;
 }
 
 // A cache that has nothing, all of whose cells live, and a region that gives
@@ -340,7 +343,7 @@ static struct cache *starve(size_t bytes) {
         while ((cell = cache_take(cache)) != NULL) {
             kept[kept_count++] = cell;
         }
-    } while (cache->block != BLOCK_NONE && cache_refill(cache, &ground.heap));
+    } while (cache->block != BLOCK_NONE && cache_refill(cache));
     return cache;
 }
 
@@ -356,7 +359,7 @@ static void test_hook_no(void **state) {
     assert_int_equal(hook.bytes, 112);
     assert_int_equal(cycles(), cycles_before + 1); // Y1
     struct order order = {.kind = KIND_LEAF};
-    assert_null(refill_run(&collector, order, 3 * MiB + 5, 1));
+    assert_null(stage_run(&stage, order, 3 * MiB + 5, 1));
     assert_int_equal(hook.calls, 2);
     assert_int_equal(hook.bytes, 3 * MiB + 5);
     assert_int_equal(cycles(), cycles_before + 2);
@@ -421,16 +424,6 @@ static void test_hook_within(void **state) {
     assert_null(hook.got);
 }
 
-struct hook_climb {
-    struct cache *cache;
-    void *got;
-};
-
-static void climb(void *data) {
-    struct hook_climb *call = data;
-    call->got = take(call->cache);
-}
-
 // It asks for a cycle, from within a climb that has registers and frames of the
 // program above it: what only the hook's own frame holds stays.
 static void test_hook_collects(void **state) {
@@ -439,16 +432,16 @@ static void test_hook_collects(void **state) {
     arm(cache);
     hook.yes = 1;
     hook.frees = hook.allocates = hook.collects = true;
-    struct hook_climb call = {cache, NULL};
     uint64_t cycles_before = cycles();
     scrub_stack();
-    collect_enter(&collector, climb, &call);
-    assert_non_null(call.got);
+    void *got = take(cache);
+    assert_non_null(got);
     assert_true(cycles() >= cycles_before + 2);
     struct place place;
     assert_non_null(blockmap_object(HIDE(hook.hidden), &place));
-    assert_ptr_not_equal(call.got, HIDE(hook.hidden));
-    assert_null(collector.hot_end);
+    assert_ptr_not_equal(got, HIDE(hook.hidden));
+    assert_null(ground.mutator->hot_end);
+    assert_int_equal(ground.mutator->busy, MUTATOR_OUT);
 }
 
 // --- Settings --------------------------------------------------------------
@@ -456,19 +449,19 @@ static void test_hook_collects(void **state) {
 // Collections disabled: beyond the goal without one, and at the limit NULL.
 static void test_disabled(void **state) {
     (void)state;
-    collector.disabled = 2;
+    conductor.disabled = 2;
     forbid_by_goal();
     uint64_t cycles_before = cycles();
     struct order order = {.kind = KIND_LEAF};
     size_t goal = collector.pacer.goal_bytes;
-    assert_non_null(refill_run(&collector, order, 10 * MiB, 1)); // Y2
-    assert_int_equal(collector.pacer.goal_bytes, goal); // for when it ends
+    assert_non_null(stage_run(&stage, order, 10 * MiB, 1)); // Y2
+    assert_int_equal(collector.pacer.goal_bytes, goal);     // for when it ends
     struct cache *cache = starve(144);
     arm(cache);
     hook.yes = 3;
     assert_null(take(cache));
     assert_int_equal(hook.calls, 4);
-    collector.collect_every = 1;
+    conductor.collect_every = 1;
     assert_null(take(cache));
     assert_int_equal(cycles(), cycles_before);
 }
@@ -477,15 +470,15 @@ static void test_disabled(void **state) {
 static void test_every(void **state) {
     (void)state;
     struct cache *cache = cache_for(160, KIND_SCANNED);
-    collector.collect_every = 3;
-    collector.slow_paths = 0;
+    conductor.collect_every = 3;
+    conductor.slow_paths = 0;
     uint64_t cycles_before = cycles();
     for (size_t i = 1; i <= 30; i++) {
         empty(cache);
         (void)must(take(cache));
         assert_int_equal(cycles() - cycles_before, i / 3);
     }
-    collector.collect_every = 1;
+    conductor.collect_every = 1;
     for (size_t i = 1; i <= 30; i++) {
         empty(cache);
         forbid_by_goal();
@@ -511,44 +504,13 @@ static void test_absurd(void **state) {
         {1, (size_t)1 << 62}, {SIZE_MAX - 4096, 1},
     };
     for (size_t i = 0; i < sizeof sizes / sizeof *sizes; i++) {
-        assert_null(refill_run(&collector, order, sizes[i][0], sizes[i][1]));
+        assert_null(stage_run(&stage, order, sizes[i][0], sizes[i][1]));
     }
-    assert_null(refill_run(&collector, order, range.bytes + 1, 1));
+    assert_null(stage_run(&stage, order, range.bytes + 1, 1));
     assert_int_equal(cycles(), cycles_before);
     // The whole range and no more: there is a cycle, and then a refusal.
-    assert_null(refill_run(&collector, order, range.bytes, 1));
+    assert_null(stage_run(&stage, order, range.bytes, 1));
     assert_int_equal(cycles(), cycles_before + 1);
-}
-
-// --- Inside a cycle --------------------------------------------------------
-
-static size_t scans;
-
-static void scanner(void (*push)(void *, const void *, size_t), void *cycle,
-                    void *data) {
-    (void)push;
-    (void)cycle;
-    struct order order = {.kind = KIND_LEAF};
-    scans++;
-    assert_null(take(data));
-    assert_null(refill_run(&collector, order, MiB, 1));
-    assert_false(collect_cycle(&collector, COLLECT_ASKED));
-}
-
-// Nothing is to be had there, and nothing is harmed by asking.
-static void test_inside(void **state) {
-    (void)state;
-    struct cache *cache = cache_for(192, KIND_SCANNED);
-    (void)must(take(cache)); // it has a tail
-    struct scanner item = {(void (*)(void))scanner, cache};
-    assert_true(ranges_add_scanner(&collector.roots.scanners, item));
-    uint64_t cycles_before = cycles();
-    assert_true(collect_cycle(&collector, COLLECT_ASKED));
-    assert_int_equal(scans, 1);
-    assert_int_equal(cycles(), cycles_before + 1);
-    assert_true(ranges_remove_scanner(&collector.roots.scanners, item));
-    assert_true(cache_check(cache));
-    (void)must(take(cache));
 }
 
 int main(void) {
@@ -562,15 +524,14 @@ int main(void) {
         TEST(test_hook_helps),  TEST(test_hook_allocates),
         TEST(test_hook_within), TEST(test_hook_collects),
         TEST(test_disabled),    TEST(test_every),
-        TEST(test_absurd),      TEST(test_inside),
+        TEST(test_absurd),
     };
     eaten = malloc(8192 * sizeof *eaten);
     const void *cold_end = stack_own_cold_end();
-    if (eaten == NULL || cold_end == NULL || !ground_init(&ground, 512 * MiB) ||
-        !collect_init(&collector, &ground.heap, ground.mutator)) {
+    if (eaten == NULL || cold_end == NULL || !stage_init(&stage, 512 * MiB)) {
         return 77; // no memory for it here
     }
     ground.mutator->cold_end = cold_end;
-    collector.check_verify = true;
+    conductor.check_verify = true;
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -16,9 +16,12 @@
 #include "support/fault.h"
 #include "support/gen.h"
 #include "support/ground.h"
+#include "support/stage.h"
 
 static struct ground ground;
+static struct conductor conductor;
 static struct collector collector;
+static struct stage stage = {&ground, &conductor, &collector};
 
 struct node {
     struct node *next;
@@ -34,12 +37,12 @@ static struct gen gen;
 static void *make(size_t bytes, unsigned kind) {
     if (bytes > CELL_BYTES_MAX) {
         struct order order = {.kind = kind};
-        return refill_run(&collector, order, bytes, 1);
+        return stage_run(&stage, order, bytes, 1);
     }
     struct order order = {kind, sizeclass_of(bytes), 0};
-    struct cache *cache = mutator_get_cache(ground.mutator, 0, order);
+    struct cache *cache = stage_cache(&stage, order);
     void *cell = cache_take(cache);
-    return cell != NULL ? cell : refill_cell(&collector, cache);
+    return cell != NULL ? cell : stage_cell(&stage, cache);
 }
 
 // Puts `count` objects more on the list, as far as they are served.
@@ -71,7 +74,8 @@ static void check_list(void) {
         count++;
     }
     assert_int_equal(count, list_count);
-    verify_heap(&ground.heap, ground.mutator);
+    ground_fold(&ground);
+    verify_heap(&ground.heap);
 }
 
 // One call refused, whichever it is: each round needs fresh memory from the
@@ -83,7 +87,7 @@ static void test_each(void **state) {
         size_t n = 1 + round % 4;
         fault_arm(n);
         build(LOAM_TINY ? 600 : 3000);
-        bool collected = collect_cycle(&collector, COLLECT_ASKED);
+        bool collected = stage_cycle(&stage, COLLECT_ASKED);
         collect_trim(&collector);
         fault_disarm();
         reached += fault_hits() >= n;
@@ -110,9 +114,11 @@ static void free_pinned(const struct place *place) {
                           0};
     if (order.cls > CLASS_LAST) {
         heap_free_run(&ground.heap, place->block);
-    } else {
-        cache_free(mutator_get_cache(ground.mutator, 0, order), &ground.heap,
-                   place);
+        return;
+    }
+    uint32_t empty = cache_free(stage_cache(&stage, order), place);
+    if (empty != BLOCK_NONE) {
+        heap_release_block(&ground.heap, empty);
     }
 }
 
@@ -133,7 +139,7 @@ static void test_zeroed(void **state) {
             free_pinned(&place);
         }
         if (i % 360 == 359) {
-            assert_true(collect_cycle(&collector, COLLECT_ASKED));
+            assert_true(stage_cycle(&stage, COLLECT_ASKED));
         }
     }
 }
@@ -155,7 +161,7 @@ static void test_all(void **state) {
     list = NULL;
     list_count = 0;
     build(100);
-    collector.shortage = hook;
+    conductor.shortage = hook;
     fault_arm_from(1);
     uint64_t cycles = collector.figures.cycles;
     refusals = 0;
@@ -166,11 +172,11 @@ static void test_all(void **state) {
     assert_true(collector.figures.cycles > cycles);
     cycles = collector.figures.cycles;
     struct order order = {.kind = KIND_LEAF};
-    assert_null(refill_run(&collector, order, 512 * MiB, 1));
+    assert_null(stage_run(&stage, order, 512 * MiB, 1));
     assert_int_equal(collector.figures.cycles, cycles + 1); // Y1, Y2
     fault_disarm();
     check_list();
-    assert_non_null(refill_run(&collector, order, 100 * MiB, 1));
+    assert_non_null(stage_run(&stage, order, 100 * MiB, 1));
     refusals = 0;
     build(1000);
     assert_int_equal(refusals, 0);
@@ -185,12 +191,11 @@ int main(void) {
     };
     gen_init(&gen, gen_seed("refused"));
     const void *cold_end = stack_own_cold_end();
-    if (cold_end == NULL || !ground_init(&ground, 4 * GiB) ||
-        !collect_init(&collector, &ground.heap, ground.mutator)) {
+    if (cold_end == NULL || !stage_init(&stage, 4 * GiB)) {
         return 77; // no memory for it here
     }
     ground.mutator->cold_end = cold_end;
     pacer_init(&collector.pacer, 4 * MiB, 100);
-    collector.check_verify = true;
+    conductor.check_verify = true;
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -16,8 +16,12 @@
 #include "support/child.h"
 #include "support/gen.h"
 #include "support/ground.h"
+#include "support/stage.h"
 
 static struct ground ground;
+static struct conductor conductor;
+static struct collector collector;
+static struct stage stage = {&ground, &conductor, &collector};
 static struct cache *cache;   // of 64-byte cells, with tail and freed cells
 static struct layout *layout; // of the described cells
 static uint32_t shelved;      // a block with room, on a shelf
@@ -47,7 +51,7 @@ static void mark(const struct object *object) {
 static void free_cell(const struct object *object) {
     struct place place = place_of(object);
     assert_int_equal(block_get(place.block)->owner, ground.mutator->id);
-    cache_free(cache, &ground.heap, &place);
+    assert_int_equal(cache_free(cache, &place), BLOCK_NONE);
 }
 
 // A heap with something of everything that the walk looks at.
@@ -91,11 +95,12 @@ static int make_heap(void **state) {
     }
     current = place_of(fresh[0]).block;
     struct order order = {KIND_SCANNED, sizeclass_of(64), 0};
-    cache = mutator_get_cache(ground.mutator, 0, order);
+    cache = mutator_find_cache(&ground.mutator->home, order);
     assert_int_equal(cache->block, current);
     assert_int_not_equal(cache_tail_bytes(cache), 0);
     free_cell(fresh[0]);
     assert_int_equal(cache->free_count, 1);
+    ground_fold(&ground);
     return 0;
 }
 
@@ -237,7 +242,7 @@ static void plant_freed(void) {
 }
 
 static void plant_blocks(void) {
-    ground.heap.region.used_blocks++;
+    ground.heap.used_blocks++;
 }
 
 static void plant_taken(void) {
@@ -277,7 +282,7 @@ static const struct damage damages[] = {
 static int child_damaged(void *data) {
     const struct damage *damage = data;
     damage->plant();
-    verify_heap(&ground.heap, ground.mutator);
+    verify_heap(&ground.heap);
     return 0;
 }
 
@@ -322,19 +327,20 @@ static uint64_t sum_all(void) {
 static void test_quiet(void **state) {
     (void)state;
     uint64_t before = sum_all();
-    verify_heap(&ground.heap, ground.mutator);
-    verify_heap(&ground.heap, ground.mutator);
+    verify_heap(&ground.heap);
+    verify_heap(&ground.heap);
     assert_int_equal(sum_all(), before);
 }
 
 // An empty heap is sound.
 static int child_empty(void *data) {
     (void)data;
-    static struct ground empty;
-    heap_init(&empty.heap);
+    static struct heap empty;
     memset(&range, 0, sizeof range);
-    empty.mutator = mutator_make(1, &empty, false);
-    verify_heap(&empty.heap, empty.mutator);
+    if (!heap_init(&empty, NULL)) {
+        return 1;
+    }
+    verify_heap(&empty);
     return 0;
 }
 
@@ -351,7 +357,7 @@ int main(void) {
         cmocka_unit_test(test_loud),
         cmocka_unit_test(test_empty),
     };
-    if (!ground_init(&ground, 256 * MiB)) {
+    if (!stage_init(&stage, 256 * MiB)) {
         return 77; // no memory for it here
     }
     return cmocka_run_group_tests(tests, make_heap, NULL);

@@ -4,7 +4,6 @@
 
 #include "api/object.h"
 #include "api/report.h"
-#include "base/check.h"
 #include "collect/settle.h"
 #include "heap/block.h"
 #include "heap/fate.h"

@@ -2,8 +2,8 @@
 //
 // A cycle only queues finalizers (collect/settle.h).  They run when it is over
 // and its thread is out of every lock and every operation of ours: at the end
-// of an allocation that had to climb, and of loam_collect.  There finalizer_poll
-// looks, which is one load as long as nothing is due.
+// of an allocation that had to climb, and of loam_collect.  finalizer_poll looks
+// there, which is one load as long as nothing is due.
 //
 //     cycle: queue, notices + 1      poll: notices changed? tell, wake
 //                                          due, and on their own? run
@@ -14,7 +14,7 @@
 // by what has become of its place on the stack.
 //
 // Invariants
-//   FI1  outside  a finalizer runs in no lock, no cycle and no operation of ours
+//   FI1  outside  a finalizer runs in no lock, cycle or operation of ours
 //   FI2  single   on their own no two run at a time, and none within another
 //   FI3  once     a finalizer that was set once runs at most once
 //   FI4  freed    it does not run for an object that was freed by hand

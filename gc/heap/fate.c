@@ -1,6 +1,5 @@
 #include "heap/fate.h"
 
-#include "base/bits.h"
 #include "base/check.h"
 #include "heap/meta.h"
 

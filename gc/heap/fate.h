@@ -39,7 +39,6 @@
 #define HEAP_FATE_H
 
 #include "base/defs.h"
-#include "heap/blockmap.h"
 
 enum fate_mode {
     FATE_ORDERED,      // after those of objects that lead to it

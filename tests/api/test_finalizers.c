@@ -57,7 +57,7 @@ static void settle_all(size_t cycles) {
     }
 }
 
-// --- Order -----------------------------------------------------------------
+// --- Order ---------------------------------------------------------------
 
 static NOT_INLINED void make_chain(enum loam_finalize mode, bool ring,
                                    bool self) {
@@ -101,7 +101,7 @@ static void test_order(void **state) {
     }
 }
 
-// --- Set, get, remove --------------------------------------------------------
+// --- Set, get, remove ----------------------------------------------------
 
 static void other(void *object, void *data) {
     (void)object;
@@ -173,7 +173,7 @@ static void test_many(void **state) {
     assert_true(ran_count > MANY - 10 && ran_count <= MANY);
 }
 
-// --- Resurrection ----------------------------------------------------------
+// --- Resurrection --------------------------------------------------------
 
 static struct loam_weak *short_ref, *long_ref;
 
@@ -225,7 +225,7 @@ static void test_resurrection(void **state) {
     assert_null(loam_weak_get(long_ref));
 }
 
-// --- When and where ----------------------------------------------------------
+// --- When and where ------------------------------------------------------
 
 static size_t depth, depth_max;
 
@@ -376,7 +376,7 @@ static void test_thread(void **state) {
     assert_true(notices > 0);
 }
 
-// --- Guardians ---------------------------------------------------------------
+// --- Guardians -----------------------------------------------------------
 
 static NOT_INLINED void guard(struct loam_guardian *a, struct loam_guardian *b,
                               size_t count) {
@@ -428,7 +428,7 @@ static void test_guardian(void **state) {
     loam_keep(b);
 }
 
-// --- A heap that goes ----------------------------------------------------------
+// --- A heap that goes ----------------------------------------------------
 
 static void test_heap(void **state) {
     (void)state;
@@ -452,7 +452,7 @@ static void test_heap(void **state) {
     loam_keep(stays);
 }
 
-// --- By hand -------------------------------------------------------------------
+// --- By hand -------------------------------------------------------------
 
 static uintptr_t hidden;
 

@@ -409,7 +409,7 @@ static void test_freed_meanwhile(void **state) {
         void *moved = must(object_resize(&place, 40 * MiB));
         assert_true(moved == resized || !object_is_start(resized, &place));
         assert_true(place_of(moved).bytes >= 40 * MiB);
-        verify_heap(&init_state.heap, init_ready());
+        verify_heap(&init_state.home.heap);
         loam_free(moved);
     }
     loam_set_shortage_hook(NULL, NULL);

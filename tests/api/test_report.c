@@ -145,7 +145,7 @@ static void test_misuse(void **state) {
 
 static int say_cycle(void *data) {
     (void)init_ready();
-    init_state.collector.report = report_cycle;
+    init_state.conductor.report = report_cycle;
     for (int i = 0; i < *(int *)data; i++) {
         (void)loam_collect();
     }

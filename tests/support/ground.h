@@ -102,6 +102,14 @@ static inline void ground_fold(struct ground *ground) {
     *tally = (struct tally){0, 0};
 }
 
+// Frees a cell by hand.
+static inline void ground_free(struct ground *ground,
+                               const struct place *place) {
+    heap_clear_cell(place);
+    ground->heap.freed_bytes += place->bytes;
+    ground->heap.used_bytes -= place->bytes;
+}
+
 // As a cycle begins: tails out, marks clear.
 static inline void ground_prepare(struct ground *ground) {
     mutator_each_cache(ground->mutator, NULL, ground_tail_out, NULL);

@@ -79,7 +79,7 @@ static void mark_all(const uintptr_t *roots, size_t count) {
     ground_prepare(&ground);
     mark_begin(&marker);
     mark_range(&marker, roots, roots + count);
-    mark_pinned(&marker);
+    mark_pinned(&marker, &ground.heap);
     mark_drain(&marker);
     reached = 0;
     heap_each_block(count_marks, &reached);
@@ -109,7 +109,7 @@ static void clear_all(void) {
             if (place.bytes > CELL_BYTES_MAX) {
                 heap_free_run(&ground.heap, place.block);
             } else {
-                heap_free_cell(&ground.heap, &place);
+                ground_free(&ground, &place);
             }
         }
     }
@@ -147,7 +147,7 @@ static void test_missed(void **state) {
         make_graph(&gen, roots, 20);
         mark_all(roots, 20);
         struct audit audit;
-        assert_true(audit_begin(&audit));
+        assert_true(audit_begin(&audit, &ground.heap));
         walk(&audit, roots, 20);
         assert_true(audit.complete);
         assert_int_equal(audit.object_count, reached);
@@ -200,7 +200,7 @@ static void test_apart(void **state) {
         struct audit audit;
         uint64_t before = 0, after = 0;
         heap_each_block(sum_marks, &before);
-        assert_true(audit_begin(&audit));
+        assert_true(audit_begin(&audit, &ground.heap));
         walk(&audit, roots, 20);
         heap_each_block(sum_marks, &after);
         assert_int_equal(before, after);
@@ -221,7 +221,7 @@ static int child_no_tables(void *data) {
     if (!room_end()) {
         return 0; // not a system to ask
     }
-    return audit_begin(&audit) ? 1 : 0;
+    return audit_begin(&audit, &ground.heap) ? 1 : 0;
 }
 
 // An array of more words than the audit's first stack holds.
@@ -232,7 +232,7 @@ static int child_no_stack(void *data) {
     (void)data;
     struct audit audit;
     uintptr_t example;
-    if (!audit_begin(&audit) || !room_end()) {
+    if (!audit_begin(&audit, &ground.heap) || !room_end()) {
         return 0;
     }
     audit_word(&audit, array_root);
@@ -265,7 +265,7 @@ static void test_shortage(void **state) {
     assert_int_equal(child.status, 0);
     struct audit audit; // and with memory it gets through
     uintptr_t example;
-    assert_true(audit_begin(&audit));
+    assert_true(audit_begin(&audit, &ground.heap));
     audit_word(&audit, array_root);
     assert_true(audit.complete);
     assert_int_equal(audit.object_count, ARRAY_WORDS + 1);
@@ -278,11 +278,11 @@ static void test_shortage(void **state) {
 static void test_memory(void **state) {
     (void)state;
     struct audit audit;
-    assert_true(audit_begin(&audit));
+    assert_true(audit_begin(&audit, &ground.heap));
     audit_end(&audit);
     size_t before = meta_bytes();
     for (size_t i = 0; i < 20; i++) {
-        assert_true(audit_begin(&audit));
+        assert_true(audit_begin(&audit, &ground.heap));
         audit_end(&audit);
     }
     assert_int_equal(meta_bytes(), before);

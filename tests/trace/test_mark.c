@@ -193,7 +193,7 @@ static void mark_from(const uintptr_t *roots, size_t count) {
     for (size_t i = half; i < count; i++) {
         mark_word(&marker, roots[i]);
     }
-    mark_pinned(&marker);
+    mark_pinned(&marker, &ground.heap);
     mark_drain(&marker);
     assert_int_equal(meta_bytes() + range.table_bytes, memory); // K4
 }
@@ -211,7 +211,7 @@ static void free_pinned(const struct item *item) {
     if (place.bytes > CELL_BYTES_MAX) {
         heap_free_run(&ground.heap, place.block);
     } else {
-        heap_free_cell(&ground.heap, &place);
+        ground_free(&ground, &place);
     }
 }
 
@@ -346,7 +346,7 @@ static void free_some(struct gen *gen) {
                    block_cells(place.block) == 1) {
             items[kept++] = items[i]; // that would free the block too
         } else {
-            heap_free_cell(&ground.heap, &place);
+            ground_free(&ground, &place);
         }
     }
     item_count = kept;

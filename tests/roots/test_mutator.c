@@ -9,29 +9,46 @@
 
 #include <cmocka.h>
 
-#include "heap/meta.h"
-#include "os/thread.h"
+#include "heap/block.h"
 
 #define LAYOUTS 200u
 
+static struct heap heap, second, third;
 static size_t chained;
+
+static int make_heaps(void **state) {
+    (void)state;
+    return range_init(64 * MiB) && heap_init(&heap, NULL) &&
+                   heap_init(&second, &heap) && heap_init(&third, &heap)
+               ? 0
+               : -1;
+}
+
+// The cache for an order, made if need be.
+static struct cache *get(struct mutator *mutator, struct cacheset *set,
+                         struct order order) {
+    struct cache *cache = mutator_find_cache(set, order);
+    return cache != NULL ? cache : mutator_add_cache(mutator, set, order);
+}
 
 static void count_cache(struct cache *cache, void *data) {
     struct mutator *mutator = data;
     assert_int_equal(cache->owner, mutator->id); // U3
     assert_int_equal(cache->bytes, sizeclass_bytes(cache->order.cls));
-    assert_ptr_equal(mutator_find_cache(mutator, 0, cache->order), cache);
+    assert_ptr_equal(mutator_find_cache(&mutator->home, cache->order), cache);
+    assert_ptr_equal(cache->tally, &mutator->home.tally);
     chained++;
 }
 
 // Every order once; asked again, the same cache.
 static void test_caches(void **state) {
     (void)state;
-    int here = 0;
-    struct mutator *mutator = mutator_make(9, &here, true);
+    struct mutator *mutator = mutator_make(9, &heap, true);
     assert_non_null(mutator);
-    assert_ptr_equal(mutator->cold_end, &here);
-    assert_int_equal(mutator->thread, thread_id());
+    assert_ptr_equal(mutator->home.heap, &heap);
+    assert_int_equal(mutator->busy, MUTATOR_OUT);
+    assert_int_equal(mutator->state, MUTATOR_RUNS);
+    struct cacheset *home = &mutator->home;
     size_t made = 0;
     for (unsigned kind = 0; kind < KIND_COUNT; kind++) {
         for (unsigned cls = CLASS_FIRST; cls <= CLASS_LAST; cls++) {
@@ -39,53 +56,110 @@ static void test_caches(void **state) {
             for (unsigned layout = described; layout <= described * LAYOUTS;
                  layout += 7) {
                 struct order order = {kind, cls, layout};
-                assert_null(mutator_find_cache(mutator, 0, order));
-                struct cache *cache = mutator_get_cache(mutator, 0, order);
+                assert_null(mutator_find_cache(home, order));
+                struct cache *cache = mutator_add_cache(mutator, home, order);
                 assert_non_null(cache);
                 assert_int_equal(cache->slice_cells, 1); // single
-                assert_ptr_equal(mutator_get_cache(mutator, 0, order), cache);
-                assert_ptr_equal(mutator_find_cache(mutator, 0, order), cache);
+                assert_ptr_equal(mutator_find_cache(home, order), cache);
                 made++;
             }
         }
     }
     chained = 0;
-    mutator_each_cache(mutator, count_cache, mutator);
+    mutator_each_cache(mutator, &heap, count_cache, mutator);
     assert_int_equal(chained, made); // U1
+    mutator_each_cache(mutator, NULL, count_cache, mutator);
+    assert_int_equal(chained, 2 * made);
+    mutator_each_cache(mutator, &second, count_cache, mutator);
+    assert_int_equal(chained, 2 * made);
+    mutator_free(mutator);
 }
 
-// A second heap has a set of its own, once it is there.
+static void count_any(struct cache *cache, void *data) {
+    (void)cache;
+    size_t *count = data;
+    ++*count;
+}
+
+static size_t count_of(struct mutator *mutator, const struct heap *of) {
+    size_t count = 0;
+    mutator_each_cache(mutator, of, count_any, &count);
+    return count;
+}
+
+// Each heap has a set of its own, once it is there, until it goes.
 static void test_sets(void **state) {
     (void)state;
-    struct mutator *mutator = mutator_make(1, NULL, false);
+    struct mutator *mutator = mutator_make(1, &heap, false);
     struct order order = {KIND_LEAF, 3, 0};
-    assert_null(mutator_find_cache(mutator, 1, order));
-    mutator->sets[1] = meta_make(sizeof *mutator->sets[1]);
-    assert_non_null(mutator->sets[1]);
-    struct cache *first = mutator_get_cache(mutator, 0, order);
-    struct cache *second = mutator_get_cache(mutator, 1, order);
-    assert_ptr_not_equal(first, second); // U2
-    assert_ptr_equal(mutator_find_cache(mutator, 1, order), second);
+    assert_ptr_equal(mutator_find_set(mutator, &heap), &mutator->home);
+    assert_null(mutator_find_set(mutator, &second));
+    struct cacheset *set = mutator_add_set(mutator, &second);
+    assert_non_null(set);
+    assert_ptr_equal(set->heap, &second);
+    assert_ptr_equal(mutator_add_set(mutator, &second), set);
+    assert_ptr_equal(mutator_find_set(mutator, &second), set);
+    struct cacheset *other = mutator_add_set(mutator, &third);
+    struct cache *first = get(mutator, &mutator->home, order);
+    struct cache *next = get(mutator, set, order);
+    assert_ptr_not_equal(first, next); // U2
+    assert_ptr_not_equal(get(mutator, other, order), next);
+    assert_ptr_equal(mutator_find_cache(set, order), next);
     assert_true(first->slice_cells > 1);
+    (void)get(mutator, set, (struct order){KIND_DESCRIBED, 3, 1});
+    assert_int_equal(count_of(mutator, NULL), 4); // U1
+    assert_int_equal(count_of(mutator, &second), 2);
+    mutator_drop_set(mutator, &second);
+    assert_null(mutator_find_set(mutator, &second));
+    assert_int_equal(count_of(mutator, NULL), 2);
+    mutator_drop_set(mutator, &second); // again: nothing
+    assert_ptr_equal(mutator_find_set(mutator, &third), other);
+    mutator_free(mutator);
+}
+
+// A heap's blocks leave the inbox, those of others stay, each once.
+static void test_inbox(void **state) {
+    (void)state;
+    struct mutator *mutator = mutator_make(3, &heap, false);
+    struct heap *heaps[] = {&heap, &second, &third};
+    uint32_t blocks[9];
+    struct order order = {KIND_LEAF, 5, 0};
+    for (size_t i = 0; i < 9; i++) {
+        blocks[i] = heap_make_block(heaps[i % 3], order, 3);
+        block_get(blocks[i])->next_freed = mutator->inbox;
+        mutator->inbox = blocks[i];
+    }
+    for (size_t gone = 0; gone < 3; gone++) {
+        mutator_drop_inbox(mutator, heaps[gone]);
+        size_t found = 0;
+        uint32_t at = mutator->inbox;
+        for (; at != BLOCK_NONE; at = block_get(at)->next_freed) {
+            assert_true(heap_get(at)->slot > heaps[gone]->slot);
+            found++;
+        }
+        assert_int_equal(found, 3 * (2 - gone));
+    }
+    for (size_t i = 0; i < 9; i++) {
+        heap_release_block(heaps[i % 3], blocks[i]);
+    }
+    mutator_free(mutator);
 }
 
 // Blocks that two caches have current are two blocks.
 static void test_apart(void **state) {
     (void)state;
-    static struct heap heap;
-    heap_init(&heap);
-    assert_true(range_init(64 * MiB));
-    struct mutator *mutator = mutator_make(2, NULL, false);
+    struct mutator *mutator = mutator_make(2, &heap, false);
     struct cache *caches[3 * 40];
     size_t count = 0;
-    for (unsigned kind = 0; kind < 3; kind++) {
+    static const unsigned kinds[] = {KIND_LEAF, KIND_SCANNED, KIND_DESCRIBED};
+    for (unsigned i = 0; i < 3; i++) {
         for (unsigned cls = 1; cls <= 40; cls++) {
-            struct order order = {kind, cls, kind == KIND_DESCRIBED};
-            assert_true(kind != KIND_DESCRIBED ||
+            struct order order = {kinds[i], cls, kinds[i] == KIND_DESCRIBED};
+            assert_true(order.kind != KIND_DESCRIBED ||
                         heap_add_described(&heap, order));
-            struct cache *cache = mutator_get_cache(mutator, 0, order);
+            struct cache *cache = get(mutator, &mutator->home, order);
             cache_adopt(cache, heap_make_block(&heap, order, mutator->id));
-            assert_true(cache_refill(cache, &heap));
+            assert_true(cache_refill(cache));
             caches[count++] = cache;
         }
     }
@@ -94,13 +168,19 @@ static void test_apart(void **state) {
             assert_int_not_equal(caches[i]->block, caches[other]->block); // U2
         }
     }
+    for (size_t i = 0; i < count; i++) {
+        cache_give_up(caches[i], &heap);
+    }
+    assert_int_equal(heap.used_blocks, 0);
+    mutator_free(mutator);
 }
 
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_caches),
         cmocka_unit_test(test_sets),
+        cmocka_unit_test(test_inbox),
         cmocka_unit_test(test_apart),
     };
-    return cmocka_run_group_tests(tests, NULL, NULL);
+    return cmocka_run_group_tests(tests, make_heaps, NULL);
 }

@@ -2,6 +2,7 @@
 
 #include "roots/roots.h"
 
+#include <pthread.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -11,6 +12,7 @@
 #include <cmocka.h>
 
 #include "os/stack.h"
+#include "roots/world.h"
 
 #define WORDS ((size_t)64)
 
@@ -30,8 +32,10 @@ struct visitor {
     struct spot places[8];
     size_t place_count;
     struct roots roots;
-    struct mutator mutator;
 };
+
+static struct heap heap;
+static struct mutator *self;
 
 static void watch(struct visitor *visitor, const uintptr_t *words) {
     struct spot *place = &visitor->places[visitor->place_count++];
@@ -56,7 +60,16 @@ static void visit(const uintptr_t *start, const uintptr_t *end,
 
 static void each(const void *hot_end, void *data) {
     struct visitor *visitor = data;
-    roots_each(&visitor->roots, &visitor->mutator, hot_end, visit, visitor);
+    struct world_stop_report report;
+    self->hot_end = hot_end;
+    mutator_enter(self);
+    world_lock(self);
+    assert_true(world_stop(self, &report));
+    roots_each(&visitor->roots, visit, visitor);
+    world_resume();
+    world_unlock();
+    world_leave(self);
+    self->hot_end = NULL;
 }
 
 // Words [from, end) of a place were visited so often, as `kind`.
@@ -83,8 +96,6 @@ static void test_places(void **state) {
     (void)state;
     static struct visitor visitor;
     uintptr_t on_stack[WORDS] = {1};
-    visitor.mutator.cold_end = stack_own_cold_end();
-    assert_non_null(visitor.mutator.cold_end);
     watch(&visitor, in_bss);
     watch(&visitor, in_data);
     watch(&visitor, in_tls);
@@ -109,7 +120,6 @@ static void test_excluded(void **state) {
     uintptr_t on_stack[WORDS] = {1};
     added = in_text; // memory that is no root by itself
     memset(&visitor, 0, sizeof visitor);
-    visitor.mutator.cold_end = stack_own_cold_end();
     const uintptr_t *places[] = {in_bss, in_tls, added, on_stack};
     for (size_t i = 0; i < 4; i++) {
         watch(&visitor, places[i]);
@@ -144,7 +154,6 @@ static void test_twice(void **state) {
     (void)state;
     static struct visitor visitor;
     memset(&visitor, 0, sizeof visitor);
-    visitor.mutator.cold_end = stack_own_cold_end();
     watch(&visitor, in_bss);
     assert_true(ranges_add(&visitor.roots.added, words(in_bss, 0, WORDS)));
     stack_spill(each, &visitor);
@@ -156,6 +165,71 @@ static void test_twice(void **state) {
     }
 }
 
+// Another thread's words: thread-local ones, those on its stack and those that
+// the system keeps for it.
+struct other {
+    uintptr_t *volatile in_tls, *volatile on_stack;
+    pthread_barrier_t ready, done;
+};
+
+static void *be_other(void *data) {
+    struct other *other = data;
+    uintptr_t on_stack[WORDS] = {1};
+    other->in_tls = in_tls;
+    other->on_stack = on_stack;
+    struct mutator *mutator = world_attach(&heap, false);
+    assert_non_null(mutator);
+    pthread_barrier_wait(&other->ready);
+    pthread_barrier_wait(&other->done);
+    assert_int_equal(on_stack[0], 1);
+    world_lock(mutator);
+    world_detach(mutator);
+    world_unlock();
+    return NULL;
+}
+
+static void test_other_thread(void **state) {
+    (void)state;
+    static struct visitor visitor;
+    static struct other other;
+    memset(&visitor, 0, sizeof visitor);
+    pthread_t thread;
+    assert_int_equal(pthread_barrier_init(&other.ready, NULL, 2), 0);
+    assert_int_equal(pthread_barrier_init(&other.done, NULL, 2), 0);
+    assert_int_equal(pthread_create(&thread, NULL, be_other, &other), 0);
+    pthread_barrier_wait(&other.ready);
+    static uintptr_t kept[MUTATOR_KEPT];
+    self->kept = kept;
+    watch(&visitor, other.in_tls);
+    watch(&visitor, other.on_stack);
+    watch(&visitor, in_tls); // this thread's own
+    watch(&visitor, kept);
+    stack_spill(each, &visitor);
+    self->kept = NULL;
+    pthread_barrier_wait(&other.done);
+    assert_int_equal(pthread_join(thread, NULL), 0);
+    assert_ptr_not_equal(other.in_tls, in_tls);
+    // The C library puts a thread's variables at the end of its stack.
+    memset(visitor.places[0].visits[ROOT_STACK], 0, sizeof never);
+    check(&visitor, 0, ROOT_STATIC, once); // P1
+    check(&visitor, 1, ROOT_STACK, once);  // P2
+    check(&visitor, 2, ROOT_STATIC, once);
+    unsigned twice[WORDS]; // it is a variable here, too
+    for (size_t word = 0; word < WORDS; word++) {
+        twice[word] = 2;
+    }
+    check(&visitor, 3, ROOT_STATIC, twice); // P1
+}
+
+static int enter_world(void **state) {
+    (void)state;
+    if (!range_init(64 * MiB) || !heap_init(&heap, NULL) || !world_init(0)) {
+        return -1;
+    }
+    self = world_attach(&heap, false);
+    return self == NULL ? -1 : 0;
+}
+
 int main(void) {
     for (size_t word = 0; word < WORDS; word++) {
         once[word] = 1;
@@ -165,6 +239,7 @@ int main(void) {
         cmocka_unit_test(test_places),
         cmocka_unit_test(test_excluded),
         cmocka_unit_test(test_twice),
+        cmocka_unit_test(test_other_thread),
     };
-    return cmocka_run_group_tests(tests, NULL, NULL);
+    return cmocka_run_group_tests(tests, enter_world, NULL);
 }

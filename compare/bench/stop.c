@@ -95,7 +95,7 @@ static void stop_begin(void) {
     struct sigaction action = {.sa_handler = stop_handler,
                                .sa_flags = SA_RESTART};
     pthread_attr_t attributes;
-    sigfillset(&action.sa_mask);
+    sigemptyset(&action.sa_mask);
     sigaction(SIGRTMIN + 9, &action, NULL);
     pthread_attr_init(&attributes);
     pthread_attr_setstacksize(&attributes, STOP_STACK_BYTES);

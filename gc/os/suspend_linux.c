@@ -96,8 +96,8 @@ static void suspend_read_chained(struct sigaction *action) {
     do {
         before = __atomic_load_n(&suspend.newest, __ATOMIC_ACQUIRE);
         *action = suspend.slots[before % SUSPEND_SLOTS];
-        __atomic_thread_fence(__ATOMIC_ACQUIRE);
-        after = __atomic_load_n(&suspend.newest, __ATOMIC_RELAXED);
+        // Not a load: that might be made before the slot is read.
+        after = __atomic_fetch_add(&suspend.newest, 0, __ATOMIC_ACQ_REL);
     } while (after - before >= SUSPEND_SLOTS - 1);
 }
 

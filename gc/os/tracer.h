@@ -23,7 +23,8 @@
 //                  the vector registers as far as the system shows them
 //   V3  bounded    tracer_stop returns within about TRACER_PATIENCE_MS, also
 //                  for a thread that cannot be stopped (one in the middle of a
-//                  vfork), which then goes on
+//                  vfork); if it can be later, it stands until tracer_end, and
+//                  may be asked for again
 //   V4  gone       after tracer_end the helper is gone and all threads are free
 //   V5  quiet      no allocation, no lock, no signal to the program; its child
 //                  is not seen by an ordinary wait
@@ -38,7 +39,7 @@
 
 #define TRACER_GENERAL_WORDS ((size_t)40)  // 27 on x86-64, 34 on aarch64
 #define TRACER_VECTOR_WORDS  ((size_t)384) // AVX-512 and all before it
-#define TRACER_PATIENCE_MS   20
+#define TRACER_PATIENCE_MS   40
 
 // The registers of one stopped thread.
 struct tracer_file {
@@ -51,7 +52,7 @@ struct tracer_file {
 };
 
 // Stops a thread of this process, other than the caller, and reads its
-// registers; false when it cannot be done, and the thread runs on.
+// registers; false when it cannot be done now.
 MUST_USE bool tracer_stop(uint32_t thread, struct tracer_file *file);
 
 // Lets all threads go that were stopped, if any.

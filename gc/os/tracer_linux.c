@@ -35,7 +35,7 @@ static struct {
     uint32_t helper;          // its process id; 0: there is none
     uint32_t thread;          // to be stopped
     struct tracer_file *file; // to be filled
-    size_t count;             // of threads that are held
+    size_t count;             // of threads that were told to stop
     uint32_t held[TRACER_MOST];
     _Alignas(16) char stack[TRACER_STACK_BYTES];
 } tracer;
@@ -114,23 +114,31 @@ static bool tracer_await(uint32_t thread) {
     return false;
 }
 
-static bool tracer_hold(uint32_t thread, struct tracer_file *file) {
-    if (tracer.count == TRACER_MOST) {
-        return false;
+static bool tracer_is_held(uint32_t thread) {
+    for (size_t i = 0; i < tracer.count; i++) {
+        if (tracer.held[i] == thread) {
+            return true;
+        }
     }
-    long said = tracer_trace(PTRACE_SEIZE, thread, 0, 0);
-    if (said != 0) {
-        tracer.refused = said == -EPERM;
-        return false;
-    }
-    if (tracer_trace(PTRACE_INTERRUPT, thread, 0, 0) == 0 &&
-        tracer_await(thread) && tracer_fill(thread, file)) {
-        tracer.held[tracer.count++] = thread;
-        return true;
-    }
-    // Refused if the thread has not stopped: the helper's end sets it free.
-    (void)tracer_trace(PTRACE_DETACH, thread, 0, 0);
     return false;
+}
+
+static bool tracer_hold(uint32_t thread, struct tracer_file *file) {
+    if (!tracer_is_held(thread)) {
+        if (tracer.count == TRACER_MOST) {
+            return false;
+        }
+        long said = tracer_trace(PTRACE_SEIZE, thread, 0, 0);
+        if (said != 0) {
+            tracer.refused = said == -EPERM;
+            return false;
+        }
+        tracer.held[tracer.count++] = thread;
+        (void)tracer_trace(PTRACE_INTERRUPT, thread, 0, 0);
+    } else if (tracer_fill(thread, file)) {
+        return true; // it was too slow the last time, and stands now
+    }
+    return tracer_await(thread) && tracer_fill(thread, file);
 }
 
 // Carries out one order; false: that was the last.

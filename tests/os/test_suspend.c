@@ -31,7 +31,7 @@ static uintptr_t wanted;       // a word to be found on the stack (complemented)
 static const void *search_end; // how far
 static atomic_uint found;
 
-static void search(const void *start) {
+NO_SANITIZE static void search(const void *start) {
     for (const volatile uintptr_t *at = start;
          at < (const uintptr_t *)search_end; at++) {
         if (*at == ~wanted) {

@@ -25,8 +25,8 @@ struct search {
     size_t found, words;
 };
 
-static void search_words(const uintptr_t *start, const uintptr_t *end,
-                         void *data) {
+NO_SANITIZE static void search_words(const uintptr_t *start,
+                                     const uintptr_t *end, void *data) {
     struct search *search = data;
     assert_int_equal((uintptr_t)start % WORD_BYTES, 0);
     assert_true(start < end);

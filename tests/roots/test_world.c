@@ -81,6 +81,8 @@ static void test_strangers(void **state) {
     if (SUSPEND_COOPERATIVE) {
         return;
     }
+    uint32_t others = crowd_stop().strangers; // of an emulator
+    crowd_go();
     crowd_begin(8, false, work_alone);
     for (size_t turn = 0; turn < 100; turn++) {
         struct world_stop_report report = crowd_stop();
@@ -92,7 +94,7 @@ static void test_strangers(void **state) {
     for (size_t turn = 0;; turn++) { // the roll follows
         struct world_stop_report report = crowd_stop();
         crowd_go();
-        if (report.strangers == 0) {
+        if (report.strangers <= others) {
             break;
         }
         assert_true(turn < 1000);
@@ -206,8 +208,8 @@ struct search {
     size_t found, words;
 };
 
-static void search_words(const uintptr_t *start, const uintptr_t *end,
-                         void *data) {
+NO_SANITIZE static void search_words(const uintptr_t *start,
+                                     const uintptr_t *end, void *data) {
     struct search *search = data;
     for (const volatile uintptr_t *at = start; at < end; at++) {
         search->found += *at == ~search->word;

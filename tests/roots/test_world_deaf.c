@@ -70,20 +70,20 @@ static void work_deaf_inside(struct worker *worker) {
     }
 }
 
+#if defined(__x86_64__)
 struct search {
     uintptr_t word; // complemented
     size_t found;
 };
 
-static void search_words(const uintptr_t *start, const uintptr_t *end,
-                         void *data) {
+NO_SANITIZE static void search_words(const uintptr_t *start,
+                                     const uintptr_t *end, void *data) {
     struct search *search = data;
     for (const volatile uintptr_t *at = start; at < end; at++) {
         search->found += *at == ~search->word;
     }
 }
 
-#if defined(__x86_64__)
 #define SECRET ((uintptr_t)0x5ec4e71)
 
 // Deaf, with words that are in one register only: ~SECRET and SECRET + 1.

@@ -1,11 +1,10 @@
 // wrap_sync — calls that wait for other threads, as safe regions.
 //
-// A lock that is free is taken without more ado: only a thread that would have
-// to wait for it enters a region.
+// Locks are not among them.  A lock is taken a thousand times for once that it
+// is waited for, in about the time that a look at anything else would take; and
+// a wait for it that a signal interrupts is resumed.
 
 #include "wrap.h"
-
-#include <errno.h>
 
 #define WRAP_WAIT(result, name, parameters, arguments)                         \
     WRAP_SHOWN result WRAP(name) parameters {                                  \
@@ -15,55 +14,7 @@
         return got;                                                            \
     }
 
-// `try` answers `busy` when the thread would have to wait, and otherwise what
-// the call itself would.
-#define WRAP_LOCK(name, parameters, arguments, try, busy)                      \
-    WRAP_SHOWN int WRAP(name) parameters {                                     \
-        WRAP_UNWINDS();                                                        \
-        int got = try;                                                         \
-        if (got != (busy)) {                                                   \
-            return got;                                                        \
-        }                                                                      \
-        WRAP_WAITING(got = WRAP_REAL(name) arguments);                         \
-        return got;                                                            \
-    }
-
 // clang-format off
-WRAP_LOCK(pthread_mutex_lock, (pthread_mutex_t *mutex), (mutex),
-          pthread_mutex_trylock(mutex), EBUSY)
-WRAP_LOCK(pthread_mutex_timedlock,
-          (pthread_mutex_t *restrict mutex,
-           const struct timespec *restrict until),
-          (mutex, until), pthread_mutex_trylock(mutex), EBUSY)
-WRAP_LOCK(pthread_mutex_clocklock,
-          (pthread_mutex_t *restrict mutex, clockid_t clock,
-           const struct timespec *restrict until),
-          (mutex, clock, until), pthread_mutex_trylock(mutex), EBUSY)
-WRAP_LOCK(pthread_rwlock_rdlock, (pthread_rwlock_t *lock), (lock),
-          pthread_rwlock_tryrdlock(lock), EBUSY)
-WRAP_LOCK(pthread_rwlock_timedrdlock,
-          (pthread_rwlock_t *restrict lock,
-           const struct timespec *restrict until),
-          (lock, until), pthread_rwlock_tryrdlock(lock), EBUSY)
-WRAP_LOCK(pthread_rwlock_clockrdlock,
-          (pthread_rwlock_t *restrict lock, clockid_t clock,
-           const struct timespec *restrict until),
-          (lock, clock, until), pthread_rwlock_tryrdlock(lock), EBUSY)
-WRAP_LOCK(pthread_rwlock_wrlock, (pthread_rwlock_t *lock), (lock),
-          pthread_rwlock_trywrlock(lock), EBUSY)
-WRAP_LOCK(pthread_rwlock_timedwrlock,
-          (pthread_rwlock_t *restrict lock,
-           const struct timespec *restrict until),
-          (lock, until), pthread_rwlock_trywrlock(lock), EBUSY)
-WRAP_LOCK(pthread_rwlock_clockwrlock,
-          (pthread_rwlock_t *restrict lock, clockid_t clock,
-           const struct timespec *restrict until),
-          (lock, clock, until), pthread_rwlock_trywrlock(lock), EBUSY)
-WRAP_LOCK(mtx_lock, (mtx_t *mutex), (mutex), mtx_trylock(mutex), thrd_busy)
-WRAP_LOCK(mtx_timedlock,
-          (mtx_t *restrict mutex, const struct timespec *restrict until),
-          (mutex, until), mtx_trylock(mutex), thrd_busy)
-
 WRAP_WAIT(int, pthread_cond_wait,
           (pthread_cond_t *restrict cond, pthread_mutex_t *restrict mutex),
           (cond, mutex))

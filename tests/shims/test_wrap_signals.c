@@ -28,7 +28,7 @@
 
 // --- Before any constructor (W9) ---------------------------------------
 
-static int early_pipe, early_mutex, early_action, early_poll;
+static int early_pipe, early_cond, early_action, early_poll;
 
 static void early_handler(int number) {
     (void)number;
@@ -37,13 +37,14 @@ static void early_handler(int number) {
 // Runs before the constructors of libraries, when this is a program's.
 static void call_early(void) {
     static pthread_mutex_t mutex = PTHREAD_MUTEX_INITIALIZER;
+    static pthread_cond_t cond = PTHREAD_COND_INITIALIZER;
     int ends[2];
     char byte = 0;
     early_pipe = pipe(ends) == 0 && write(ends[1], "x", 1) == 1 &&
                  read(ends[0], &byte, 1) == 1 && byte == 'x';
     (void)close(ends[0]);
     (void)close(ends[1]);
-    early_mutex =
+    early_cond =
         pthread_mutex_lock(&mutex) == 0 && pthread_mutex_unlock(&mutex) == 0;
     struct sigaction action = {.sa_handler = early_handler};
     struct sigaction old;
@@ -59,7 +60,7 @@ __attribute__((section(".preinit_array"),
 static void calls_work_before_constructors(void **state) { // W9
     (void)state;
     assert_true(early_pipe);
-    assert_true(early_mutex);
+    assert_true(early_cond);
     assert_true(early_action);
     assert_true(early_poll);
 }

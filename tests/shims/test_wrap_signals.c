@@ -44,8 +44,10 @@ static void call_early(void) {
                  read(ends[0], &byte, 1) == 1 && byte == 'x';
     (void)close(ends[0]);
     (void)close(ends[1]);
-    early_cond =
-        pthread_mutex_lock(&mutex) == 0 && pthread_mutex_unlock(&mutex) == 0;
+    struct timespec past = {0, 0};
+    early_cond = pthread_mutex_lock(&mutex) == 0 &&
+                 pthread_cond_timedwait(&cond, &mutex, &past) == ETIMEDOUT &&
+                 pthread_mutex_unlock(&mutex) == 0;
     struct sigaction action = {.sa_handler = early_handler};
     struct sigaction old;
     early_action = sigaction(SIGUSR2, &action, NULL) == 0 &&

@@ -7,6 +7,7 @@
 #include "heap/heap.h"
 #include "heap/rebuild.h"
 #include "roots/reserve.h"
+#include "roots/world.h"
 #include "trace/ephemeron.h"
 
 static void fork_claim(struct cache *cache, void *data) {
@@ -35,11 +36,22 @@ static void fork_rebuild(struct mutator *self) {
     reserve_keep(&init_state.home.heap.region, RESERVE_BLOCKS);
 }
 
+void fork_made(void) {
+    struct mutator *self = init_mutator;
+    if (self == NULL || self->busy == MUTATOR_OUT ||
+        self->busy == MUTATOR_AWAY) {
+        world_copy(self);
+    }
+}
+
 void fork_copied(struct mutator *self) {
     struct conductor *conductor = &init_state.conductor;
     fork_rebuild(self); // FO1
     fate_rebuild(&conductor->settle.fates);
     ephemeron_forked(&conductor->settle.ephemerons);
+    // What the marker of a cycle had on its stacks.
+    conductor->marker.list.word_count = 0;
+    conductor->marker.list.piece_count = 0;
     conductor->phase = COLLECT_IDLE;
     conductor->thread = 0;
 }

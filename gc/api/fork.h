@@ -1,9 +1,9 @@
 // fork — a child puts its house in order.
 //
 // No lock of ours is held across a fork, and nothing waits for one: the forking
-// thread goes as it is, and the child has what it finds.  It finds out that it
-// is a copy the first time it wants the lock (os/copy.h), which may be never: a
-// child that calls exec at once pays nothing.  Then, in this order:
+// thread goes as it is, and the child has what it finds.  It is told by the
+// library's fork, or finds out the first time it wants the lock (os/copy.h).  If
+// its parent had one thread there is nothing to do.  Else, in this order:
 //
 //     meta memory    pieces that wait are given up        roots/world
 //     the world      one thread, nobody stops, the lock is its own
@@ -27,7 +27,11 @@
 #include "base/defs.h"
 #include "roots/mutator.h"
 
-// The rest of what world_lock begins in a child; `self` may be NULL.
+// Called by the library's fork in the child.  One that was called by a signal
+// handler over our own work waits until that work wants the lock.
+void fork_made(void);
+
+// The rest of what world_copy begins in a child; `self` may be NULL.
 void fork_copied(struct mutator *self);
 
 #endif

@@ -143,7 +143,7 @@ static bool init_build(void) {
         init_configure();
         world.buried = init_give_up;
         world.copied = fork_copied;
-        copy_watch();
+        copy_watch(fork_made);
         init_state.ground = init_exclude_own();
     }
     struct conductor *conductor = &init_state.conductor;

@@ -16,7 +16,8 @@
 //                              [ 1 ]         copy_accept
 //
 // Where the kernel cannot do that, the library's own hook on fork sets the word
-// to 0.
+// to 0.  Where the hook is called it is also the best time to put things in
+// order: there is no second thread yet.
 //
 // Invariants:
 //   P1  copy     after copy_watch, copy_is_new is true in a child from
@@ -36,12 +37,14 @@
 struct copy {
     uint32_t *mark; // 1, or 0 in a copy; where the kernel wipes it
     uint32_t alone; // 1; the mark until there is such a page
+    void (*made)(void);
 };
 
 extern struct copy copy;
 
-// From now on a copy is found out.
-void copy_watch(void);
+// From now on a copy is found out; where it is made by the library's fork,
+// `made` is called in it, by its one thread.
+void copy_watch(void (*made)(void));
 
 static inline bool copy_is_new(void) {
     return __atomic_load_n(copy.mark, __ATOMIC_RELAXED) == 0;

@@ -10,17 +10,19 @@
 #define MADV_WIPEONFORK 18
 #endif
 
-struct copy copy = {&copy.alone, 1};
+struct copy copy = {&copy.alone, 1, NULL};
 
 // Called by fork in the child, after what was registered before us.
 static void copy_made(void) {
     __atomic_store_n(copy.mark, 0, __ATOMIC_RELAXED);
+    copy.made();
 }
 
-void copy_watch(void) {
-    if (copy.mark != &copy.alone) {
+void copy_watch(void (*made)(void)) {
+    if (copy.made != NULL) {
         return;
     }
+    copy.made = made;
     int saved = error_save();
     size_t bytes = memory_page_bytes();
     uint32_t *mark = memory_reserve(bytes, bytes, 0);

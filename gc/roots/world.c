@@ -88,6 +88,8 @@ static void world_come_out(struct mutator *mutator) {
                  0)) {
         world_park(mutator);
     }
+    // In a child it may be the middle of a cycle, of which its caches tell.
+    world_copy(mutator);
 }
 
 void world_safe_enter_at(struct mutator *mutator, const uintptr_t *saved,
@@ -163,17 +165,31 @@ void world_safe_mend(struct mutator *mutator, const struct world_safe *was) {
 // The lists of the process that another thread may have been changing.
 static COLD void world_begin_anew(struct mutator *self) {
     uint64_t mask = suspend_block();
-    meta_forked();
+    // Whom nobody was beside has nothing to repair.
+    bool was_alone = world.roll.count <= 1 && world.roll.mutators == self &&
+                     world.lock.word == 0 && !world_is_stopping();
+    if (!was_alone) {
+        meta_forked();
+    }
     if (!world_forked(self)) {
         check_stop("a forked child has no memory for a list of its threads");
     }
     world.lock.word = 1;
-    fiber_rebuild();
-    if (world.copied != NULL) {
-        world.copied(self);
+    if (!was_alone) {
+        fiber_rebuild();
+        if (world.copied != NULL) {
+            world.copied(self);
+        }
     }
     copy_accept();
     suspend_unblock(mask);
+}
+
+void world_copy(struct mutator *self) {
+    if (copy_is_new()) {
+        world_begin_anew(self);
+        world_unlock();
+    }
 }
 
 void world_lock_taken(struct mutator *mutator) {
@@ -234,8 +250,8 @@ bool world_forked(struct mutator *self) {
     world.halt.stopping = 0;
     world.leader_gone = false;
     if (self != NULL) {
-        self->state = MUTATOR_RUNS;
-        self->safe_depth = 0;
+        // In a region it stays, but nobody holds it there.
+        self->state = self->state == MUTATOR_RUNS ? MUTATOR_RUNS : MUTATOR_SAFE;
     }
     suspend_forked();
     tracer_forked();

@@ -1,0 +1,322 @@
+// Children: of fork, of _Fork and of the bare system call; of a quiet process,
+// of one with threads at work, from a safe region, from a finalizer, of a thread
+// that was never attached, and their own children.  Each allocates, collects,
+// frees, and finds every object of its parent as it was.
+
+#include "api/fork.h"
+
+#include <errno.h>
+#include <pthread.h>
+#include <setjmp.h>
+#include <signal.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <cmocka.h>
+
+#include "loam.h"
+#include "loam/weak.h"
+#include "os/copy.h"
+
+#define LIST 2000
+
+struct node {
+    struct node *next;
+    uint64_t number, again;
+};
+
+static struct node *list; // LIST nodes, numbered
+
+static struct node *grow(struct node *onto, uint64_t from, uint64_t count) {
+    for (uint64_t i = from; i < from + count; i++) {
+        struct node *node = loam_alloc(sizeof *node);
+        if (node == NULL) {
+            return NULL;
+        }
+        *node = (struct node){onto, i, ~i};
+        onto = node;
+    }
+    return onto;
+}
+
+static bool is_whole(const struct node *node, uint64_t count) {
+    while (node != NULL && count != 0) {
+        count--;
+        if (node->number != count || node->again != ~count) {
+            return false;
+        }
+        node = node->next;
+    }
+    return node == NULL && count == 0;
+}
+
+static volatile size_t child_alarm = 20; // seconds
+
+// What a child does.  0 when all is well.
+static int live(void) {
+    alarm((unsigned)child_alarm);
+    struct loam_stats stats;
+    if (!is_whole(list, LIST)) {
+        return 1;
+    }
+    struct node *own = grow(NULL, 0, 3000);
+    if (own == NULL || !is_whole(own, 3000)) {
+        return 2;
+    }
+    if (!loam_collect()) {
+        return 3;
+    }
+    if (!is_whole(list, LIST) || !is_whole(own, 3000)) {
+        return 4;
+    }
+    for (size_t i = 0; i < 200; i++) {
+        char *run = loam_alloc_leaf(50000 + i * 16);
+        if (run == NULL) {
+            return 5;
+        }
+        memset(run, 1, 50000);
+        if (i % 2 == 0) {
+            loam_free(run);
+        }
+    }
+    if (!loam_collect() || !is_whole(list, LIST) || !is_whole(own, 3000)) {
+        return 6;
+    }
+    loam_stats(&stats, sizeof stats);
+    return stats.live_objects >= LIST ? 0 : 7;
+}
+
+static int finish(pid_t child) {
+    int status = 0;
+    assert_true(child > 0);
+    pid_t got;
+    do {
+        got = waitpid(child, &status, 0);
+    } while (got < 0 && errno == EINTR);
+    assert_int_equal(got, child);
+    if (WIFSIGNALED(status)) {
+        print_message("a child died of signal %d\n", WTERMSIG(status));
+    }
+    return WIFEXITED(status) ? WEXITSTATUS(status) : -1;
+}
+
+static pid_t fork_bare(void) {
+    return (pid_t)syscall(SYS_clone, SIGCHLD, 0, 0, 0, 0);
+}
+
+static pid_t fork_one(size_t i) {
+#if defined(__aarch64__)
+    (void)i; // an emulator loses count of what it does not see
+    return fork();
+#else
+    return i % 3 == 0 ? fork() : i % 3 == 1 ? _Fork() : fork_bare();
+#endif
+}
+
+static void start(void) {
+    if (list == NULL) {
+        list = grow(NULL, 0, LIST);
+        assert_non_null(list);
+    }
+}
+
+static void test_quiet(void **state) {
+    (void)state;
+    start();
+    for (size_t i = 0; i < 12; i++) {
+        pid_t child = fork_one(i);
+        if (child == 0) {
+            _exit(live()); // FO1
+        }
+        assert_int_equal(finish(child), 0);
+    }
+    assert_true(is_whole(list, LIST)); // FO2
+    assert_true(loam_collect());
+}
+
+// A child that has a child that has one.
+static int deeper(size_t levels) {
+    int wrong = live();
+    if (wrong != 0 || levels == 0) {
+        return wrong;
+    }
+    pid_t child = fork_one(levels);
+    if (child == 0) {
+        _exit(deeper(levels - 1));
+    }
+    int status = -1;
+    return waitpid(child, &status, 0) == child ? status : 99;
+}
+
+static void test_generations(void **state) {
+    (void)state;
+    start();
+    pid_t child = fork();
+    if (child == 0) {
+        _exit(deeper(6));
+    }
+    assert_int_equal(finish(child), 0);
+}
+
+// A child starts threads of its own, and they are stopped by its collections.
+static void *churn(void *data) {
+    const bool *stop = data;
+    struct node *kept[16] = {NULL};
+    for (size_t i = 0; !__atomic_load_n(stop, __ATOMIC_RELAXED); i++) {
+        kept[i % 16] = grow(NULL, 0, 1 + i % 40);
+        if (i % 7 == 0) {
+            loam_free(kept[i % 16]);
+            kept[i % 16] = NULL;
+        }
+        if (i % 50 == 0) {
+            (void)loam_collect();
+        }
+    }
+    return kept[3];
+}
+
+static int live_with_threads(void) {
+    pthread_t threads[3];
+    bool stop = false;
+    for (size_t i = 0; i < 3; i++) {
+        if (pthread_create(&threads[i], NULL, churn, &stop) != 0) {
+            return 20;
+        }
+    }
+    int wrong = live();
+    __atomic_store_n(&stop, true, __ATOMIC_RELAXED);
+    for (size_t i = 0; i < 3; i++) {
+        pthread_join(threads[i], NULL);
+    }
+    return wrong;
+}
+
+static void test_threads(void **state) {
+    (void)state;
+    start();
+    pthread_t threads[4];
+    bool stop = false;
+    for (size_t i = 0; i < 4; i++) {
+        assert_int_equal(pthread_create(&threads[i], NULL, churn, &stop), 0);
+    }
+    for (size_t i = 0; i < 60; i++) {
+        pid_t child = fork_one(i);
+        if (child == 0) {
+            _exit(i % 3 == 0 && i % 6 != 0 ? live_with_threads() : live());
+        }
+        assert_int_equal(finish(child), 0); // FO1
+    }
+    __atomic_store_n(&stop, true, __ATOMIC_RELAXED);
+    for (size_t i = 0; i < 4; i++) {
+        pthread_join(threads[i], NULL);
+    }
+    assert_true(is_whole(list, LIST));
+}
+
+// While others collect: the thread that forks is not asked to stop.
+static void test_from_region(void **state) {
+    (void)state;
+    start();
+    pthread_t threads[2];
+    bool stop = false;
+    for (size_t i = 0; i < 2; i++) {
+        assert_int_equal(pthread_create(&threads[i], NULL, churn, &stop), 0);
+    }
+    for (size_t i = 0; i < 60; i++) {
+        loam_blocking_enter();
+        pid_t child = fork_one(i);
+        loam_blocking_leave();
+        if (child == 0) {
+            _exit(live());
+        }
+        assert_int_equal(finish(child), 0);
+    }
+    __atomic_store_n(&stop, true, __ATOMIC_RELAXED);
+    for (size_t i = 0; i < 2; i++) {
+        pthread_join(threads[i], NULL);
+    }
+}
+
+// A thread that has never called Loam forks, and its child does.
+static void *fork_only(void *data) {
+    pid_t child = fork();
+    if (child == 0) {
+        _exit(live());
+    }
+    *(int *)data = finish(child);
+    return NULL;
+}
+
+static void test_stranger(void **state) {
+    (void)state;
+    start();
+    pthread_t thread;
+    int got = -1;
+    assert_int_equal(pthread_create(&thread, NULL, fork_only, &got), 0);
+    pthread_join(thread, NULL);
+    assert_int_equal(got, 0);
+}
+
+static int finalizer_result = -1;
+
+static void fork_finally(void *object, void *data) {
+    (void)object;
+    (void)data;
+    pid_t child = fork();
+    if (child == 0) {
+        _exit(live());
+    }
+    finalizer_result = finish(child);
+}
+
+static __attribute__((noinline)) void drop_one(void) {
+    void *dropped = loam_alloc(48);
+    struct loam_finalizer finalizer = {fork_finally, NULL,
+                                       LOAM_FINALIZE_ORDERED};
+    (void)loam_finalizer_set(dropped, &finalizer, NULL);
+}
+
+static void test_from_finalizer(void **state) {
+    (void)state;
+    start();
+    for (size_t i = 0; i < 50 && finalizer_result < 0; i++) {
+        drop_one();
+        (void)grow(NULL, 0, 100);
+        (void)loam_collect();
+    }
+    assert_int_equal(finalizer_result, 0);
+}
+
+// The child of vfork shares memory with its parent: it is no copy, and does
+// nothing of ours.
+static void test_vfork(void **state) {
+    (void)state;
+    start();
+    for (size_t i = 0; i < 20; i++) {
+        pid_t child = vfork();
+        if (child == 0) {
+            _exit(copy_is_new());
+        }
+        assert_int_equal(finish(child), 0);
+        assert_non_null(grow(NULL, 0, 1000));
+    }
+    assert_true(loam_collect());
+    assert_true(is_whole(list, LIST)); // FO2
+}
+
+int main(void) {
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_quiet),    cmocka_unit_test(test_generations),
+        cmocka_unit_test(test_threads),  cmocka_unit_test(test_from_region),
+        cmocka_unit_test(test_stranger), cmocka_unit_test(test_from_finalizer),
+        cmocka_unit_test(test_vfork),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}

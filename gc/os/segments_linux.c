@@ -333,7 +333,10 @@ static void segments_far(const struct segments_visitor *visitor,
 
 void segments_each_tls(uintptr_t thread_pointer, segments_visit *visit,
                        void *data) {
-    if (thread_pointer == 0 || thread_pointer % WORD_BYTES != 0) {
+    // The stack of a thread that has all but ended, and its control block with
+    // it, may be unmapped while the kernel still lists the thread.
+    if (thread_pointer == 0 || thread_pointer % WORD_BYTES != 0 ||
+        !memory_is_readable((const void *)thread_pointer)) {
         return;
     }
     int saved = error_save();

@@ -17,6 +17,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <sys/syscall.h>
 #include <time.h>
 #include <unistd.h>
@@ -281,6 +282,12 @@ static void test_no_thread(void **state) {
     static struct search search;
     segments_each_tls(0, look, &search);
     segments_each_tls(3, look, &search);
+    segments_each_tls(8, look, &search);
+    void *gone =
+        mmap(NULL, 4096, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    assert_ptr_not_equal(gone, MAP_FAILED);
+    segments_each_tls((uintptr_t)gone + 2048, look, &search);
+    assert_int_equal(munmap(gone, 4096), 0);
     assert_int_equal(search.sum, 0);
 }
 

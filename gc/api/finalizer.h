@@ -2,8 +2,8 @@
 //
 // A cycle only queues finalizers (collect/settle.h).  They run when it is over
 // and its thread is out of every lock and every operation of ours: at the end
-// of an allocation that had to climb, and of loam_collect.  finalizer_poll looks
-// there, which is one load as long as nothing is due.
+// of an allocation that had to climb, and of loam_collect.  There stands a
+// finalizer_poll, which is one load as long as nothing is due.
 //
 //     cycle: queue, notices + 1      poll: notices changed? tell, wake
 //                                          due, and on their own? run

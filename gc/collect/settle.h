@@ -24,8 +24,8 @@
 //                 walked
 //   ST5  void     after settle_void nothing of this leads into the heap
 //
-// settle_use_* and settle_add_fate: under the heap lock; the rest: the conductor
-// in a stop.
+// settle_use_* and settle_add_fate: under the heap lock; the rest: the
+// conductor in a stop.
 // Design, alternatives and measurements: docs/design/collect/settle.md
 
 #ifndef COLLECT_SETTLE_H

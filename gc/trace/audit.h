@@ -10,10 +10,10 @@
 //   Q1  apart     it neither reads nor writes mark bits before audit_compare
 //   Q2  missed    audit_compare counts exactly the objects that it reached and
 //                 that are not marked
-//   Q4  keyed     audit_ephemerons reaches the value of each ephemeron that it
-//                 reached and whose key it reached, and of no other
 //   Q3  shortage  when memory for it is short it says so (audit_begin, or
 //                 complete is false) and finds nothing; the cycle goes on
+//   Q4  keyed     audit_ephemerons reaches the value of each ephemeron that it
+//                 reached and whose key it reached, and of no other
 //
 // Called by the conductor in a stop.
 // Design, alternatives and measurements: docs/design/trace/audit.md

@@ -40,6 +40,7 @@
 #include "heap/sizeclass.c"
 #include "heap/table.c"
 
+#include "roots/deaf.c"
 #include "roots/fiber.c"
 #include "roots/halt.c"
 #include "roots/mutator.c"

@@ -1,0 +1,63 @@
+#include "roots/deaf.h"
+
+#include "heap/meta.h"
+#include "os/suspend.h"
+#include "os/tracer.h"
+#include "roots/mutator.h"
+
+enum deaf_answer deaf_ask(struct record *record, struct task_status *status) {
+    if (!task_read(record->thread, status)) {
+        // Either it is gone or the system does not tell.
+        return suspend_is_thread(record->thread) ? DEAF_LOST : DEAF_GONE;
+    }
+    if (status->state == 'Z' || status->state == 'X') {
+        return DEAF_GONE; // D1
+    }
+    record->apart = status->is_worker && record->mutator == NULL;
+    record->deaf = suspend_is_in(status->blocked);
+    record->slow = status->state == 'R' && !record->deaf;
+    if (record->apart) {
+        return DEAF_APART;
+    }
+    if (record->deaf) {
+        return DEAF_BLOCKS;
+    }
+    return suspend_is_in(status->pending) ? DEAF_PENDING : DEAF_LOST;
+}
+
+bool deaf_trace(struct record *record) {
+    if (record->file == NULL) {
+        record->file = meta_make(sizeof *record->file);
+    }
+    if (record->file == NULL || !tracer_stop(record->thread, record->file)) {
+        return false;
+    }
+    const struct mutator *mutator = record->mutator;
+    if (mutator != NULL && mutator->busy == MUTATOR_INSIDE &&
+        __atomic_load_n(&mutator->state, __ATOMIC_SEQ_CST) == MUTATOR_RUNS) {
+        return false; // D2
+    }
+    record->hot_end =
+        (const void *)(record->file->stack_pointer - SUSPEND_RED_ZONE_BYTES);
+    record->thread_pointer = record->file->thread_pointer;
+    record->alternate_lowest = record->alternate_end = NULL;
+    record->stop = RECORD_TRACED;
+    return true;
+}
+
+const char *deaf_reason(const struct task_status *status) {
+    if (suspend_is_in(status->blocked)) {
+        return "it blocks the signal, and the system lets nobody trace it";
+    }
+    switch (status->state) { // D3
+    case 'D':
+        return "it waits in the system, where nothing interrupts it";
+    case 't':
+    case 'T':
+        return "it is held by a debugger or by job control";
+    case 'R':
+        return "it gets no processor";
+    default:
+        return "it does not answer the signal";
+    }
+}

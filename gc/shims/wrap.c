@@ -58,12 +58,9 @@ COLD uintptr_t wrap_find(enum wrap_row row) {
     return found;
 }
 
-// The linker makes this of the part that the loader reads.  Where there is no
-// loader there is no next library, and nothing here would find its original:
-// the program must not link so.  Its author reads the name of this function.
-extern const char wrap_dynamic[] __asm__("_DYNAMIC")
-    __attribute__((visibility("hidden")));
-
+// Where there is no loader there is no next library, and nothing here would
+// find its original: the program must not link so.  Its author reads the name
+// of this function.
 NOINLINE static void wrap_static_programs_need_libloam_wrap(void) {
     __asm__ volatile("" : : "r"(wrap_dynamic));
 }

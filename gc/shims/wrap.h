@@ -107,6 +107,10 @@ enum wrap_row {
     WRAP_COUNT
 };
 
+// What the loader reads, in programs that have one: the linker makes it.
+extern const char wrap_dynamic[] __asm__("_DYNAMIC")
+    __attribute__((visibility("hidden")));
+
 extern uintptr_t wrap_slots[WRAP_COUNT]; // the originals; 0: not asked for yet
 uintptr_t wrap_find(enum wrap_row row);
 

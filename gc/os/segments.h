@@ -58,6 +58,7 @@ void segments_each_tls(uintptr_t thread_pointer, segments_visit *visit,
 
 // Whether `variable`, thread-local, of the calling thread, lies in a range of
 // segments_each_tls.  Where it does not, this C library is one we do not know.
+// In a stop, as the others: it may have to walk the modules first.
 bool segments_check_tls(const void *variable);
 
 // The calling thread's thread pointer: its control block lies there.

@@ -303,7 +303,7 @@ static void test_listing(void **state) {
     (void)state;
     unsigned rows = 0;
     options_each(visit_default, &rows);
-    assert_int_equal(rows, 13);
+    assert_int_equal(rows, 14);
 }
 
 static void print_row(const struct options_row *row, void *data) {

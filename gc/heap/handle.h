@@ -20,8 +20,8 @@
 //                that is not marked
 //   N2  kept     a handle whose target is marked is not changed
 //   N3  freed    handle_get is 0 from the moment the target is freed by hand
-//   N4  watched  the block of a target has BLOCK_WATCHED from before the handle
-//                leads there until a clearing that finds no handle to it
+//   N4  watched  the block of a target has BLOCK_WATCHED from the end of
+//                handle_set until a clearing that finds no handle to it
 //   N5  instant  a stop at any instruction of handle_set meets a handle that
 //                is empty or whole
 //

@@ -41,13 +41,14 @@ void ephemeron_set(struct ephemeron *ephemeron, uintptr_t key,
                    const struct place *place, uintptr_t value) {
     ASSERT(key != 0);
     __atomic_store_n(&ephemeron->key, 0, __ATOMIC_RELAXED); // EP4
-    if (place != NULL) {
-        block_set_flags(place->block, BLOCK_WATCHED);
-    }
     __atomic_store_n(&ephemeron->value, value, __ATOMIC_RELEASE);
     ephemeron->block = place == NULL ? BLOCK_NONE : place->block;
     ephemeron->cell = place == NULL ? 0 : place->cell;
     __atomic_store_n(&ephemeron->key, key, __ATOMIC_RELEASE);
+    // Now, not before: a cycle in between would find nobody watching.
+    if (place != NULL) {
+        block_set_flags(place->block, BLOCK_WATCHED);
+    }
 }
 
 // A key that a wild store went through must not lead us astray.

@@ -209,20 +209,34 @@ static NOT_INLINED void check_saved(bool again) {
     saved = NULL;
 }
 
-static void test_resurrection(void **state) {
-    (void)state;
+// Dead, saved, dead again, saved again, and gone.  A stray word may keep it at
+// each step: of five, one goes all the way at least.
+static NOT_INLINED bool is_resurrected(void) {
     ran_count = 0;
     make_saved();
     settle_all(1);
-    assert_int_equal(ran_count, 1);
+    if (ran_count != 1) {
+        return false;
+    }
     settle_all(1);
     check_saved(true);
     settle_all(1);
-    assert_int_equal(ran_count, 2);
+    if (ran_count != 2) {
+        return false;
+    }
     check_saved(false);
     settle_all(1);
     assert_int_equal(ran_count, 2);
-    assert_null(loam_weak_get(long_ref));
+    return loam_weak_get(long_ref) == NULL;
+}
+
+static void test_resurrection(void **state) {
+    (void)state;
+    size_t done = 0;
+    for (size_t i = 0; i < 5 && done == 0; i++) {
+        done += is_resurrected();
+    }
+    assert_true(done > 0);
 }
 
 // --- When and where ------------------------------------------------------

@@ -55,6 +55,13 @@ struct tracer_file {
 // registers; false when it cannot be done now.
 MUST_USE bool tracer_stop(uint32_t thread, struct tracer_file *file);
 
+// Whether the last tracer_stop failed for want of permission, or of a helper:
+// it will not do better next time.
+bool tracer_was_refused(void);
+
+// Lets one thread go again that was stopped.
+void tracer_free(uint32_t thread);
+
 // Lets all threads go that were stopped, if any.
 void tracer_end(void);
 

@@ -24,7 +24,7 @@
 #define TRACER_STACK_BYTES ((size_t)32 * 1024)
 #define TRACER_MOST        64 // threads it holds at a time
 
-enum tracer_word { TRACER_NONE, TRACER_STOP, TRACER_END };
+enum tracer_word { TRACER_NONE, TRACER_STOP, TRACER_FREE, TRACER_END };
 
 static struct {
     uint32_t order;           // enum tracer_word; futex
@@ -141,6 +141,18 @@ static bool tracer_hold(uint32_t thread, struct tracer_file *file) {
     return tracer_await(thread) && tracer_fill(thread, file);
 }
 
+static void tracer_let_go(uint32_t thread) {
+    size_t kept = 0;
+    for (size_t i = 0; i < tracer.count; i++) {
+        if (tracer.held[i] == thread) {
+            (void)tracer_trace(PTRACE_DETACH, thread, 0, 0);
+        } else {
+            tracer.held[kept++] = tracer.held[i];
+        }
+    }
+    tracer.count = kept;
+}
+
 // Carries out one order; false: that was the last.
 static bool tracer_obey(void) {
     uint32_t order = __atomic_load_n(&tracer.order, __ATOMIC_ACQUIRE);
@@ -151,7 +163,11 @@ static bool tracer_obey(void) {
     if (order == TRACER_END) {
         return false;
     }
-    tracer.stopped = tracer_hold(tracer.thread, tracer.file);
+    if (order == TRACER_STOP) {
+        tracer.stopped = tracer_hold(tracer.thread, tracer.file);
+    } else {
+        tracer_let_go(tracer.thread);
+    }
     __atomic_store_n(&tracer.order, TRACER_NONE, __ATOMIC_RELAXED);
     __atomic_store_n(&tracer.done, 1, __ATOMIC_RELEASE);
     (void)lock_wake(&tracer.done, 1);
@@ -193,15 +209,15 @@ static bool tracer_is_there(void) {
     return kernel_call(SYS_wait4, tracer.helper, 0, __WALL | WNOHANG, 0) == 0;
 }
 
-// Has the helper stop a thread.
-static bool tracer_order(uint32_t thread, struct tracer_file *file) {
-    memset(file, 0, sizeof *file);
+// Has the helper carry out an order about a thread.
+static bool tracer_order(enum tracer_word order, uint32_t thread,
+                         struct tracer_file *file) {
     tracer.thread = thread;
     tracer.file = file;
     tracer.stopped = false;
     tracer.refused = false;
     __atomic_store_n(&tracer.done, 0, __ATOMIC_RELAXED);
-    __atomic_store_n(&tracer.order, TRACER_STOP, __ATOMIC_RELEASE);
+    __atomic_store_n(&tracer.order, order, __ATOMIC_RELEASE);
     (void)lock_wake(&tracer.order, 1);
     while (__atomic_load_n(&tracer.done, __ATOMIC_ACQUIRE) == 0) {
         if (!lock_wait(&tracer.done, 0, 100000000) && !tracer_is_there()) {
@@ -213,10 +229,12 @@ static bool tracer_order(uint32_t thread, struct tracer_file *file) {
 }
 
 bool tracer_stop(uint32_t thread, struct tracer_file *file) {
+    memset(file, 0, sizeof *file);
     if (tracer.helper == 0 && !tracer_start()) {
+        tracer.refused = true;
         return false;
     }
-    if (tracer_order(thread, file)) {
+    if (tracer_order(TRACER_STOP, thread, file)) {
         return true;
     }
     if (!tracer.refused || tracer.allowed || tracer.helper == 0) {
@@ -225,7 +243,17 @@ bool tracer_stop(uint32_t thread, struct tracer_file *file) {
     // Some systems let only a parent trace its children, unless they agree.
     tracer.allowed = true;
     return kernel_call(SYS_prctl, PR_SET_PTRACER, tracer.helper, 0, 0) == 0 &&
-           tracer_order(thread, file);
+           tracer_order(TRACER_STOP, thread, file);
+}
+
+void tracer_free(uint32_t thread) {
+    if (tracer.helper != 0) {
+        (void)tracer_order(TRACER_FREE, thread, NULL);
+    }
+}
+
+bool tracer_was_refused(void) {
+    return tracer.refused;
 }
 
 void tracer_end(void) {

@@ -15,7 +15,7 @@ enum deaf_answer deaf_ask(struct record *record, struct task_status *status) {
     }
     record->apart = status->is_worker && record->mutator == NULL;
     record->deaf = suspend_is_in(status->blocked);
-    record->slow = status->state == 'R' && !record->deaf;
+    record->slow = status->state == 'R';
     if (record->apart) {
         return DEAF_APART;
     }
@@ -25,17 +25,31 @@ enum deaf_answer deaf_ask(struct record *record, struct task_status *status) {
     return suspend_is_in(status->pending) ? DEAF_PENDING : DEAF_LOST;
 }
 
+// Whether it may not be stopped where it is.
+static bool deaf_is_inside(const struct mutator *mutator) {
+    return mutator != NULL &&
+           __atomic_load_n(&mutator->busy, __ATOMIC_RELAXED) ==
+               MUTATOR_INSIDE &&
+           __atomic_load_n(&mutator->state, __ATOMIC_SEQ_CST) == MUTATOR_RUNS;
+}
+
 bool deaf_trace(struct record *record) {
+    if (deaf_is_inside(record->mutator)) {
+        return false; // it stops by itself when it comes out
+    }
     if (record->file == NULL) {
         record->file = meta_make(sizeof *record->file);
     }
-    if (record->file == NULL || !tracer_stop(record->thread, record->file)) {
+    if (record->file == NULL) {
         return false;
     }
-    const struct mutator *mutator = record->mutator;
-    if (mutator != NULL && mutator->busy == MUTATOR_INSIDE &&
-        __atomic_load_n(&mutator->state, __ATOMIC_SEQ_CST) == MUTATOR_RUNS) {
-        return false; // D2
+    if (!tracer_stop(record->thread, record->file)) {
+        record->slow &= !tracer_was_refused();
+        return false;
+    }
+    if (deaf_is_inside(record->mutator)) {
+        tracer_free(record->thread); // D2
+        return false;
     }
     record->hot_end =
         (const void *)(record->file->stack_pointer - SUSPEND_RED_ZONE_BYTES);

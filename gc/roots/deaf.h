@@ -1,4 +1,4 @@
-// deaf — a thread that does not answer the signal: why, and what else there is.
+// deaf — a thread that does not answer the signal: why, and what else to do.
 //
 // A thread that was sent the signal and has not answered may be gone, may be
 // waiting for a processor, may block the signal, may be in the middle of a call
@@ -33,7 +33,7 @@ enum deaf_answer {
 enum deaf_answer deaf_ask(struct record *record, struct task_status *status);
 
 // Stops it by ptrace, for the rest of this stop; false: it cannot be, or it is
-// INSIDE (then it stands until tracer_end all the same).
+// INSIDE, and goes on to where it stops by itself.
 MUST_USE bool deaf_trace(struct record *record);
 
 // Why it does not answer, in words.

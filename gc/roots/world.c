@@ -10,6 +10,7 @@
 #include "os/task.h"
 #include "os/thread.h"
 #include "os/tracer.h"
+#include "roots/deaf.h"
 #include "roots/fiber.h"
 #include "roots/stacks.h"
 
@@ -42,7 +43,7 @@ static void world_park_here(const void *hot_end, void *data) {
     const struct mutator *mutator = data;
     struct record *record = roll_find(&world.roll, mutator->thread);
     ASSERT(record != NULL);
-    if (record->stop != RECORD_SELF) {
+    if (__atomic_load_n(&world.conductor, __ATOMIC_RELAXED) != mutator) {
         halt_answer(&world.halt, record,
                     mutator->hot_end != NULL ? mutator->hot_end : hot_end);
     }
@@ -287,83 +288,36 @@ static bool world_signal(struct record *record) {
     return false;
 }
 
-// Stops a thread by ptrace.
-static bool world_trace(struct record *record) {
-    if (record->file == NULL) {
-        record->file = meta_make(sizeof *record->file);
-    }
-    if (record->file == NULL || !tracer_stop(record->thread, record->file)) {
-        return false;
-    }
-    const struct mutator *mutator = record->mutator;
-    if (mutator != NULL && mutator->busy == MUTATOR_INSIDE &&
-        __atomic_load_n(&mutator->state, __ATOMIC_SEQ_CST) == MUTATOR_RUNS) {
-        return false; // W3: it stays traced until this attempt is withdrawn
-    }
-    record->hot_end =
-        (const void *)(record->file->stack_pointer - SUSPEND_RED_ZONE_BYTES);
-    record->thread_pointer = record->file->thread_pointer;
-    record->alternate_lowest = record->alternate_end = NULL;
-    record->stop = RECORD_TRACED;
-    return true;
-}
-
-static const char *world_reason(const struct task_status *status) {
-    if (suspend_is_in(status->blocked)) {
-        return "it blocks the signal, and the system lets nobody trace it";
-    }
-    switch (status->state) {
-    case 'D':
-        return "it waits in the system, where nothing interrupts it";
-    case 't':
-    case 'T':
-        return "it is held by a debugger or by job control";
-    case 'R':
-        return "it gets no processor";
-    default:
-        return "it does not answer the signal";
-    }
-}
-
 // A thread has not answered for a while.  Finds out why, and what else can be
 // done; `strong`: what one would not do lightly, too.
 static void world_inquire(struct record *record, bool strong,
                           struct world_stop_report *report) {
-    struct task_status status;
-    if (!task_read(record->thread, &status)) {
-        if (!suspend_is_thread(record->thread)) {
-            world_gone(record);
-        }
-        return;
-    }
-    if (status.state == 'Z' || status.state == 'X') {
+    struct task_status status = {.name = ""};
+    enum deaf_answer answer = deaf_ask(record, &status);
+    if (answer == DEAF_GONE) {
+        // The first thread of a process stays on the kernel's list.
         world.leader_gone |= record->thread == thread_process_id();
         world_gone(record);
         return;
     }
-    record->apart = status.is_worker && record->mutator == NULL;
-    record->deaf = suspend_is_in(status.blocked);
-    record->slow = status.state == 'R' && !record->deaf;
-    if (SUSPEND_COOPERATIVE) {
-        return;
-    }
-    if (record->apart) {
+    if (answer == DEAF_APART) {
         record->stop = RECORD_PASSED;
         return;
     }
-    if (!record->deaf && !strong) {
-        // Perhaps it was refused, or somebody else took it.
-        if (!suspend_is_in(status.pending)) {
-            (void)world_signal(record);
-        }
+    if (SUSPEND_COOPERATIVE) {
         return;
     }
-    if (world_trace(record)) {
+    if (answer == DEAF_LOST && !strong) {
+        (void)world_signal(record);
         return;
     }
-    report->reason = world_reason(&status);
+    if ((answer != DEAF_BLOCKS && !strong) || deaf_trace(record)) { // W3
+        return;
+    }
+    report->reason = deaf_reason(&status);
     memcpy(report->name, status.name, WORLD_NAME_BYTES - 1);
-    if (record->mutator == NULL && !record->slow) {
+    if (record->mutator == NULL && !record->slow &&
+        (strong || tracer_was_refused())) {
         // Its stack, as far as we know of it, is read while it runs.
         if (status.stack_pointer != 0) {
             record->hot_end = (const void *)status.stack_pointer;
@@ -566,7 +520,7 @@ static bool world_is_hopeless(struct world_stop_report *report) {
     if (culprit != NULL && task_read(culprit->thread, &status)) {
         report->thread = culprit->thread;
         memcpy(report->name, status.name, WORLD_NAME_BYTES - 1);
-        report->reason = world_reason(&status);
+        report->reason = deaf_reason(&status);
         world_name(culprit, report->name, report->reason);
     }
     return true;
@@ -600,6 +554,7 @@ bool world_stop(struct mutator *self, struct world_stop_report *report) {
     uint64_t begin_ns = clock_now_ns();
     memset(report, 0, sizeof *report);
     world.mask = suspend_block();
+    __atomic_store_n(&world.conductor, self, __ATOMIC_RELAXED);
     if (!SUSPEND_COOPERATIVE) {
         (void)suspend_refresh();
     }
@@ -613,6 +568,7 @@ bool world_stop(struct mutator *self, struct world_stop_report *report) {
         bool is_hopeless = world_is_hopeless(report);
         world_release(); // W5, W7
         if (is_hopeless) {
+            __atomic_store_n(&world.conductor, NULL, __ATOMIC_RELAXED);
             suspend_unblock(world.mask);
             return false;
         }
@@ -622,6 +578,7 @@ bool world_stop(struct mutator *self, struct world_stop_report *report) {
 
 void world_resume(void) {
     world_release();
+    __atomic_store_n(&world.conductor, NULL, __ATOMIC_RELAXED);
     suspend_unblock(world.mask);
 }
 

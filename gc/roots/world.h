@@ -10,8 +10,8 @@
 //     deaf to signals      a helper process stops it, as a debugger does
 //
 // A stop has a number, its *epoch*; world.halt.stopping is that number while it
-// lasts.  A thread answers by storing the number in its record, and sleeps for
-// as long as world.halt.stopping stays what it was.  Stopping the world can fail,
+// lasts.  A thread answers by storing the number in its record, and sleeps as
+// long as world.halt.stopping stays what it was.  Stopping the world can fail,
 // and must not hang: when nobody has answered for a while the attempt is
 // withdrawn, everybody goes on, and it is tried again; only a mutator that
 // never answers makes the stop fail, and it is named.
@@ -68,13 +68,14 @@ struct world_stop_report {
 };
 
 struct world {
-    struct halt halt;              // halt.stopping: the stop that is on, or 0
-    _Alignas(64) struct lock lock; // the one lock
-    uint32_t pass;                 // of the last look at the kernel's list
-    uint64_t mask;                 // of the conductor's signals; conductor
-    bool recount;                  // ask the kernel who is there; lock
-    bool leader_gone;              // the first thread ended before others; lock
-    bool ready;                    // world_init has been
+    struct halt halt;                // halt.stopping: the stop that is on, or 0
+    _Alignas(64) struct lock lock;   // the one lock
+    uint32_t pass;                   // of the last look at the kernel's list
+    uint64_t mask;                   // of the conductor's signals; conductor
+    const struct mutator *conductor; // of the stop that is on, or NULL
+    bool recount;                    // ask the kernel who is there; lock
+    bool leader_gone; // the first thread ended before others; lock
+    bool ready;       // world_init has been
     // Bells, set before world_init; rung under the lock, in a stop or not.
     // A thread cannot be stopped, and why; a mutator's thread has vanished with
     // its caches, which are to be given up.

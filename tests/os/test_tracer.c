@@ -120,6 +120,24 @@ static void test_memory(void **state) {
     tracer_end();
 }
 
+// One may be let go before the others.
+static void test_let_go(void **state) {
+    (void)state;
+    begin();
+    assert_true(stop(0));
+    assert_true(stop(1));
+    uint64_t was[2] = {atomic_load(&counts[0]), atomic_load(&counts[1])};
+    tracer_free(atomic_load(&ids[0]));
+    while (atomic_load(&counts[0]) == was[0]) {
+        nap_ms(1);
+    }
+    assert_int_equal(atomic_load(&counts[1]), was[1]); // V1
+    assert_true(stop(0));
+    assert_false(tracer_was_refused());
+    tracer_end();
+    end();
+}
+
 // V5: nobody who waits for children hears of it.
 static void test_quiet(void **state) {
     (void)state;
@@ -176,9 +194,8 @@ static bool may_trace(void) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_stop),
-        cmocka_unit_test(test_quiet),
-        cmocka_unit_test(test_bounded),
+        cmocka_unit_test(test_stop),   cmocka_unit_test(test_let_go),
+        cmocka_unit_test(test_quiet),  cmocka_unit_test(test_bounded),
         cmocka_unit_test(test_memory),
     };
     if (SUSPEND_COOPERATIVE) {

@@ -2,6 +2,7 @@
 
 #include "roots/world.h"
 
+#include <errno.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -47,7 +48,7 @@ static uint64_t stop_often(size_t count) {
             assert_int_equal(atomic_load(&workers[i].before),
                              atomic_load(&workers[i].after));
         }
-        if (stops % 16 == 0) {
+        if (stops % 16 == 0) { // W2
             crowd_see_still(count);
         }
         crowd_go();
@@ -201,6 +202,46 @@ static void test_lock(void **state) {
     world_unlock();
 }
 
+// --- Attempts that are withdrawn -------------------------------------------
+
+static atomic_uint stays; // ms that a worker stays inside
+
+// Stays inside for longer than a stop is patient.
+static void work_long_inside(struct worker *worker) {
+    while (!atomic_load(&over)) {
+        mutator_enter(worker->mutator);
+        atomic_fetch_add(&worker->before, 1);
+        crowd_nap_ms(atomic_exchange(&stays, 0));
+        atomic_fetch_add(&worker->after, 1);
+        world_leave(worker->mutator);
+    }
+}
+
+// W3, W5: the first attempt finds it inside and is withdrawn; who answered that
+// one goes on, and answers the next.
+static void test_withdrawn(void **state) {
+    (void)state;
+    crowd_begin(3, true, work_long_inside);
+    for (size_t turn = 0; turn < 3; turn++) {
+        atomic_store(&stays, 180);
+        while (atomic_load(&stays) != 0) {
+            crowd_nap_ms(1);
+        }
+        errno = 33;
+        struct world_stop_report report = crowd_stop();
+        for (size_t i = 0; i < 3; i++) {
+            assert_int_equal(atomic_load(&workers[i].before),
+                             atomic_load(&workers[i].after));
+        }
+        crowd_see_still(3);
+        crowd_go();
+        assert_int_equal(errno, 33); // W8
+        assert_true(report.attempts >= 2);
+        assert_int_equal(report.thread, 0);
+    }
+    crowd_end(3);
+}
+
 // --- What is read ----------------------------------------------------------
 
 struct search {
@@ -338,10 +379,11 @@ static void test_come_and_go(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_crowds),     cmocka_unit_test(test_strangers),
-        cmocka_unit_test(test_safe),       cmocka_unit_test(test_break),
-        cmocka_unit_test(test_jumped_out), cmocka_unit_test(test_lock),
-        cmocka_unit_test(test_read),       cmocka_unit_test(test_come_and_go),
+        cmocka_unit_test(test_crowds),      cmocka_unit_test(test_strangers),
+        cmocka_unit_test(test_safe),        cmocka_unit_test(test_break),
+        cmocka_unit_test(test_jumped_out),  cmocka_unit_test(test_lock),
+        cmocka_unit_test(test_withdrawn),   cmocka_unit_test(test_read),
+        cmocka_unit_test(test_come_and_go),
     };
     return crowd_init() ? cmocka_run_group_tests(tests, NULL, NULL) : 1;
 }

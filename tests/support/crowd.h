@@ -58,10 +58,15 @@ static inline void crowd_note_buried(struct mutator *mutator) {
     atomic_fetch_add(&buried, 1);
 }
 
+// Sleeps for that long, whatever signals come.
 static inline void crowd_nap_ms(unsigned ms) {
-    struct timespec nap = {.tv_sec = ms / 1000,
-                           .tv_nsec = (long)(ms % 1000) * 1000000};
-    (void)clock_nanosleep(CLOCK_MONOTONIC, 0, &nap, NULL);
+    struct timespec end;
+    (void)clock_gettime(CLOCK_MONOTONIC, &end);
+    end.tv_nsec += (long)(ms % 1000) * 1000000;
+    end.tv_sec += ms / 1000 + end.tv_nsec / 1000000000;
+    end.tv_nsec %= 1000000000;
+    while (clock_nanosleep(CLOCK_MONOTONIC, TIMER_ABSTIME, &end, NULL) != 0) {
+    }
 }
 
 // A worker: what it does, and how far it has come.

@@ -27,7 +27,7 @@ struct explore_model {
     size_t state_bytes; // of a state; compared as bytes
     size_t threads;     // who can take a step
     size_t choices;     // ways in which a step may go (chance, the system)
-    // Takes a step in place; false: this thread cannot move, or not in this way.
+    // Takes a step in place; false: it cannot move, or not in this way.
     bool (*step)(void *state, size_t thread, size_t choice);
     // Whether the state is as it should be.
     bool (*is_right)(const void *state);

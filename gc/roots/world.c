@@ -6,6 +6,7 @@
 #include "heap/meta.h"
 #include "os/clock.h"
 #include "os/segments.h"
+#include "os/stack.h"
 #include "os/suspend.h"
 #include "os/task.h"
 #include "os/thread.h"
@@ -59,18 +60,12 @@ void world_park(struct mutator *mutator) {
     suspend_unblock(mask);
 }
 
-static void world_ring_buried(struct mutator *mutator) {
-    if (world.buried != NULL) {
-        world.buried(mutator);
-    }
-}
-
 bool world_init(int signal) {
     if (world.ready) {
         return true;
     }
     signal = signal == 0 ? suspend_default() : signal;
-    world.roll.buried = world_ring_buried;
+    world.roll.buried = world.buried;
     world.ready =
         SUSPEND_COOPERATIVE || suspend_install(signal, world_suspended);
     return world.ready;

@@ -110,8 +110,9 @@ struct mutator *world_find(uint32_t id);
 typedef void world_visit(struct mutator *mutator, void *data);
 void world_each(world_visit *visit, void *data);
 
-// In a forked child that does not know it yet (os/copy.h): puts all that another
-// thread may have been changing in order, and rings `copied`; the lock is free.
+// In a forked child that does not know it yet (os/copy.h): puts in order all
+// that another thread may have been changing, and rings `copied`; the lock is
+// free.
 // `self` is the calling thread's mutator, or NULL, and not INSIDE.
 void world_copy(struct mutator *self);
 

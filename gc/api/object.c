@@ -169,20 +169,30 @@ static void object_break_out(struct mutator *mutator, uint8_t busy) {
 static void *object_take_reserved(struct reserve_level *level,
                                   struct heap *heap, struct order order) {
     void *cell = reserve_take(level, heap, order);
-    if (cell == NULL) {
-        bool locked = world_try_lock();
-        bool fed = reserve_feed(level, heap, order, locked);
-        if (locked) {
-            world_unlock();
-        }
-        cell = fed ? reserve_take(level, heap, order) : NULL;
+    if (cell != NULL) {
+        return cell;
     }
-    return cell;
+    bool locked = world_try_lock();
+    bool fed = reserve_feed(level, heap, order, locked);
+    if (locked) {
+        world_unlock();
+    }
+    return fed ? reserve_take(level, heap, order)
+               : reserve_take_larger(level, heap, order);
+}
+
+// Whether the calling thread is the conductor of a cycle that is on: of the
+// signals that cannot be held back a handler may run even there.
+static bool object_is_in_cycle(void) {
+    return init_state.conductor.phase != COLLECT_IDLE;
 }
 
 // In a handler over us: no run, no shelf for described cells, no climb.
 static void object_serve_handler(struct object_request *request) {
     struct mutator *mutator = request->mutator;
+    if (object_is_in_cycle()) {
+        return;
+    }
     struct order order = {
         .kind = request->order.kind == KIND_DESCRIBED ? KIND_SCANNED
                                                       : request->order.kind,
@@ -391,6 +401,9 @@ bool object_free(const struct place *place) {
         return true; // inside a cycle the mark decides
     }
     if (!init_is_free(mutator)) {
+        if (object_is_in_cycle()) {
+            return true; // the mark decides
+        }
         uint8_t busy = object_break_in(mutator);
         bool first = object_free_remotely(mutator, place, false);
         object_break_out(mutator, busy);

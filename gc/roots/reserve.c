@@ -111,11 +111,31 @@ static struct reserve_cache *reserve_find(struct reserve_level *level,
     return NULL;
 }
 
+static void *reserve_take_from(struct reserve_cache *it) {
+    return cache_refill(&it->cache) ? cache_take(&it->cache) : NULL; // V5
+}
+
 void *reserve_take(struct reserve_level *level, const struct heap *heap,
                    struct order order) {
     struct reserve_cache *it = reserve_find(level, heap, order);
-    return it != NULL && cache_refill(&it->cache) ? cache_take(&it->cache)
-                                                  : NULL; // V5
+    return it != NULL ? reserve_take_from(it) : NULL;
+}
+
+void *reserve_take_larger(struct reserve_level *level, const struct heap *heap,
+                          struct order order) {
+    for (size_t i = 0; i < RESERVE_CACHES; i++) {
+        struct reserve_cache *it = &level->caches[i];
+        unsigned kind = it->cache.order.kind;
+        if (it->heap == heap && it->cache.order.cls > order.cls &&
+            (kind == order.kind ||
+             (kind == KIND_SCANNED && order.kind == KIND_LEAF))) {
+            void *cell = reserve_take_from(it);
+            if (cell != NULL) {
+                return cell;
+            }
+        }
+    }
+    return NULL;
 }
 
 // Whether a cache was made free for a new order.

@@ -81,6 +81,11 @@ void reserve_leave(struct reserve *reserve);
 void *reserve_take(struct reserve_level *level, const struct heap *heap,
                    struct order order);
 
+// The same of a larger cell, or of one that is scanned for one that need not
+// be: for want of anything better.
+void *reserve_take_larger(struct reserve_level *level, const struct heap *heap,
+                          struct order order);
+
 // Has a block brought to the level, from which reserve_take takes the next
 // cell; false when none can be had now.
 MUST_USE bool reserve_feed(struct reserve_level *level, struct heap *heap,

@@ -12,14 +12,33 @@
 // Flags and mask are the system's to keep.  What is ours in them (SA_SIGINFO,
 // and our signal's bit in the mask) is in the word's high bits as the program
 // set it, so that a program that asks is told the truth.
+//
+// While a thread waits in a call that can be cancelled, the C library has it
+// cancelled at any instruction: in a handler over the wait, too, who may be in
+// the middle of an allocation.  So the signal by which the library cancels is
+// held back in every handler.
 
 #include "wrap.h"
+
+#include <string.h>
 
 #define WRAP_INFO    ((uintptr_t)1 << 63) // the program set SA_SIGINFO
 #define WRAP_MASKED  ((uintptr_t)1 << 62) // it set our signal in the mask
 #define WRAP_ADDRESS (~(WRAP_INFO | WRAP_MASKED))
 
+#define WRAP_CANCEL 32 // the library's signal, whose name it keeps to itself
+
 static uintptr_t wrap_actions[NSIG]; // atomic
+
+// Puts the signal of cancellation into a mask, or takes it out: the library's
+// own functions refuse to.
+static void wrap_hold_cancel(sigset_t *mask, bool held) {
+    uint64_t bits;
+    memcpy(&bits, mask, sizeof bits);
+    uint64_t bit = (uint64_t)1 << (WRAP_CANCEL - 1);
+    bits = held ? bits | bit : bits & ~bit;
+    memcpy(mask, &bits, sizeof bits);
+}
 
 // The system's handler for each signal that the program handles.  A handler
 // that was set without SA_SIGINFO is called alike: it reads one argument.
@@ -56,6 +75,7 @@ static void wrap_reveal(struct sigaction *old, uintptr_t word) {
         return; // W4: set behind our back, or none
     }
     old->sa_handler = wrap_address(word);
+    wrap_hold_cancel(&old->sa_mask, false);
     if ((word & WRAP_INFO) == 0) {
         old->sa_flags &= ~SA_SIGINFO;
     }
@@ -75,6 +95,7 @@ static void wrap_disguise(struct sigaction *action, uintptr_t *word) {
         *word |= WRAP_MASKED;
         (void)sigdelset(&action->sa_mask, ours); // W3
     }
+    wrap_hold_cancel(&action->sa_mask, true);
     action->sa_sigaction = wrap_handle;
     action->sa_flags |= SA_SIGINFO;
 }
@@ -146,6 +167,16 @@ static sighandler_t wrap_signal_ours(int number, sighandler_t handler,
     return old.sa_handler;
 }
 
+// These give no mask.
+static void wrap_hold_cancel_of(int number) {
+    struct sigaction action;
+    if (WRAP_REAL(sigaction)(number, NULL, &action) == 0 &&
+        action.sa_sigaction == wrap_handle) {
+        wrap_hold_cancel(&action.sa_mask, true);
+        (void)WRAP_REAL(sigaction)(number, &action, NULL);
+    }
+}
+
 // Calls one of them with our handler in the place of the program's: each has
 // flags of its own, and one a state (siginterrupt).
 static sighandler_t wrap_signal(int number, sighandler_t handler, int flags,
@@ -169,6 +200,9 @@ static sighandler_t wrap_signal(int number, sighandler_t handler, int flags,
         (void)__atomic_compare_exchange_n(&wrap_actions[number], &word, before,
                                           false, __ATOMIC_ACQ_REL,
                                           __ATOMIC_RELAXED);
+    }
+    if (old != SIG_ERR && !is_plain) {
+        wrap_hold_cancel_of(number);
     }
     return old == ours ? wrap_address(before) : old;
 }

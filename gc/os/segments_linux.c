@@ -122,31 +122,74 @@ static void segments_measure_tls(const struct loader_module *module) {
 
 // --- The kernel's list -----------------------------------------------------
 
-struct segments_scan {
-    struct segments_visitor visitor;
-    struct loader_module module; // whose mappings come now
-    uint64_t inode, device;      // its file; inode 0: none
-    uintptr_t program;           // where the program's table is; 0: seen
+// A module whose mappings come now.
+struct segments_image {
+    struct loader_module module;
+    uintptr_t end;          // beyond all its segments; 0: none yet
+    uint64_t inode, device; // its file
 };
 
-// Visits what a mapping has of a writable segment of the current module: pages
-// of its file, which may have been cut short, or the zero memory behind them.
-static void segments_give_mapped(struct segments_scan *scan,
+// A module may lie in a hole of another, so there are two.
+struct segments_scan {
+    struct segments_visitor visitor;
+    struct segments_image outer, inner;
+    uintptr_t program; // where the program's table is; 0: seen
+};
+
+// Makes the mapping an image's first, if a module's file begins there.
+static void segments_begin_image(struct segments_scan *scan,
+                                 struct segments_image *image,
+                                 const struct mapping *mapping) {
+    struct loader_module *module = &image->module;
+    image->end = 0;
+    if (!loader_read(module, mapping->start)) {
+        return;
+    }
+    module->map = NULL;
+    image->inode = mapping->inode;
+    image->device = mapping->device;
+    for (size_t index = 0; index < module->count; index++) {
+        const Elf64_Phdr *part = &module->parts[index];
+        if (part->p_type == PT_LOAD) {
+            uintptr_t end = module->bias + part->p_vaddr + part->p_memsz;
+            image->end = segments_max(image->end, end);
+        }
+    }
+    segments_measure_tls(module);
+    if (module->parts_at == scan->program) {
+        scan->program = 0;
+    }
+}
+
+// Visits what a mapping has of an image's writable segment: pages of its file,
+// which may have been cut short, or the zero memory behind them.
+static void segments_give_mapped(struct segments_visitor *visitor,
+                                 const struct segments_image *image,
                                  const struct mapping *mapping,
                                  const Elf64_Phdr *part) {
-    uintptr_t start = scan->module.bias + part->p_vaddr;
-    uintptr_t end = start + part->p_memsz;
+    uintptr_t start = image->module.bias + part->p_vaddr;
+    uintptr_t end = segments_min(start + part->p_memsz, mapping->end);
     bool is_file = mapping->inode != 0;
     if (is_file &&
-        (mapping->inode != scan->inode || mapping->device != scan->device ||
+        (mapping->inode != image->inode || mapping->device != image->device ||
          mapping->start - mapping->offset != start - part->p_offset)) {
         return;
     }
-    start = start > mapping->start ? start : mapping->start;
-    end = end < mapping->end ? end : mapping->end;
+    start = segments_max(start, mapping->start);
     if (start < end) {
-        scan->visitor.careful = is_file;
-        segments_give(&scan->visitor, start, end - start);
+        visitor->careful = is_file;
+        segments_give(visitor, start, end - start);
+    }
+}
+
+static void segments_give_image(struct segments_visitor *visitor,
+                                const struct segments_image *image,
+                                const struct mapping *mapping) {
+    for (size_t i = 0; image->end != 0 && i < image->module.count; i++) {
+        const Elf64_Phdr *part = &image->module.parts[i];
+        if (part->p_type == PT_LOAD && (part->p_flags & PF_W) != 0) {
+            segments_give_mapped(visitor, image, mapping, part); // G6
+        }
     }
 }
 
@@ -155,22 +198,21 @@ static bool segments_mapping(const struct mapping *mapping, void *data) {
     if (mapping->is_shared || !mapping->is_readable) {
         return true;
     }
-    if (mapping->inode != 0 && mapping->offset == 0 &&
-        loader_read(&scan->module, mapping->start)) {
-        scan->inode = mapping->inode;
-        scan->device = mapping->device;
-        scan->module.map = NULL;
-        segments_measure_tls(&scan->module);
-        if (scan->module.parts_at == scan->program) {
-            scan->program = 0;
+    struct segments_image *outer = &scan->outer;
+    struct segments_image *inner = &scan->inner;
+    if (mapping->inode != 0 && mapping->offset == 0) {
+        if (mapping->start >= outer->end) {
+            inner->end = 0;
+            segments_begin_image(scan, outer, mapping);
+        } else if (mapping->start >= inner->end &&
+                   (mapping->inode != outer->inode ||
+                    mapping->device != outer->device)) {
+            // Of the same file it is a segment that begins in the first page.
+            segments_begin_image(scan, inner, mapping);
         }
     }
-    for (size_t i = 0; scan->inode != 0 && i < scan->module.count; i++) {
-        const Elf64_Phdr *part = &scan->module.parts[i];
-        if (part->p_type == PT_LOAD && (part->p_flags & PF_W) != 0) {
-            segments_give_mapped(scan, mapping, part); // G6
-        }
-    }
+    segments_give_image(&scan->visitor, outer, mapping);
+    segments_give_image(&scan->visitor, inner, mapping);
     return true;
 }
 
@@ -178,15 +220,16 @@ bool segments_each_mapped(segments_visit *visit, void *data) {
     int saved = error_save();
     struct segments_scan scan;
     scan.visitor = (struct segments_visitor){visit, data, false};
-    scan.inode = 0;
+    scan.outer.end = scan.inner.end = 0;
     scan.program = getauxval(AT_PHDR);
     segments_begin_tls();
     bool told = mapping_each(segments_mapping, &scan);
     if (told && scan.program != 0) { // its file is not mapped from the start
-        loader_of_program(&scan.module);
-        segments_measure_tls(&scan.module);
+        struct loader_module *program = &scan.outer.module;
+        loader_of_program(program);
+        segments_measure_tls(program);
         scan.visitor.careful = true;
-        segments_give_module(&scan.module, &scan.visitor);
+        segments_give_module(program, &scan.visitor);
     }
     error_restore(saved);
     return told;

@@ -1,4 +1,6 @@
-// A library that comes and goes while threads are stopped.
+// A library that comes and goes while threads are stopped.  Its code and its
+// data share the first page of the file, which is mapped twice.
+// link: -Wl,-z,noseparate-code -Wl,-z,norelro -Wl,-z,max-page-size=0x1000
 
 #include <stdint.h>
 

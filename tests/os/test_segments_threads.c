@@ -276,6 +276,23 @@ static void test_loaded_since(void **state) {
     (void)dlclose(library);
 }
 
+// G6: where the first page of a file is both its header and its data.
+static void test_mapped_twice(void **state) {
+    (void)state;
+    void *library = dlopen(SEGMENTS_THREADS_LOADED, RTLD_NOW);
+    assert_non_null(library);
+    static struct search search;
+    memset(&search, 0, sizeof search);
+    uintptr_t data =
+        (uintptr_t)find_function(library, "segments_threads_data")();
+    search.sought[0] = data;
+    search.sought[1] = data - 999 * WORD_BYTES; // in the first page
+    search.sought[2] = (uintptr_t)&static_variable;
+    assert_true(segments_each_mapped(look, &search));
+    assert_true(search.found[0] && search.found[1] && search.found[2]);
+    (void)dlclose(library);
+}
+
 // G2: nonsense in place of a thread pointer.
 static void test_no_thread(void **state) {
     (void)state;
@@ -295,6 +312,7 @@ int main(int count, char **words) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_stopped_anywhere),
         cmocka_unit_test(test_loaded_since),
+        cmocka_unit_test(test_mapped_twice),
         cmocka_unit_test(test_no_thread),
     };
     turns = count > 1 ? (size_t)strtoul(words[1], NULL, 10) : turns;

@@ -19,6 +19,7 @@
 //   shim_layout(...)       a layout for shim_typed: where the pointers are
 //   shim_typed(layout)     one zeroed object of that layout
 //   shim_collect()         collect now, if there is a now
+//   shim_attach()          in a thread: the collector may have to be told
 //   shim_blocking(f, data) f(data), which waits and touches no object: a
 //                          collection meanwhile need not wake this thread
 //   shim_figures()         what the collector says of itself

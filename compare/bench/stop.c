@@ -6,6 +6,10 @@
 //   safe     they wait inside shim_blocking, as a wrapped wait would
 //   wait     they wait by a raw system call that nobody wraps
 //
+// With --size each of them first allocates so many objects of 16 bytes, else
+// the collector is only told of it.  begin_us is the time to make a thread and
+// have it do so.
+//
 // --rounds times, in turn: a collection; and a bare stop, the least that any
 // collector can do with one signal: tgkill to each, each handler counts itself
 // and waits on a futex, one wake resumes all.  What is compared is the time
@@ -77,7 +81,10 @@ static void *stop_thread(void *data) {
     size_t index = (size_t)((uint64_t *)data - stop_sums);
     uint64_t sum = index;
     stop_tids[index] = (pid_t)syscall(SYS_gettid);
-    keep_object(mem_raw(16));
+    shim_attach();
+    for (size_t at = 0; at < measure_run.size; at++) {
+        keep_object(mem_raw(16));
+    }
     atomic_fetch_add(&stop_ready, 1);
     if (measure_is(&measure_run, "safe")) {
         shim_blocking(stop_until_done, NULL);
@@ -91,7 +98,8 @@ static void *stop_thread(void *data) {
     return NULL;
 }
 
-static void stop_begin(void) {
+// Returns the nanoseconds until all had begun.
+static uint64_t stop_begin(void) {
     struct sigaction action = {.sa_handler = stop_handler,
                                .sa_flags = SA_RESTART};
     pthread_attr_t attributes;
@@ -99,6 +107,7 @@ static void stop_begin(void) {
     sigaction(SIGRTMIN + 9, &action, NULL);
     pthread_attr_init(&attributes);
     pthread_attr_setstacksize(&attributes, STOP_STACK_BYTES);
+    uint64_t start_ns = measure_now_ns();
     for (size_t at = 0; at < stop_count; at++) {
         if (pthread_create(&stop_handles[at], &attributes, stop_thread,
                            &stop_sums[at]) != 0) {
@@ -110,7 +119,9 @@ static void stop_begin(void) {
     while (atomic_load(&stop_ready) < stop_count) {
         usleep(100);
     }
+    uint64_t took_ns = measure_now_ns() - start_ns;
     usleep(20000);
+    return took_ns;
 }
 
 // Nanoseconds until all stand still, and, in *whole_ns, until all go on.
@@ -147,7 +158,7 @@ int main(int argc, char **argv) {
     rounds = rounds != 0 ? rounds : 10;
     stop_count =
         run->threads < STOP_THREADS_MAX ? run->threads : STOP_THREADS_MAX;
-    stop_begin();
+    uint64_t begin_ns = stop_begin();
     shim_collect();
     measure_start(run);
     uint64_t sum = 0;
@@ -164,6 +175,7 @@ int main(int argc, char **argv) {
     }
     measure_note(run, "stop_us", measure_median(stops_us, rounds));
     measure_note(run, "stop_us_90", measure_quantile(stops_us, rounds, 0.9));
+    measure_note(run, "begin_us", (double)begin_ns / 1e3 / (double)stop_count);
     measure_note(run, "collect_us", measure_median(collects_us, rounds));
     measure_note(run, "bare_stop_us", measure_median(bares_us, rounds));
     measure_note(run, "bare_us", measure_median(wholes_us, rounds));

@@ -283,7 +283,7 @@ const STOP_KINDS = [["running", "that compute"], ["wait", "that wait"],
 
 function stopPoints() {
   const found = [];
-  for (const bench of benches.filter(one => one.group === "stop")) {
+  for (const bench of benches.filter(one => one.name.startsWith("stop-"))) {
     const [, kind, count] = bench.name.match(/^stop-([a-z]+)-(\d+)$/);
     for (const row of bench.rows.filter(one => one.runs.length > 0)) {
       const add = (collector, name) => {

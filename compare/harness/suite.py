@@ -188,6 +188,13 @@ BENCHES = [
     _stop("safe", 100, 20, 100), _stop("wait", 100, 20, 100),
     _stop("safe", 1000, 5, 20), _stop("wait", 1000, 5, 20),
     _stop("safe", 10000, 2, 5, turns=1), _stop("wait", 10000, 2, 5, turns=1),
+    Bench("crowd-1000", "stop", "stop", "making a thread that allocates a "
+          "little and waits, one of a thousand",
+          "--size 1 --rounds 1 --threads 50",
+          "--size 1 --rounds 1 --threads 1000",
+          "--size 1 --rounds 1 --threads 1000", variant="wait",
+          measure="begin_us", unit="µs", factors=False, turns=3,
+          collectors=list(COLLECTING)),
     _pause(1), _pause(2),
     Bench("fork", "fork", "fork", "a child that allocates, collects, exits",
           "--size 1 --rounds 2 --threads 2",

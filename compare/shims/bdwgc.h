@@ -121,6 +121,9 @@ static inline void shim_collect(void) {
     GC_gcollect();
 }
 
+static inline void shim_attach(void) {
+}
+
 static inline void shim_blocking(void *(*work)(void *), void *data) {
     GC_do_blocking(work, data);
 }

@@ -136,6 +136,9 @@ static inline void *shim_typed(const struct shim_layout *layout) {
 static inline void shim_collect(void) {
 }
 
+static inline void shim_attach(void) {
+}
+
 static inline void shim_blocking(void *(*work)(void *), void *data) {
     work(data);
 }

@@ -68,6 +68,12 @@ static inline void shim_collect(void) {
     loam_collect();
 }
 
+static inline void shim_attach(void) {
+    if (!loam_thread_attach()) {
+        abort();
+    }
+}
+
 static inline void shim_blocking(void *(*work)(void *), void *data) {
     loam_blocking_enter();
     work(data);

@@ -57,12 +57,14 @@ static bool map_cell_lives(const struct map *map, const void *cell,
         return *value != 0;
     }
     const struct ephemeron *ephemeron = cell;
-    // The key first: from here on it is held, and with it the value.
+    // Whether it was freed is asked first, for a stop takes the answer away and
+    // clears the key.  Then the key: from there on it is held, and the value.
+    bool is_freed = ephemeron->block != BLOCK_NONE &&
+                    block_is_freed(ephemeron->block, ephemeron->cell);
+    __atomic_signal_fence(__ATOMIC_SEQ_CST);
     *key_word = __atomic_load_n(&ephemeron->key, __ATOMIC_ACQUIRE);
     *value = __atomic_load_n(&ephemeron->value, __ATOMIC_ACQUIRE);
-    return *key_word != 0 &&
-           (ephemeron->block == BLOCK_NONE ||
-            !block_is_freed(ephemeron->block, ephemeron->cell));
+    return *key_word != 0 && !is_freed;
 }
 
 static bool map_slot_is(const struct map *map, const struct map_slot *slot,
@@ -160,6 +162,14 @@ static const struct place *map_place(const void *p, struct place *place) {
     return blockmap_object((uintptr_t)p, place) != NULL ? place : NULL;
 }
 
+void map_watch_block(uint32_t block) {
+    struct mutator *mutator = init_lock();
+    block_set_flags(block, BLOCK_WATCHED);
+    if (mutator != NULL) {
+        init_unlock(mutator);
+    }
+}
+
 // What collections need for one more entry.
 static bool map_reserve(const struct map *map) {
     struct settle *settle = &init_state.conductor.settle;
@@ -180,6 +190,12 @@ static bool map_reserve(const struct map *map) {
     return reserved;
 }
 
+static void map_set_handle(struct handle *handle, const void *value,
+                           const struct place *place) {
+    handle_set(handle, (uintptr_t)value, place);
+    map_watch(place->block);
+}
+
 // The weak part of a new entry.
 static void *map_make_cell(const struct map *map, const void *key,
                            const void *value) {
@@ -191,15 +207,18 @@ static void *map_make_cell(const struct map *map, const void *key,
         struct ephemeron *ephemeron =
             map_alloc(sizeof *ephemeron, KIND_EPHEMERON);
         if (ephemeron != NULL) {
-            ephemeron_set(ephemeron, (uintptr_t)key, map_place(key, &place),
-                          (uintptr_t)value);
+            const struct place *at = map_place(key, &place);
+            ephemeron_set(ephemeron, (uintptr_t)key, at, (uintptr_t)value);
+            if (at != NULL) {
+                map_watch(at->block);
+            }
         }
         return ephemeron;
     }
     struct handle *handle = map_alloc(sizeof *handle, KIND_HANDLE);
     if (handle != NULL && map_place(value, &place) != NULL) {
         handle->sort = HANDLE_LONG;
-        handle_set(handle, (uintptr_t)value, &place);
+        map_set_handle(handle, value, &place);
     }
     return handle;
 }
@@ -247,7 +266,7 @@ bool map_put(struct map *map, const void *key, const void *value) {
         struct ephemeron *ephemeron = slot->cell;
         __atomic_store_n(&ephemeron->value, (uintptr_t)value, __ATOMIC_RELEASE);
     } else if (map_place(value, &place) != NULL) {
-        handle_set(slot->cell, (uintptr_t)value, &place);
+        map_set_handle(slot->cell, value, &place);
     }
     loam_keep(key);
     loam_keep(value);

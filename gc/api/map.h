@@ -34,6 +34,7 @@
 #include "loam/weak.h"
 
 #include "base/defs.h"
+#include "heap/block.h"
 
 #define MAP_FIRST_CAPACITY ((size_t)8)
 
@@ -78,6 +79,16 @@ void *map_get(const struct map *map, const void *key);
 
 // Whether there was one.
 bool map_remove(struct map *map, const void *key);
+
+// Sees to it that a block is watched (heap/handle.h), after something weak was
+// made to lead there.
+COLD void map_watch_block(uint32_t block);
+
+static inline void map_watch(uint32_t block) {
+    if (UNLIKELY(!(block_flags(block) & BLOCK_WATCHED))) {
+        map_watch_block(block);
+    }
+}
 
 // The entries that live.
 size_t map_count(const struct map *map);

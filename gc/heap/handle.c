@@ -14,8 +14,6 @@ void handle_set(struct handle *handle, uintptr_t target,
     handle->block = place->block;
     handle->cell = (uint16_t)place->cell;
     __atomic_store_n(&handle->target, target, __ATOMIC_RELEASE);
-    // Now, not before: a cycle in between would find nobody watching (N4).
-    block_set_flags(place->block, BLOCK_WATCHED);
 }
 
 // One walk over all handles.

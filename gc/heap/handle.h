@@ -20,8 +20,8 @@
 //                that is not marked
 //   N2  kept     a handle whose target is marked is not changed
 //   N3  freed    handle_get is 0 from the moment the target is freed by hand
-//   N4  watched  the block of a target has BLOCK_WATCHED from the end of
-//                handle_set until a clearing that finds no handle to it
+//   N4  watched  the block of a target, watched once the handle was set, stays
+//                so until a clearing that finds no handle to it
 //   N5  instant  a stop at any instruction of handle_set meets a handle that
 //                is empty or whole
 //
@@ -49,18 +49,20 @@ struct handle {
     uint16_t sort;    // enum handle_sort; constant
 };
 
-// The target, or 0 when it was cleared or freed.
+// The target, or 0 when it was cleared or freed.  It is asked last: a stop
+// after the first question takes the bit in freed away, and clears the handle.
 static inline uintptr_t handle_get(const struct handle *handle) {
+    bool is_freed = block_is_freed(handle->block, handle->cell);
+    __atomic_signal_fence(__ATOMIC_SEQ_CST);
     uintptr_t target = __atomic_load_n(&handle->target, __ATOMIC_ACQUIRE);
-    if (target != 0 && UNLIKELY(block_is_freed(handle->block, handle->cell))) {
-        return 0; // N3
-    }
-    return target;
+    return UNLIKELY(is_freed) ? 0 : target; // N3
 }
 
 // Lets a handle, that is zero or was set before, lead to `target`, a word
-// inside the object at `place`.  Needs range_use_freed, or who frees the object
-// by hand cannot leave the cell in its place.
+// inside the object at `place`.  When that is done the caller sees to it that
+// the block is watched: not before, or a cycle in between would find nobody who
+// watches; and under the heap lock, or a drain that has found it unwatched would
+// take along what is freed from now on.
 void handle_set(struct handle *handle, uintptr_t target,
                 const struct place *place);
 

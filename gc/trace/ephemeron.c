@@ -45,10 +45,6 @@ void ephemeron_set(struct ephemeron *ephemeron, uintptr_t key,
     ephemeron->block = place == NULL ? BLOCK_NONE : place->block;
     ephemeron->cell = place == NULL ? 0 : place->cell;
     __atomic_store_n(&ephemeron->key, key, __ATOMIC_RELEASE);
-    // Now, not before: a cycle in between would find nobody watching.
-    if (place != NULL) {
-        block_set_flags(place->block, BLOCK_WATCHED);
-    }
 }
 
 // A key that a wild store went through must not lead us astray.

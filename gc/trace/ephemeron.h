@@ -72,7 +72,8 @@ MUST_USE bool ephemeron_reserve(struct ephemerons *ephemerons);
 void ephemeron_forked(struct ephemerons *ephemerons);
 
 // Fills an ephemeron that is zero or empty.  `place` is that of the key, NULL
-// if it is in no heap.  The caller keeps key and value alive.
+// if it is in no heap.  The caller keeps key and value alive, and sees to it
+// afterwards that the key's block is watched, as for handle_set.
 void ephemeron_set(struct ephemeron *ephemeron, uintptr_t key,
                    const struct place *place, uintptr_t value);
 

@@ -224,7 +224,7 @@ static bool init_tells_exit(void) {
 
 // No handler of the program meanwhile, nor in init_detach: it would attach the
 // thread too, and wait for locks that the interrupted code holds.
-static struct mutator *init_attach_quietly(void) {
+static struct mutator *init_attach_quietly(uint64_t mask) {
     const struct conductor *conductor = &init_state.conductor;
     if ((!init_is_built() && !init_gate()) ||
         (conductor->phase != COLLECT_IDLE &&
@@ -232,10 +232,9 @@ static struct mutator *init_attach_quietly(void) {
         return NULL; // I2
     }
     bool single = init_state.options.collect_every != 0;
-    struct mutator *mutator = world_attach(&init_state.home.heap, single);
+    struct mutator *mutator =
+        world_attach_deaf(&init_state.home.heap, single, &init_mutator, mask);
     if (mutator != NULL) {
-        mutator->here = &init_mutator;
-        init_mutator = mutator;
         // Where the system refuses, the thread is found gone by a later stop.
         (void)(init_tells_exit() && thread_exit_arm(mutator));
     }
@@ -244,7 +243,7 @@ static struct mutator *init_attach_quietly(void) {
 
 static COLD struct mutator *init_attach(void) {
     uint64_t mask = suspend_block();
-    struct mutator *mutator = init_attach_quietly();
+    struct mutator *mutator = init_attach_quietly(mask);
     suspend_unblock(mask);
     return mutator;
 }

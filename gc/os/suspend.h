@@ -94,6 +94,9 @@ bool suspend_is_in(uint64_t mask);
 uint64_t suspend_block(void);
 void suspend_unblock(uint64_t mask);
 
+// Rests for so long with the signals of `mask`, and blocks all again.
+void suspend_rest(uint64_t mask, uint64_t ns);
+
 // The calling thread's alternate signal stack, if it runs on it.
 MUST_USE bool suspend_find_alternate(const void **lowest, const void **end);
 

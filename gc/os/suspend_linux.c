@@ -243,6 +243,13 @@ void suspend_unblock(uint64_t mask) {
                       sizeof mask);
 }
 
+void suspend_rest(uint64_t mask, uint64_t ns) {
+    uint32_t never = 0;
+    suspend_unblock(mask);
+    (void)lock_wait(&never, 0, ns);
+    (void)suspend_block();
+}
+
 bool suspend_find_alternate(const void **lowest, const void **end) {
     stack_t stack;
     if (kernel_call(SYS_sigaltstack, 0, (uintptr_t)&stack, 0, 0) != 0 ||

@@ -235,3 +235,11 @@ bool roll_forked(struct roll *roll, uint32_t thread, struct mutator *self) {
     }
     return true;
 }
+
+void roll_each(const struct roll *roll, roll_visit *visit, void *data) {
+    struct mutator *next;
+    for (struct mutator *m = roll->mutators; m != NULL; m = next) {
+        next = m->next;
+        visit(m, data);
+    }
+}

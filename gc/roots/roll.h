@@ -124,4 +124,8 @@ void roll_reap(struct roll *roll);
 MUST_USE bool roll_forked(struct roll *roll, uint32_t thread,
                           struct mutator *self);
 
+// Visits each mutator; a visit may remove the one it is given.
+typedef void roll_visit(struct mutator *mutator, void *data);
+void roll_each(const struct roll *roll, roll_visit *visit, void *data);
+
 #endif

@@ -223,3 +223,14 @@ void stacks_all(const struct record *records, stacks_visit *visit, void *data) {
         stacks_each(r, stacks_words_but, &cut);
     }
 }
+
+void stacks_each_pointer(const struct record *records, stacks_pointer *visit,
+                         void *data) {
+    for (const struct record *r = records; r != NULL; r = r->next) {
+        uintptr_t pointer =
+            r->mutator != NULL ? r->mutator->thread_pointer : r->thread_pointer;
+        if (pointer != 0) {
+            visit(pointer, data);
+        }
+    }
+}

@@ -46,4 +46,9 @@ void stacks_each(const struct record *record, stacks_visit *visit, void *data);
 // none of the conductor's words below its hot end (Y5).
 void stacks_all(const struct record *records, stacks_visit *visit, void *data);
 
+// Visits the thread pointer of each that has one.
+typedef void stacks_pointer(uintptr_t thread_pointer, void *data);
+void stacks_each_pointer(const struct record *records, stacks_pointer *visit,
+                         void *data);
+
 #endif

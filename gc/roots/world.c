@@ -23,6 +23,7 @@
 #define WORLD_TRIES_SLOW   80      // for one that gets no processor
 #define WORLD_NAP_NS       1000000 // the shortest rest between attempts
 #define WORLD_ROUNDS       100     // looks at who is there, in an attempt
+#define WORLD_TURNS        200     // looks at the lock, deaf or not
 
 struct world world;
 
@@ -207,21 +208,35 @@ void world_lock_taken(struct mutator *mutator) {
 
 // --- Threads come and go ---------------------------------------------------
 
-struct mutator *world_attach(struct heap *home, bool single) {
+// Takes the lock for a thread that nobody can find SAFE, with its signals
+// blocked: while it waits it hears them, lest a stop have to trace it.
+static void world_lock_deaf(uint64_t mask) {
+    size_t turns = WORLD_TURNS;
+    while (turns-- != 0 && !world_try_lock()) {
+        suspend_rest(mask, WORLD_NAP_NS / 20);
+    }
+    if (turns == SIZE_MAX) {
+        world_lock(NULL);
+    }
+}
+
+struct mutator *world_attach_deaf(struct heap *home, bool single,
+                                  struct mutator **here, uint64_t mask) {
     const void *lowest, *cold_end;
     stack_own_bounds(&lowest, &cold_end); // it may allocate
-    // A handler of the program that allocated here would wait for itself.
-    uint64_t mask = suspend_block();
-    world_lock(NULL);
-    struct mutator *mutator =
-        roll_attach(&world.roll, thread_id(), home, single);
-    if (mutator != NULL) {
-        mutator->lowest = lowest;
-        mutator->cold_end = cold_end;
-        mutator->thread_pointer = segments_thread_pointer();
+    world_lock_deaf(mask);
+    struct mutator *mutator = *here;
+    if (mutator == NULL) {
+        mutator = roll_attach(&world.roll, thread_id(), home, single);
+        if (mutator != NULL) {
+            mutator->lowest = lowest;
+            mutator->cold_end = cold_end;
+            mutator->thread_pointer = segments_thread_pointer();
+            mutator->here = here;
+        }
+        *here = mutator;
     }
     lock_release(&world.lock);
-    suspend_unblock(mask);
     return mutator;
 }
 
@@ -234,11 +249,7 @@ struct mutator *world_find(uint32_t id) {
 }
 
 void world_each(world_visit *visit, void *data) {
-    struct mutator *next;
-    for (struct mutator *m = world.roll.mutators; m != NULL; m = next) {
-        next = m->next;
-        visit(m, data);
-    }
+    roll_each(&world.roll, visit, data);
 }
 
 bool world_forked(struct mutator *self) {
@@ -585,11 +596,5 @@ void world_each_stack(world_words *visit, void *data) {
 }
 
 void world_each_thread_pointer(world_pointer *visit, void *data) {
-    for (struct record *r = world.roll.records; r != NULL; r = r->next) {
-        uintptr_t pointer =
-            r->mutator != NULL ? r->mutator->thread_pointer : r->thread_pointer;
-        if (pointer != 0) {
-            visit(pointer, data);
-        }
-    }
+    stacks_each_pointer(world.roll.records, visit, data);
 }

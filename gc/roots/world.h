@@ -47,6 +47,7 @@
 #include "heap/heap.h"
 #include "os/copy.h"
 #include "os/lock.h"
+#include "os/suspend.h"
 #include "roots/halt.h"
 #include "roots/mutator.h"
 #include "roots/roll.h"
@@ -97,7 +98,22 @@ MUST_USE bool world_init(int signal);
 
 // Makes a mutator of the calling thread, its home set for `home`, or takes up
 // the one it left with world_detach; takes the lock.  NULL: no memory.
-struct mutator *world_attach(struct heap *home, bool single);
+// The caller has blocked all signals, lest a handler of the program attach the
+// thread too, and hears those of `mask` while it waits.  *here, where its
+// mutator is kept, is set; if it is set already, that is the answer.
+struct mutator *world_attach_deaf(struct heap *home, bool single,
+                                  struct mutator **here, uint64_t mask);
+
+static inline struct mutator *world_attach(struct heap *home, bool single) {
+    struct mutator *mutator = NULL;
+    uint64_t mask = suspend_block();
+    (void)world_attach_deaf(home, single, &mutator, mask);
+    if (mutator != NULL) {
+        mutator->here = NULL;
+    }
+    suspend_unblock(mask);
+    return mutator;
+}
 
 // The calling thread's mutator is about to end, its caches given up.  The
 // thread may live on for a while, and attach again.  Under the lock.

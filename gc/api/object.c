@@ -281,8 +281,13 @@ static bool object_is_ahead(const struct place *place) {
 }
 
 bool object_find(uintptr_t word, struct place *place) {
-    return blockmap_object(word, place) != NULL &&
-           !block_is_freed(place->block, place->cell) &&
+    if (!blockmap_find(word, place) ||
+        block_is_freed(place->block, place->cell)) {
+        return false;
+    }
+    // In this order: a cycle in between takes both bits of a freed cell away.
+    __atomic_signal_fence(__ATOMIC_SEQ_CST);
+    return block_is_allocated(place->block, place->cell) &&
            !object_is_ahead(place); // O1
 }
 

@@ -59,6 +59,7 @@ static void init_configure(void) {
                             : options->huge == OPTIONS_HUGE_ON ? 1
                                                                : 32 * MiB;
     conductor->failed = report_stop;
+    conductor->blind = report_blind;
     world.named = report_thread;
     init_state.home.heap.region.limit_bytes = options->limit_bytes;
     init_state.home.collector.pacer.limit_bytes = options->limit_bytes;

@@ -139,6 +139,12 @@ void report_stop(const struct world_stop_report *why) {
     report_warning(REPORT_STOP, sentence);
 }
 
+void report_blind(void) {
+    report_warning(REPORT_BLIND,
+                   "the thread-local variables of this C library are not found "
+                   "by collections: keep what they refer to in another place");
+}
+
 void report_thread(uint32_t thread, const char *name, const char *reason) {
     char sentence[REPORT_LINE_BYTES];
     struct text text;

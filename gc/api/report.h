@@ -30,6 +30,7 @@ enum report_kind {
     REPORT_BALANCE, // more loam_enable than loam_disable
     REPORT_STOP,    // a collection was given up: a thread did not stop
     REPORT_THREAD,  // a thread that is read while it runs
+    REPORT_BLIND,   // thread-local variables are not found
     REPORT_KINDS
 };
 
@@ -54,6 +55,10 @@ void report_heap(const char *function, const void *handle, const void *caller);
 // Says that a collection was given up, and because of whom; the bell of the
 // conductor.
 void report_stop(const struct world_stop_report *why);
+
+// Says that thread-local variables of other threads are not found; the bell of
+// the conductor.
+void report_blind(void);
 
 // Says that a thread cannot be stopped, and what follows; the bell of the world.
 void report_thread(uint32_t thread, const char *name, const char *reason);

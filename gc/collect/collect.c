@@ -11,6 +11,7 @@
 #include "heap/region.h"
 #include "os/clock.h"
 #include "os/output.h"
+#include "os/segments.h"
 #include "os/stack.h"
 #include "roots/mutator.h"
 #include "roots/world.h"
@@ -284,6 +285,16 @@ static void collect_mark(struct collect_walk *walk) {
     walk->report->scanned_bytes = marker->scanned_bytes;
 }
 
+// Whether thread-local variables are found with this C library: the first cycle
+// looks for one whose address is known.
+static void collect_check_tls(const struct collect_walk *walk) {
+    struct conductor *conductor = walk->conductor;
+    if (!conductor->tls_asked && walk->self->here != NULL) {
+        conductor->tls_asked = true;
+        conductor->tls_missed = !segments_check_tls(walk->self->here);
+    }
+}
+
 // The conductor's part between stop and resume.
 static void collect_stopped(struct collect_walk *walk) {
     struct collector *collector = walk->collector;
@@ -300,6 +311,7 @@ static void collect_stopped(struct collect_walk *walk) {
     report->allocated_bytes =
         (size_t)(heap->allocated_bytes - collector->allocated_then);
     heap_prepare(heap);
+    collect_check_tls(walk);
     collect_mark(walk);
     if (conductor->check_mark) {
         collect_audit(walk);
@@ -361,8 +373,13 @@ static void collect_finish(struct collector *collector, uint64_t stopped_ns,
     collector->resumed_ns = clock_now_ns();
     collector->allocated_then = collector->heap->allocated_bytes;
     collect_count(collector, report);
-    if (collector->conductor->report != NULL) {
-        collector->conductor->report(report);
+    struct conductor *conductor = collector->conductor;
+    if (conductor->report != NULL) {
+        conductor->report(report);
+    }
+    if (conductor->tls_missed && conductor->blind != NULL) {
+        conductor->tls_missed = false;
+        conductor->blind();
     }
     stack_clear_below();
 }

@@ -110,6 +110,10 @@ struct conductor {
     void (*report)(const struct collect_report *report); // bell; may be NULL
     bool (*shortage)(size_t bytes); // bell; whether to try again; may be NULL
     void (*failed)(const struct world_stop_report *why); // bell; may be NULL
+    void (*blind)(void); // bell: thread-local variables are not found;
+                         // may be NULL; rung once, after the first cycle
+    bool tls_asked;      // whether they are
+    bool tls_missed;     // they are not, and nobody was told yet
 };
 
 struct collector {

@@ -2,8 +2,8 @@
 
 #include "api/fork.h"
 #include "api/report.h"
-#include "base/check.h"
 #include "collect/pacer.h"
+#include "heap/block.h"
 #include "heap/cache.h"
 #include "heap/heap.h"
 #include "heap/range.h"
@@ -280,6 +280,20 @@ void init_detach(void) {
     suspend_unblock(mask);
 }
 
+void init_say(struct mutator *mutator) {
+    enum report_kind kind;
+    char sentence[REPORT_NOTE_BYTES];
+    bool taken = true;
+    while (taken) {
+        mutator_enter(mutator);
+        taken = report_take_note(&kind, sentence);
+        world_leave(mutator);
+        if (taken) {
+            report_warning(kind, sentence);
+        }
+    }
+}
+
 struct mutator *init_lock(void) {
     struct mutator *mutator = init_ready();
     if (mutator == NULL || !init_is_free(mutator)) {
@@ -292,7 +306,7 @@ struct mutator *init_lock(void) {
 
 void init_unlock(struct mutator *mutator) {
     world_unlock();
-    world_leave(mutator);
+    init_leave(mutator);
 }
 
 struct init_call {
@@ -317,7 +331,7 @@ bool init_locked(void (*body)(struct mutator *mutator, void *data),
     struct init_call call = {mutator, body, data};
     mutator_enter(mutator);
     collect_enter(mutator, init_call, &call);
-    world_leave(mutator);
+    init_leave(mutator);
     return true;
 }
 

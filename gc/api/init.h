@@ -23,6 +23,7 @@
 #include "loam.h"
 
 #include "api/options.h"
+#include "api/report.h"
 #include "base/defs.h"
 #include "collect/collect.h"
 #include "os/lock.h"
@@ -84,6 +85,17 @@ bool init_locked(void (*body)(struct mutator *mutator, void *data), void *data);
 // time.  init_unlock ends it.
 struct mutator *init_lock(void);
 void init_unlock(struct mutator *mutator);
+
+// Says what was noted under the lock; the thread holds nothing.
+COLD void init_say(struct mutator *mutator);
+
+// Ends what mutator_enter began at the door.
+static inline void init_leave(struct mutator *mutator) {
+    world_leave(mutator);
+    if (UNLIKELY(report_has_notes())) {
+        init_say(mutator);
+    }
+}
 
 // Gives up what the calling thread has: it is no mutator any more.
 void init_detach(void);

@@ -10,6 +10,7 @@
 #include "heap/blockmap.h"
 #include "heap/cache.h"
 #include "heap/layout.h"
+#include "heap/range.h"
 #include "heap/shelf.h"
 #include "heap/sizeclass.h"
 #include "os/error.h"
@@ -222,7 +223,7 @@ static NOINLINE void *object_serve(struct object_request *request) {
         if (init_is_free(mutator)) {
             mutator_enter(mutator);
             object_take_or_climb(request);
-            world_leave(mutator); // O4: the object is in the request
+            init_leave(mutator); // O4: the object is in the request
             object_clear(request);
         } else {
             object_serve_handler(request);

@@ -7,6 +7,7 @@
 #include "heap/block.h"
 #include "heap/blockmap.h"
 #include "heap/range.h"
+#include "os/lock.h"
 #include "os/output.h"
 #include "os/unwind.h"
 
@@ -56,6 +57,54 @@ void report_warning(enum report_kind kind, const char *sentence) {
     }
     report_print(sentence);
 }
+
+// --- Notes -----------------------------------------------------------------
+
+#define REPORT_NOTES 4
+
+uint32_t report_noted;
+
+// Written under the world's lock or in a stop, taken INSIDE: whoever holds this
+// lock is not stopped meanwhile.
+static struct {
+    struct lock lock;
+    struct {
+        enum report_kind kind;
+        char sentence[REPORT_NOTE_BYTES];
+    } notes[REPORT_NOTES]; // a ring
+    uint32_t first;        // the oldest
+} report_book;
+
+// A note too many is not taken: what it tells is told again when it matters.
+static void report_note(enum report_kind kind, const char *sentence) {
+    lock_acquire(&report_book.lock);
+    if (report_noted < REPORT_NOTES) {
+        uint32_t at = (report_book.first + report_noted) % REPORT_NOTES;
+        struct text text;
+        text_init(&text, report_book.notes[at].sentence, REPORT_NOTE_BYTES);
+        text_add(&text, sentence);
+        report_book.notes[at].kind = kind;
+        __atomic_store_n(&report_noted, report_noted + 1, __ATOMIC_RELAXED);
+    }
+    lock_release(&report_book.lock);
+}
+
+bool report_take_note(enum report_kind *kind,
+                      char sentence[REPORT_NOTE_BYTES]) {
+    lock_acquire(&report_book.lock);
+    bool taken = report_noted != 0;
+    if (taken) {
+        *kind = report_book.notes[report_book.first].kind;
+        memcpy(sentence, report_book.notes[report_book.first].sentence,
+               REPORT_NOTE_BYTES);
+        report_book.first = (report_book.first + 1) % REPORT_NOTES;
+        __atomic_store_n(&report_noted, report_noted - 1, __ATOMIC_RELAXED);
+    }
+    lock_release(&report_book.lock);
+    return taken;
+}
+
+// --- Sentences -------------------------------------------------------------
 
 static void report_what(struct text *text, const void *pointer) {
     struct place place;
@@ -136,13 +185,13 @@ void report_stop(const struct world_stop_report *why) {
     report_add_thread(&text, why->thread, why->name);
     text_add(&text, " did not stop: ");
     text_add(&text, why->reason);
-    report_warning(REPORT_STOP, sentence);
+    report_note(REPORT_STOP, sentence);
 }
 
 void report_blind(void) {
-    report_warning(REPORT_BLIND,
-                   "the thread-local variables of this C library are not found "
-                   "by collections: keep what they refer to in another place");
+    report_note(REPORT_BLIND,
+                "the thread-local variables of this C library are not found "
+                "by collections: keep what they refer to in another place");
 }
 
 void report_thread(uint32_t thread, const char *name, const char *reason) {
@@ -152,7 +201,7 @@ void report_thread(uint32_t thread, const char *name, const char *reason) {
     report_add_thread(&text, thread, name);
     text_add(&text, ": ");
     text_add(&text, reason);
-    report_warning(REPORT_THREAD, sentence);
+    report_note(REPORT_THREAD, sentence);
 }
 
 static void report_option(const struct options_row *row, void *data) {

@@ -40,8 +40,22 @@ void report_set_hook(loam_warning_fn *hook, void *data);
 // Which warnings are printed: OPTIONS_WARN_ONCE until this is called.
 void report_set_warn(enum options_warn warn);
 
-// Says a sentence without a newline.
+// Says a sentence without a newline.  Not with the lock, nor in a stop: the
+// program's hook is called.
 void report_warning(enum report_kind kind, const char *sentence);
+
+// What is found out with the lock held is written down, and said by the next
+// thread that has left it: the bells below do so.
+extern uint32_t report_noted; // notes that wait; atomic
+
+static inline bool report_has_notes(void) {
+    return __atomic_load_n(&report_noted, __ATOMIC_RELAXED) != 0;
+}
+
+#define REPORT_NOTE_BYTES 320
+
+// Takes the oldest note; false if there is none.  INSIDE.
+bool report_take_note(enum report_kind *kind, char sentence[REPORT_NOTE_BYTES]);
 
 // Says that `function` was given `pointer`, what is wrong with that, and the
 // address that called it.

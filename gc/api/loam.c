@@ -18,14 +18,12 @@
 #include "api/report.h"
 #include "base/bits.h"
 #include "collect/collect.h"
-#include "heap/cache.h"
 #include "heap/heap.h"
 #include "heap/meta.h"
 #include "os/error.h"
 #include "roots/mutator.h"
 #include "roots/ranges.h"
 #include "roots/reserve.h"
-#include "roots/world.h"
 
 #define LOAM_TEXT2(a, b, c) #a "." #b "." #c
 #define LOAM_TEXT(a, b, c)  LOAM_TEXT2(a, b, c)

@@ -14,6 +14,7 @@
 #include "os/segments.h"
 #include "os/stack.h"
 #include "roots/mutator.h"
+#include "roots/reserve.h"
 #include "roots/world.h"
 #include "trace/audit.h"
 

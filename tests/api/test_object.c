@@ -7,6 +7,8 @@
 
 #include <cmocka.h>
 #include <errno.h>
+#include <pthread.h>
+#include <stdatomic.h>
 #include <string.h>
 
 #include "api/init.h"
@@ -441,8 +443,36 @@ static void test_far_apart(void **state) {
     }
 }
 
+static atomic_bool made;
+
+static void *collect_meanwhile(void *unused) {
+    (void)unused;
+    while (!atomic_load(&made)) {
+        (void)loam_collect();
+    }
+    return NULL;
+}
+
+// O4: whenever another thread's cycle comes, what was just made is held.
+static void test_held(void **state) {
+    (void)state;
+    pthread_t thread;
+    assert_int_equal(pthread_create(&thread, NULL, collect_meanwhile, NULL), 0);
+    for (size_t i = 0; i < SCALED(60000, 6000); i++) {
+        struct place place;
+        size_t bytes = sizes[i % (i % 50 == 0 ? SIZES : 8)];
+        char *p = make(bytes, KIND_SCANNED);
+        assert_non_null(p);
+        assert_true(object_is_start(p, &place));
+        assert_true(place.bytes >= bytes);
+    }
+    atomic_store(&made, true);
+    assert_int_equal(pthread_join(thread, NULL), 0);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_held),
         cmocka_unit_test(test_found),
         cmocka_unit_test(test_tail),
         cmocka_unit_test(test_resized),

@@ -1,7 +1,7 @@
 // bazaar — shelves where threads exchange things, and what a thread does there.
 //
-// Each shelf has a lock of the program's own.  Own trees change hands on it; the
-// frozen things that lie there may be linked to by anybody.
+// Each shelf has a lock of the program's own.  Own trees change hands there; to
+// frozen things that lie there anybody may link.
 //
 // Any thread; a signal handler calls bazaar_begin and bazaar_finish alone.
 

@@ -113,17 +113,6 @@ void loam_door_thread_begin(void) {
     }
 }
 
-void loam_door_fork_before(void) {
-    struct mutator *mutator = door_find_mutator();
-    if (mutator != NULL && world_is_stopping()) {
-        world_park(mutator);
-    }
-}
-
-void loam_door_fork_after(bool is_child) {
-    (void)is_child;
-}
-
 // --- Words that the system keeps ---------------------------------------
 
 // Only what may point to an object needs a place, or one that held such.

@@ -84,10 +84,6 @@ LOAM_API bool loam_door_is_open(void);
 // that nobody knows.
 LOAM_API void loam_door_thread_begin(void);
 
-// The process is about to be copied, and was (`is_child`: in the copy).
-LOAM_API void loam_door_fork_before(void);
-LOAM_API void loam_door_fork_after(bool is_child);
-
 // --- Words that the system keeps ---------------------------------------
 
 // The value of a pthread key from LOAM_DOOR_KEYS_INLINE on in this thread, told

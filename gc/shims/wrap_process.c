@@ -6,6 +6,8 @@
 //
 // The child of vfork runs in the parent's memory, on its stack, as its thread.
 // What it calls of ours must leave the parent's books alone, so it has a flag.
+//
+// fork is not wrapped: a child finds out by itself that it is one (api/fork.h).
 
 #include "wrap.h"
 
@@ -37,20 +39,6 @@ __attribute__((used)) pid_t wrap_vfork_end(long said, bool entered) {
         return -1;
     }
     return (pid_t)said;
-}
-
-WRAP_SHOWN pid_t WRAP(fork)(void) {
-    loam_door_fork_before();
-    pid_t child = WRAP_REAL(fork)();
-    loam_door_fork_after(child == 0);
-    return child;
-}
-
-WRAP_SHOWN pid_t WRAP(_Fork)(void) {
-    loam_door_fork_before();
-    pid_t child = WRAP_REAL(_Fork)();
-    loam_door_fork_after(child == 0);
-    return child;
 }
 
 WRAP_SHOWN int WRAP(posix_spawn)(pid_t *restrict child,

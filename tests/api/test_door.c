@@ -39,7 +39,6 @@ static void ask_everything(void) {
     loam_door_handler_leave(&was);
     assert_false(loam_door_hold());
     loam_door_thread_begin();
-    loam_door_fork_before();
     assert_true(loam_door_key_set(KEY, 1));
     loam_door_key_forget(KEY);
     assert_true(loam_door_alternate(&was));

@@ -148,6 +148,11 @@ size_t loam_finalizers_due(void) {
                            __ATOMIC_RELAXED);
 }
 
+size_t loam_finalizers_waiting(void) {
+    return __atomic_load_n(&finalizer_settle()->fates.waiting_count,
+                           __ATOMIC_RELAXED);
+}
+
 bool loam_finalizers_wait(int wait_ms) {
     struct mutator *mutator = init_ready();
     if (mutator == NULL || !init_is_free(mutator)) {

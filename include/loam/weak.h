@@ -199,8 +199,11 @@ LOAM_API size_t loam_finalizers_run(size_t count_max);
  * collection. */
 LOAM_API bool loam_finalizers_wait(int wait_ms);
 
-/* How many are due. */
+/* How many are due; and how many are set and not due, those that guardians
+ * hold included.  A count of the second kind that only grows is a ring of
+ * ordered objects. */
 LOAM_API size_t loam_finalizers_due(void);
+LOAM_API size_t loam_finalizers_waiting(void);
 
 /* Called after each collection that made some due, by the thread that ran it,
  * outside all locks of Loam's: to wake the thread that is to run them.  NULL:

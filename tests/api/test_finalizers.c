@@ -95,6 +95,7 @@ static void test_order(void **state) {
         assert_int_equal(ran_count, cases[i].first);
         settle_all(4);
         assert_int_equal(ran_count, cases[i].all);
+        assert_true(loam_finalizers_waiting() >= 3 - cases[i].all);
         for (size_t k = 0; cases[i].first == 1 && k < 3; k++) {
             assert_int_equal(ran[k], k + 1);
         }

@@ -237,8 +237,9 @@ static inline bool block_is_freed(uint32_t block, uint32_t cell) {
 // the cells freed.  Owner, lock holder where there is none, or conductor.
 uint32_t block_drain_freed(uint32_t block, struct hole tail);
 
-// A block that was told of freed cells turns out to be free: it is told anew when
-// it is in use again.  Whoever takes it from the list of these, under the lock.
+// A block that was told of freed cells turns out to be free: it is told anew
+// when it is in use again.  By whoever takes it from the list of these, under
+// the lock.
 void block_forget_freed(uint32_t block);
 
 // Clears the marks of all cells; sets them to the allocation bits if pinned.

@@ -3,7 +3,7 @@
 // A handle is the heap's slot in its low 16 bits and its serial number above:
 // the slot finds the heap, the serial tells whether it is still the same.
 //
-// Design, alternatives and measurements: docs/design/api/heaps.md
+// Design, alternatives and measurements: docs/design/api/index.md
 
 #include "loam/heaps.h"
 
@@ -13,9 +13,10 @@
 #include "api/init.h"
 #include "api/object.h"
 #include "api/report.h"
+#include "collect/collect.h"
+#include "collect/pacer.h"
 #include "collect/settle.h"
 #include "heap/blockmap.h"
-#include "heap/cache.h"
 #include "heap/heap.h"
 #include "heap/meta.h"
 #include "os/error.h"

@@ -11,7 +11,7 @@
 //                next call tries again
 //   I2  attached init_mutator is NULL or this thread's mutator, and NULL while
 //                the program's own code runs inside a cycle
-//   I3  given up a thread that ends has given up its caches, and is no mutator
+//   I3  ended    a thread that ends has given up its caches, and is no mutator
 //                afterwards, until it calls in again
 //
 // Called by api/ and, through api/door.h, by shims/.
@@ -26,7 +26,9 @@
 #include "api/report.h"
 #include "base/defs.h"
 #include "collect/collect.h"
+#include "heap/heap.h"
 #include "os/lock.h"
+#include "roots/world.h"
 
 // A heap, and what the door keeps for it.
 struct init_heap {

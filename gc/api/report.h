@@ -74,7 +74,7 @@ void report_stop(const struct world_stop_report *why);
 // the conductor.
 void report_blind(void);
 
-// Says that a thread cannot be stopped, and what follows; the bell of the world.
+// Says that a thread cannot be stopped, and what follows; the world rings it.
 void report_thread(uint32_t thread, const char *name, const char *reason);
 
 // The options, two lines each: what LOAM_HELP asks for.

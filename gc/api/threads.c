@@ -2,7 +2,7 @@
 //
 // The functions that name stacks and switch fibers are in api/fiber.c.
 //
-// Design, alternatives and measurements: docs/design/api/threads.md
+// Design, alternatives and measurements: docs/design/api/index.md
 
 #include "loam/threads.h"
 

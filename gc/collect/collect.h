@@ -11,8 +11,8 @@
 //     FLIP -> IDLE      holes made of the dead, tails in, a new goal
 //     any -> IDLE       given up: nothing is reclaimed
 //
-// Each heap has a struct collector: its pacer and its figures.  What all of them
-// share stands in struct conductor: what the program said about roots, the
+// Each heap has a struct collector: its pacer and its figures.  What all of
+// them share stands in struct conductor: what the program said about roots, the
 // marker, and the options that concern collections.  A cycle is of one heap;
 // objects of others are neither read nor kept, unless the heap was told that
 // they are its roots.

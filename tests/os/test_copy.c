@@ -77,6 +77,9 @@ static void test_clone(void **state) {
 
 static void test_vfork(void **state) {
     (void)state;
+#if defined(__SANITIZE_THREAD__)
+    skip(); // it makes a fork of it
+#endif
     pid_t child = vfork();
     if (child == 0) {
         _exit(copy_is_new()); // P1: it shares our memory

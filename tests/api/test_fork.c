@@ -24,6 +24,7 @@
 #include "loam.h"
 #include "loam/weak.h"
 #include "os/copy.h"
+#include "support/step.h"
 
 #define LIST 2000
 
@@ -294,6 +295,62 @@ static void test_from_finalizer(void **state) {
     assert_int_equal(finalizer_result, 0);
 }
 
+// A handler that interrupts our work at any instruction, and forks: the child
+// finishes what was interrupted, and lives on.
+struct steps {
+    size_t every, children, failed;
+    bool is_child;
+};
+
+static void work_in_steps(void *data) {
+    (void)data;
+    for (size_t i = 0; i < 6; i++) {
+        void *cell = loam_alloc(3000); // a refill, a fresh block
+        void *run = loam_alloc_leaf(300000);
+        loam_free(run);
+        loam_free(cell);
+    }
+    (void)grow(NULL, 0, 10);
+}
+
+static void fork_between(size_t instructions, void *data) {
+    struct steps *steps = data;
+    if (instructions % steps->every != 0) {
+        return;
+    }
+    pid_t child = fork_one(instructions / steps->every);
+    if (child == 0) {
+        steps->is_child = true;
+        step_end();
+        return;
+    }
+    int status = 1;
+    steps->failed += child < 0 || waitpid(child, &status, 0) != child || status;
+    steps->children++;
+}
+
+static void check_steps(size_t every) {
+    struct steps steps = {.every = every};
+    loam_disable();
+    bool ran = step_run(work_in_steps, fork_between, &steps);
+    loam_enable();
+    if (steps.is_child) {
+        _exit(live());
+    }
+    if (!ran) {
+        skip();
+    }
+    print_message("%zu children\n", steps.children);
+    assert_int_not_equal(steps.children, 0);
+    assert_int_equal(steps.failed, 0);
+}
+
+static void test_steps(void **state) {
+    (void)state;
+    start();
+    check_steps(199);
+}
+
 // The child of vfork shares memory with its parent: it is no copy, and does
 // nothing of ours.
 static void test_vfork(void **state) {
@@ -316,7 +373,7 @@ int main(void) {
         cmocka_unit_test(test_quiet),    cmocka_unit_test(test_generations),
         cmocka_unit_test(test_threads),  cmocka_unit_test(test_from_region),
         cmocka_unit_test(test_stranger), cmocka_unit_test(test_from_finalizer),
-        cmocka_unit_test(test_vfork),
+        cmocka_unit_test(test_steps),    cmocka_unit_test(test_vfork),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

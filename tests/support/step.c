@@ -18,6 +18,9 @@
 
 #ifdef STEP_NOT
 
+void step_end(void) {
+}
+
 bool step_run(void (*body)(void *), step_between *between, void *data) {
     (void)body;
     (void)between;
@@ -45,6 +48,13 @@ static void step_trapped(int number, siginfo_t *info, void *context) {
     int saved = errno;
     step_call(++step_count, step_data); // P1
     errno = saved;                      // P2
+    if (!step_on) {
+        interrupted->uc_mcontext.gregs[REG_EFL] &= ~(greg_t)STEP_TRAP_FLAG;
+    }
+}
+
+void step_end(void) {
+    step_on = 0;
 }
 
 bool step_run(void (*body)(void *), step_between *between, void *data) {

@@ -25,4 +25,7 @@ typedef void step_between(size_t instructions, void *data);
 // an emulator and where a sanitizer puts signals off.
 bool step_run(void (*body)(void *data), step_between *between, void *data);
 
+// Called by `between`: no more steps, the code runs on by itself.
+void step_end(void);
+
 #endif

@@ -53,6 +53,17 @@ def example():
     return program[1], prints[1]
 
 
+def build_with_make(scratch):
+    """From nothing, by the generator that a bare `cmake -B build` takes."""
+    if not shutil.which("make"):
+        print("*** make is missing: a plain build was NOT tried ***")
+        return
+    at = os.path.join(scratch, "by_make")
+    run("cmake", "-G", "Unix Makefiles", "-S", source, "-B", at,
+        f"-DCMAKE_C_COMPILER={cc}")
+    run("cmake", "--build", at, "-j2")
+
+
 def install(scratch):
     """Installs, moves the prefix, and says where it is now."""
     first = os.path.join(scratch, "first")
@@ -137,7 +148,8 @@ def with_other_languages(scratch, prefix):
     file = os.path.join(scratch, "headers.c")
     with open(file, "w", encoding="utf-8") as f:
         f.write("#include <loam.h>\n#include <loam/typed.h>\n"
-                "int main(void) { return 0; }\n")
+                "#include <loam/weak.h>\n#include <loam/heaps.h>\n"
+                "#include <loam/threads.h>\nint main(void) { return 0; }\n")
     strict = ["-fsyntax-only", "-Wall", "-Wextra", "-Werror", "-pedantic",
               f"-I{prefix}/include"]
     for standard in ("c99", "c11", "c17"):
@@ -154,6 +166,7 @@ def main():
                            ("CMakeLists.txt", PROJECT)):
             with open(os.path.join(scratch, name), "w", encoding="utf-8") as f:
                 f.write(text)
+        build_with_make(scratch)
         prefix = install(scratch)
         libraries = check_files(prefix)
         with_other_languages(scratch, prefix)

@@ -2,8 +2,8 @@
 //
 // No lock of ours is held across a fork, and nothing waits for one: the forking
 // thread goes as it is, and the child has what it finds.  It is told by the
-// library's fork, or finds out the first time it wants the lock (os/copy.h).  If
-// its parent had one thread there is nothing to do.  Else, in this order:
+// library's fork, or finds out the first time it wants the lock (os/copy.h).
+// If its parent had one thread there is nothing to do.  Else, in this order:
 //
 //     meta memory    pieces that wait are given up        roots/world
 //     the world      one thread, nobody stops, the lock is its own
@@ -13,9 +13,9 @@
 //     the conductor  no cycle is on
 //
 // Invariants
-//   FO1  anywhere a child may be made at any time and in any way that the system
-//                 offers, by any thread, whatever the others do; it allocates,
-//                 frees and collects like its parent
+//   FO1  anywhere a child may be made at any time and in any way that the
+//                 system offers, by any thread, whatever the others do; it
+//                 allocates, frees and collects like its parent
 //   FO2  parent   the parent is not touched, nor made to wait
 //
 // Rung by roots/world under the lock of the child, its signals blocked.

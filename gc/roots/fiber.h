@@ -1,9 +1,9 @@
 // fiber — stacks that the program made itself, and how much of each counts.
 //
 // A program with fibers, coroutines or green threads switches the stack pointer
-// to memory that it chose: a mapping, malloc'ed memory, an object.  It registers
-// such stacks and announces each switch.  The registry knows them all; each
-// thread has a *seat*, which says what it runs on.
+// to memory that it chose: a mapping, malloc'ed memory, an object.  It
+// registers such stacks and announces each switch.  The registry knows them
+// all; each thread has a *seat*, which says what it runs on.
 //
 //     seat of a thread          records
 //     running ───────────────>  [lowest ......|####] end    runs: from sp

@@ -1,7 +1,7 @@
 // Children: of fork, of _Fork and of the bare system call; of a quiet process,
-// of one with threads at work, from a safe region, from a finalizer, of a thread
-// that was never attached, and their own children.  Each allocates, collects,
-// frees, and finds every object of its parent as it was.
+// of one with threads at work, from a safe region, from a finalizer, of a
+// thread that was never attached, and their own children.  Each allocates,
+// collects, frees, and finds every object of its parent as it was.
 
 #include "api/fork.h"
 

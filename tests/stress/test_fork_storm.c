@@ -2,8 +2,8 @@
 // also write and read by stdio, whose locks fork takes: an allocator that holds
 // a lock across fork stops here for ever.  One thread forks, in turn by fork,
 // _Fork and the bare system call; and for a while a signal handler forks, over
-// whatever the main thread was doing.  Each child allocates, collects, and finds
-// the list of its parent whole.
+// whatever the main thread was doing.  Each child allocates, collects, and
+// finds the list of its parent whole.
 // long: 10000
 // seconds: 120
 

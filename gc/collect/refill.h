@@ -5,6 +5,7 @@
 // order in which they are asked is decided here and nowhere else.
 //
 //     own       a freed cell, the next hole of the current block
+//     freed     cells that other threads freed in its blocks
 //     shelf     a block that is at least a quarter free
 //     fresh     a new block or run, if the pacer allows it
 //     scraps    a block with some room, if not the pacer but the limit or the

@@ -25,14 +25,14 @@ static void check_defined(const struct loam_stats *s) {
     uint64_t fields[sizeof *s / sizeof(uint64_t)];
     memcpy(fields, s, sizeof fields);
     for (size_t i = 0; i < sizeof fields / sizeof fields[0]; i++) {
-        assert_true(fields[i] <= UINT64_MAX / 2);
+        assert_true(fields[i] <= UINT64_MAX / 2); // S2
     }
 }
 
 // What holds at any moment.
 static void check_identities(const struct loam_stats *s) {
     check_defined(s);
-    assert_true(s->allocated_bytes ==
+    assert_true(s->allocated_bytes == // S1
                 s->used_bytes + s->freed_bytes + s->collected_bytes);
     assert_true(s->used_bytes <= s->block_bytes);
     assert_true(s->block_bytes <= s->heap_bytes);
@@ -48,7 +48,7 @@ static void check_identities(const struct loam_stats *s) {
 
 static void check_grown(const struct loam_stats *was,
                         const struct loam_stats *is) {
-    assert_true(is->collections >= was->collections);
+    assert_true(is->collections >= was->collections); // S2
     assert_true(is->collections_failed >= was->collections_failed);
     assert_true(is->allocated_bytes >= was->allocated_bytes);
     assert_true(is->freed_bytes >= was->freed_bytes);

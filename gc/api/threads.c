@@ -1,6 +1,6 @@
 // threads — attach, detach and blocking regions of loam/threads.h.
 //
-// The functions that name stacks and switch fibers are in api/fiber.c.
+// Stacks that the program made are in threads_fiber.c.
 //
 // Design, alternatives and measurements: docs/design/api/index.md
 

@@ -17,6 +17,7 @@
 #include <sys/wait.h>
 #include <time.h>
 
+#include "os/error.h"
 #include "os/kernel.h"
 #include "os/lock.h"
 #include "os/suspend.h"
@@ -196,9 +197,11 @@ static bool tracer_start(void) {
     uintptr_t self = (uintptr_t)kernel_call(SYS_getpid, 0, 0, 0, 0);
     // No signal is sent when it ends (V5), and none may interrupt it.
     uint64_t mask = suspend_block();
+    int saved = error_save();
     int helper =
         clone(tracer_run, tracer.stack + sizeof tracer.stack,
               CLONE_VM | CLONE_FS | CLONE_FILES | CLONE_UNTRACED, (void *)self);
+    error_restore(saved);
     suspend_unblock(mask);
     tracer.helper = helper < 0 ? 0 : (uint32_t)helper;
     return helper > 0;

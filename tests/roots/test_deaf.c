@@ -44,7 +44,7 @@ static void test_asked(void **state) {
         crowd_nap_ms(1);
     }
     assert_int_equal(deaf_ask(&record, &status), DEAF_BLOCKS);
-    assert_true(record.deaf && !record.apart && !record.slow);
+    assert_true(record.deaf && !record.apart);
     assert_non_null(strstr(deaf_reason(&status), "blocks the signal")); // D3
     crowd_end(1);
     for (size_t turn = 0; turn < 1000; turn++) { // it was joined: soon gone

@@ -85,7 +85,8 @@ static void test_strangers(void **state) {
     uint32_t others = crowd_stop().strangers; // of an emulator
     crowd_go();
     crowd_begin(8, false, work_alone);
-    for (size_t turn = 0; turn < 100; turn++) {
+    uint64_t begin = clock_now_ns();
+    for (size_t turn = 0; turn < 100 && crowd_may_go_on(begin, turn); turn++) {
         struct world_stop_report report = crowd_stop();
         assert_true(report.strangers >= 8);
         crowd_see_still(8);
@@ -122,7 +123,8 @@ static void test_safe(void **state) {
     (void)state;
     crowd_begin(4, true, work_safely);
     uint32_t safe = 0;
-    for (size_t turn = 0; turn < 1000; turn++) {
+    uint64_t begin = clock_now_ns();
+    for (size_t turn = 0; turn < 1000 && crowd_may_go_on(begin, turn); turn++) {
         struct world_stop_report report = crowd_stop();
         safe += report.safe;
         crowd_see_still(4);
@@ -190,7 +192,8 @@ static void work_locking(struct worker *worker) {
 static void test_lock(void **state) {
     (void)state;
     crowd_begin(4, true, work_locking);
-    for (size_t turn = 0; turn < 200; turn++) {
+    uint64_t begin = clock_now_ns();
+    for (size_t turn = 0; turn < 200 && crowd_may_go_on(begin, turn); turn++) {
         struct world_stop_report report = crowd_stop();
         (void)report;
         crowd_see_still(4);
@@ -295,7 +298,8 @@ static void count_mutator(struct mutator *mutator, void *data) {
 static void test_read(void **state) {
     (void)state;
     crowd_begin(6, true, work_keeping);
-    for (size_t turn = 0; turn < 50; turn++) {
+    uint64_t begin = clock_now_ns();
+    for (size_t turn = 0; turn < 50 && crowd_may_go_on(begin, turn); turn++) {
         (void)crowd_stop();
         for (size_t i = 0; i < 6; i++) {
             struct search search = {.word = SECRET(i)};

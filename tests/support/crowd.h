@@ -18,6 +18,7 @@
 #include <string.h>
 #include <time.h>
 
+#include "os/clock.h"
 #include "os/suspend.h"
 #include "os/thread.h"
 #include "roots/world.h"
@@ -124,6 +125,12 @@ static inline void crowd_end(size_t count) {
     for (size_t i = 0; i < count; i++) {
         assert_int_equal(pthread_join(workers[i].thread, NULL), 0);
     }
+}
+
+// Whether a loop of stops may go on: some seconds at most, however busy the
+// machine is.
+static inline bool crowd_may_go_on(uint64_t begin_ns, size_t turn) {
+    return turn < 10 || clock_now_ns() - begin_ns < (uint64_t)3000000000;
 }
 
 // Stops the world; the lock is held from here to crowd_go().

@@ -135,13 +135,19 @@ static bool door_keep(size_t index, uintptr_t value) {
 }
 
 bool loam_door_key_set(unsigned key, uintptr_t value) {
+    if (key >= MUTATOR_KEPT || !door_is_built()) {
+        return true;
+    }
     int saved = error_save();
-    bool done = key >= MUTATOR_KEPT || door_keep(key, value);
+    bool done = door_keep(key, value);
     error_restore(saved);
     return done;
 }
 
 bool loam_door_alternate(const void *lowest) {
+    if (!door_is_built()) {
+        return true;
+    }
     int saved = error_save();
     bool done = door_keep(MUTATOR_KEPT_STACK, (uintptr_t)lowest);
     error_restore(saved);

@@ -78,7 +78,7 @@ int suspend_default(void) {
     return SIGURG;
 }
 
-int suspend_number(void) {
+NO_SANITIZE int suspend_number(void) {
     int signal = __atomic_load_n(&suspend.signal, __ATOMIC_RELAXED);
     return signal != 0 ? signal : suspend_default();
 }

@@ -10,6 +10,7 @@
 #include <cmocka.h>
 
 #include "heap/block.h"
+#include "roots/world.h"
 
 #define LAYOUTS 200u
 
@@ -175,12 +176,40 @@ static void test_apart(void **state) {
     mutator_free(mutator);
 }
 
+// What a stop asks: where the thread is, and what it has left to be read.
+static void test_states(void **state) {
+    (void)state;
+    assert_true(world_init(0));
+    struct mutator *mutator = world_attach(&heap, false);
+    assert_non_null(mutator);
+    assert_int_equal(mutator->busy, MUTATOR_OUT);
+    mutator_enter(mutator);
+    assert_int_equal(mutator->busy, MUTATOR_INSIDE); // U4
+    world_safe_enter(mutator);                       // as one that waits
+    assert_int_equal(mutator->busy, MUTATOR_INSIDE);
+    assert_int_equal(mutator->state, MUTATOR_SAFE); // U5
+    world_safe_leave(mutator);
+    assert_int_equal(mutator->state, MUTATOR_RUNS);
+    world_leave(mutator);
+    assert_int_equal(mutator->busy, MUTATOR_OUT);
+    const void *here = __builtin_frame_address(0);
+    world_safe_enter(mutator);
+    assert_int_equal(mutator->state, MUTATOR_SAFE);
+    assert_int_equal(mutator->busy, MUTATOR_AWAY); // U6
+    assert_true(mutator->stopped_at <= here);      // U5
+    world_safe_leave(mutator);
+    assert_int_equal(mutator->state, MUTATOR_RUNS);
+    assert_int_equal(mutator->busy, MUTATOR_OUT);
+    world_lock(mutator);
+    world_detach(mutator);
+    world_unlock();
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_caches),
-        cmocka_unit_test(test_sets),
-        cmocka_unit_test(test_inbox),
-        cmocka_unit_test(test_apart),
+        cmocka_unit_test(test_caches), cmocka_unit_test(test_sets),
+        cmocka_unit_test(test_inbox),  cmocka_unit_test(test_apart),
+        cmocka_unit_test(test_states),
     };
     return cmocka_run_group_tests(tests, make_heaps, NULL);
 }

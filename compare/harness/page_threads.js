@@ -362,14 +362,21 @@ function drawStops() {
   svg.append("text").attr("class", "soft").attr("text-anchor", "end")
     .attr("x", width - frame.right).attr("y", height - 6).text("threads");
   drawStopLines(svg, part, x, y);
-  const highest = found => d3.max(found, one => y(one.value));
-  for (const [kind, count, text] of [["running", 1, "that compute"],
-                                     ["wait", 100, "that wait"],
-                                     ["safe", 100, "in safe regions"]]) {
+  drawStopNames(svg, part, x, y);
+}
+
+// What the threads do, beside the points of one collector.
+function drawStopNames(svg, part, x, y) {
+  for (const [kind, count, anchor, shift] of [["running", 2, "start", 14],
+      ["wait", 100, "end", -14], ["safe", 100, "end", -14]]) {
     const found = part.filter(one => one.kind === kind && one.count === count
       && one.collector !== "glibc");
-    svg.filter(() => found.length > 0).append("text").attr("class", "soft")
-      .attr("x", x(count) - 6).attr("y", highest(found) + 24).text(text);
+    if (found.length > 0) {
+      svg.append("text").attr("class", "soft").attr("text-anchor", anchor)
+        .attr("x", x(count) + shift)
+        .attr("y", d3.mean(found, one => y(one.value)) + 4)
+        .text(STOP_KINDS.find(([name]) => name === kind)[1]);
+    }
   }
 }
 
@@ -433,6 +440,8 @@ function drawCosts() {
   hover(dot, one => `${one.text}\n${NAMES[one.collector]}: ` +
     `${figure(one.value)} ns`);
   line.selectAll("text.value").data(row => row.dots).join("text")
-    .attr("class", "soft number").attr("y", -7).attr("text-anchor", "middle")
+    .attr("class", "soft number").attr("text-anchor", "middle")
+    .attr("y", (one, at, nodes) => d3.selectAll(nodes).data().some(other =>
+      other.value < one.value && x(one.value) - x(other.value) < 34) ? 20 : -7)
     .attr("x", one => x(one.value)).text(one => figure(one.value));
 }

@@ -331,6 +331,32 @@ static void test_holes(void **state) {
     assert_in_range(cycles, 1, 300 / (100 / 4) + 1);
 }
 
+// The goal of a program that keeps nothing, allocates a MiB in 100 us, and
+// whose threads take `stop_ns` to stop.
+static size_t goal_with_stops(uint64_t stop_ns) {
+    struct pacer pacer;
+    pacer_init(&pacer, FLOOR_BYTES, 100);
+    for (size_t i = 0; i < 50; i++) {
+        struct pacer_cycle cycle = {.allocated_bytes = MiB,
+                                    .mutator_ns = 100000,
+                                    .mark_ns = 5000,
+                                    .stop_ns = stop_ns};
+        pacer_finish(&pacer, &cycle);
+    }
+    return pacer.goal_bytes;
+}
+
+// P7: no more than a sixteenth of the time goes into stops, up to 8 MiB.
+static void test_stops(void **state) {
+    (void)state;
+    size_t quiet = goal_with_stops(0);
+    assert_true(goal_with_stops(1000) >= quiet);
+    size_t worked = goal_with_stops(20000); // 16 times: 3.2 MiB
+    assert_in_range(worked, 3 * MiB, 4 * MiB);
+    size_t slow = goal_with_stops(10000000);
+    assert_in_range(slow, 8 * MiB, 8 * MiB + FLOOR_BYTES + quiet);
+}
+
 // --- The table of the chapter ----------------------------------------------
 
 static void print_row(const char *what, const struct play *play, size_t live) {
@@ -365,7 +391,7 @@ int main(int argc, char **argv) {
         cmocka_unit_test(test_absurd), cmocka_unit_test(test_monotone),
         cmocka_unit_test(test_build),  cmocka_unit_test(test_churn),
         cmocka_unit_test(test_swing),  cmocka_unit_test(test_huge),
-        cmocka_unit_test(test_holes),
+        cmocka_unit_test(test_holes),  cmocka_unit_test(test_stops),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -61,7 +61,7 @@ static inline uintptr_t handle_get(const struct handle *handle) {
 // Lets a handle, that is zero or was set before, lead to `target`, a word
 // inside the object at `place`.  When that is done the caller sees to it that
 // the block is watched: not before, or a cycle in between would find nobody who
-// watches; and under the heap lock, or a drain that has found it unwatched would
+// watches; and under the heap lock, or a drain that found it unwatched would
 // take along what is freed from now on.
 void handle_set(struct handle *handle, uintptr_t target,
                 const struct place *place);

@@ -8,6 +8,7 @@
 #include <cmocka.h>
 #include <errno.h>
 #include <pthread.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "loam/weak.h"
@@ -227,6 +228,8 @@ static void test_threads(void **state) {
 }
 
 int main(void) {
+    // What must go should not be kept by pointers beside it.
+    setenv("LOAM_NEIGHBOURS", "off", 1);
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_alive),  cmocka_unit_test(test_dead),
         cmocka_unit_test(test_kinds),  cmocka_unit_test(test_freed),

@@ -177,11 +177,12 @@ def check_banned(tags):
 
 def check_options(tags):
     """What the book calls LOAM_SOMETHING exists: an option of
-    gc/api/options.def, a macro of the code, or a setting of the build.  A word
+    gc/api/options.def, a name of the code, or a setting of the build.  A word
     that is wrong on purpose stands in a comment <!-- misspelt: ... -->."""
     known = set(re.findall(r"\bLOAM_\w+", read("gc/api/options.def")))
     known |= set(re.findall(r"\bLOAM_\w+", read("CMakeLists.txt")))
-    known |= {tag["name"] for tag in tags if tag["kind"] == "macro"}
+    known |= {tag["name"] for tag in tags
+              if tag["kind"] in ("macro", "enumerator")}
     for path in [*walk("docs", ".md"), "README.md"]:
         text = read(path)
         meant = set(re.findall(r"\w+", " ".join(

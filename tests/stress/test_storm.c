@@ -453,9 +453,11 @@ static void start_stopper(void) {
     pid_t us = getpid();
     stopper = fork();
     if (stopper != 0) {
+        (void)waitpid(stopper, NULL, WUNTRACED);
         return;
     }
     (void)prctl(PR_SET_PDEATHSIG, SIGKILL);
+    (void)raise(SIGSTOP); // until it is wanted
     while (getppid() == us) {
         bazaar_nap(30000);
         (void)kill(us, SIGSTOP);
@@ -473,8 +475,7 @@ static void *blow_stops(void *unused) {
         atomic_fetch_add(&counts[STOPS], 1);
     }
     (void)kill(stopper, SIGSTOP);
-    int how;
-    (void)waitpid(stopper, &how, WUNTRACED);
+    (void)waitpid(stopper, NULL, WUNTRACED);
     (void)kill(getpid(), SIGCONT);
     return NULL;
 }
@@ -585,7 +586,6 @@ int main(int argc, char **argv) {
     (void)setenv("LOAM_CHECK", "mark,verify", 0);
     bazaar_init(gen_seed("storm"));
     start_stopper();
-    (void)kill(stopper, SIGSTOP);
     handle_signals();
     if (kinds != 0) {
         run_storm(kinds, seconds);

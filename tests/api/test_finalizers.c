@@ -228,7 +228,7 @@ static NOT_INLINED bool is_resurrected(void) {
         return false;
     }
     check_saved(false);
-    settle_all(1);
+    settle_all(2);
     assert_int_equal(ran_count, 2);
     return loam_weak_get(long_ref) == NULL;
 }

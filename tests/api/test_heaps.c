@@ -1,7 +1,7 @@
 // loam/heaps.h: each heap is collected by itself, keeps and is kept by nothing
 // of the others but what was asked for, and goes as a whole.  The same program
-// runs again with every check on, and with many collections.  (At random, beside
-// a model: test_heaps_random.c.)
+// runs again with every check on, and with many collections.  (At random,
+// beside a model: test_heaps_random.c.)
 //
 // seconds: 240
 

@@ -1,4 +1,5 @@
-// init: built once, attached where it should be, and one thread only.
+// init: built once, whoever calls first; attached where it should be; and what a
+// thread has left when it ends.
 
 #include <setjmp.h>
 #include <stdarg.h>
@@ -8,10 +9,12 @@
 #include <cmocka.h>
 #include <errno.h>
 #include <pthread.h>
-#include <signal.h>
+#include <stdatomic.h>
 #include <string.h>
 
 #include "api/init.h"
+#include "heap/block.h"
+#include "heap/range.h"
 #include "support/child.h"
 #include "support/room.h"
 
@@ -85,27 +88,94 @@ static void test_attached(void **state) {
     assert_true(loam_roots_scanner_remove(look, NULL));
 }
 
-static void *enter(void *data) {
-    (void)data;
-    return init_ready();
+// What a thread was while it lived, to be looked at when it has ended.
+struct visit {
+    struct mutator *mutator;
+    uint32_t id;
+    uint32_t block; // that it bumped in
+};
+
+static void *come(void *data) {
+    struct visit *visit = data;
+    visit->mutator = init_ready();
+    if (visit->mutator == NULL || visit->mutator != init_mutator) {
+        return data;
+    }
+    visit->id = visit->mutator->id;
+    if (init_ready() != visit->mutator) {
+        return data;
+    }
+    void *p = loam_alloc(24);
+    visit->block = range_block_of((uintptr_t)p);
+    loam_keep(p);
+    return visit->mutator->home.used == NULL ? data : NULL;
 }
 
-static int second_thread(void *data) {
-    (void)data;
-    pthread_t thread;
-    (void)init_ready();
-    pthread_create(&thread, NULL, enter, NULL);
-    pthread_join(thread, NULL);
-    return 0;
+static void *come_twice(void *data) {
+    if (come(data) != NULL) {
+        return data;
+    }
+    init_detach();
+    init_detach(); // again: nothing
+    if (init_mutator != NULL) {
+        return data;
+    }
+    return come(data);
 }
 
-// I3: a second thread stops the process with a message.
-static void test_one(void **state) {
+static void count_block(struct cache *cache, void *data) {
+    *(size_t *)data += cache->block != BLOCK_NONE;
+}
+
+// I3: a thread is attached when it calls, has its caches until it ends, and has
+// given them up afterwards.
+static void test_ended(void **state) {
     (void)state;
-    struct child child;
-    child_fork(&child, second_thread, NULL);
-    assert_int_equal(child.signal, SIGABRT);
-    assert_true(child_says(&child, "thread"));
+    void *(*const ways[])(void *) = {come, come_twice};
+    for (size_t i = 0; i < 20; i++) {
+        struct visit visit = {NULL, 0, 0};
+        pthread_t thread;
+        void *failed;
+        assert_int_equal(pthread_create(&thread, NULL, ways[i % 2], &visit), 0);
+        assert_int_equal(pthread_join(thread, &failed), 0);
+        assert_null(failed);
+        assert_ptr_not_equal(visit.mutator, init_mutator);
+        assert_int_equal(block_owner(visit.block), 0);
+        struct mutator *mine = init_lock();
+        assert_non_null(mine);
+        struct mutator *gone = world_find(visit.id);
+        size_t blocks = 0;
+        if (gone != NULL) {
+            assert_true(gone->leaving);
+            mutator_each_cache(gone, NULL, count_block, &blocks);
+        }
+        init_unlock(mine);
+        assert_int_equal(blocks, 0);
+    }
+    assert_true(loam_collect());
+}
+
+// I1: threads that all call first: one builds, and all are served.
+static atomic_uint waiting;
+
+static void *call_first(void *data) {
+    atomic_fetch_add(&waiting, 1);
+    while (atomic_load(&waiting) < 4) {
+    }
+    return loam_alloc(100) == NULL ? data : NULL;
+}
+
+static int mode_together(void) {
+    pthread_t threads[4];
+    int failed = 0;
+    for (size_t i = 0; i < 4; i++) {
+        failed |= pthread_create(&threads[i], NULL, call_first, &failed);
+    }
+    for (size_t i = 0; i < 4; i++) {
+        void *answer;
+        failed |= pthread_join(threads[i], &answer) != 0 || answer != NULL;
+    }
+    return failed || !loam_collect();
 }
 
 // Modes of a fresh process.
@@ -142,6 +212,15 @@ static int run(struct child *child, const char *mode, const char *setting,
     return child->status;
 }
 
+static void test_together(void **state) {
+    (void)state;
+    static struct child child;
+    for (size_t i = 0; i < 10; i++) {
+        assert_int_equal(run(&child, "together", "LOAM_CHECK=all", NULL), 0);
+        assert_int_equal(child.count, 0);
+    }
+}
+
 // I1: what is said while building cannot build a second time.
 static void test_hook(void **state) {
     (void)state;
@@ -168,13 +247,15 @@ static void test_words(void **state) {
 int main(int argc, char **argv) {
     const char *mode = child_mode(argc, argv);
     if (mode != NULL) {
-        return strcmp(mode, "hook") == 0 ? mode_hook() : mode_misuse();
+        return strcmp(mode, "hook") == 0       ? mode_hook()
+               : strcmp(mode, "together") == 0 ? mode_together()
+                                               : mode_misuse();
     }
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_failure), // in a child, before it is built
         cmocka_unit_test(test_once),    cmocka_unit_test(test_attached),
-        cmocka_unit_test(test_one),     cmocka_unit_test(test_hook),
-        cmocka_unit_test(test_words),
+        cmocka_unit_test(test_ended),   cmocka_unit_test(test_hook),
+        cmocka_unit_test(test_words),   cmocka_unit_test(test_together),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

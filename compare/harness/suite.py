@@ -135,11 +135,11 @@ def _pause(count):
                  f"a server of {count} thread{'s' if count > 1 else ''}: "
                  "its median pause",
                  f"--size 2 --rounds 10 --threads {count}",
-                 f"--size 64 --rounds 150 --threads {count}",
+                 f"--size 32 --rounds 100 --threads {count}",
                  f"--size 256 --rounds 1500 --threads {count}",
                  measure="pause_us", unit="µs", factors=False, fit=True,
-                 settings=MARKERS | INCREMENTAL,
-                 collectors=COLLECTING + BY_HAND + ["bump"])
+                 settings=MARKERS | INCREMENTAL, turns=5,
+                 collectors=COLLECTING + ["glibc", "mimalloc"])
 
 
 def _stop(variant, count, quick, full, **more):

@@ -330,7 +330,8 @@ static void work_free(void *data) {
     for (size_t i = 0; i < 4; i++) {
         free_by(lost, victims[i]->start);
     }
-    (void)!make_by(lost, 48, KIND_SCANNED, 0); // one of them again
+    struct order order = {.kind = KIND_SCANNED, .cls = sizeclass_of(48)};
+    (void)cache_pop(mutator_find_cache(&lost->home, order)); // one of them
 }
 
 static void work_free_remotely(void *data) {

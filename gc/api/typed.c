@@ -11,6 +11,7 @@
 #include "api/object.h"
 #include "base/bits.h"
 #include "heap/layout.h"
+#include "heap/range.h"
 #include "os/error.h"
 
 const struct loam_layout *loam_layout(size_t bytes, const size_t *offsets,
@@ -25,8 +26,13 @@ const struct loam_layout *loam_layout(size_t bytes, const size_t *offsets,
         return NULL;
     }
     struct layout *layout = NULL;
-    if (init_ready() != NULL) {
+    struct mutator *mutator = init_lock();
+    // A bitmap for what no range could hold would only cost time.
+    if (mutator != NULL && bytes <= range.bytes) {
         layout = layout_make(bytes, offsets, count);
+    }
+    if (mutator != NULL) {
+        init_unlock(mutator);
     }
     if (layout == NULL) {
         error_set_no_memory();
@@ -43,8 +49,12 @@ static struct order typed_order(struct layout *layout, size_t bytes) {
     if (plain) {
         return (struct order){.kind = KIND_SCANNED};
     }
-    if (layout->plain_bytes < LAYOUT_PLAIN_BYTES && bytes <= CELL_BYTES_MAX) {
-        layout->plain_bytes += bytes;
+    size_t plain_bytes =
+        __atomic_load_n(&layout->plain_bytes, __ATOMIC_RELAXED);
+    if (plain_bytes < LAYOUT_PLAIN_BYTES && bytes <= CELL_BYTES_MAX) {
+        // Two threads at once may count one of the two: it is a threshold.
+        __atomic_store_n(&layout->plain_bytes, plain_bytes + bytes,
+                         __ATOMIC_RELAXED);
         return (struct order){.kind = KIND_SCANNED};
     }
     return (struct order){.kind = KIND_DESCRIBED, .layout = layout->id};

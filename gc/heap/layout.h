@@ -33,7 +33,7 @@ struct layout {
     size_t element_bytes;    // as the program said
     size_t element_words;    // rounded down: words that lie inside
     size_t pointer_count;    // bits set
-    size_t plain_bytes;      // allocated so far in scanned blocks; heap lock
+    size_t plain_bytes;      // allocated so far in scanned blocks; atomic
     uint32_t id;             // 1 .. LAYOUT_COUNT_MAX
     uint64_t pointer_bits[]; // one bit a word
 };

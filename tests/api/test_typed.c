@@ -8,6 +8,7 @@
 
 #include <cmocka.h>
 #include <errno.h>
+#include <pthread.h>
 #include <string.h>
 
 #include "loam.h"
@@ -247,6 +248,48 @@ static void test_tree(void **state) {
 }
 
 // Many shapes, as many as there may be; then no more, softly.
+#define SHAPES 1500
+#define MAKERS 4
+#define STEP   7 // prime to SHAPES: each thread begins elsewhere
+
+static const struct loam_layout *shapes[MAKERS][SHAPES];
+
+static void *make_shapes(void *data) {
+    size_t maker = (size_t)(uintptr_t)data;
+    for (size_t i = 0; i < SHAPES; i++) {
+        size_t shape = (i * STEP + maker * SHAPES / MAKERS) % SHAPES;
+        const size_t offset = 8 * (shape % 16);
+        shapes[maker][shape] = loam_layout(2048 + 8 * shape, &offset, 1);
+        if (loam_calloc_typed(shapes[maker][shape], 2) == NULL) {
+            return data;
+        }
+    }
+    return NULL;
+}
+
+// Threads that make the same layouts at the same time are given the same.
+static void test_threads(void **state) {
+    (void)state;
+    pthread_t threads[MAKERS];
+    for (size_t i = 0; i < MAKERS; i++) {
+        assert_int_equal(pthread_create(&threads[i], NULL, make_shapes,
+                                        (void *)(uintptr_t)i),
+                         0);
+    }
+    for (size_t i = 0; i < MAKERS; i++) {
+        void *failed;
+        assert_int_equal(pthread_join(threads[i], &failed), 0);
+        assert_null(failed);
+    }
+    for (size_t i = 0; i < SHAPES; i++) {
+        for (size_t maker = 0; maker < MAKERS; maker++) {
+            assert_non_null(shapes[maker][i]);
+            assert_ptr_equal(shapes[maker][i], shapes[0][i]);
+        }
+    }
+    assert_true(loam_collect());
+}
+
 static void test_many(void **state) {
     (void)state;
     size_t count = 0;
@@ -280,6 +323,7 @@ int main(void) {
         cmocka_unit_test(test_bad_arguments),
         cmocka_unit_test(test_zeroed),
         cmocka_unit_test(test_tree),
+        cmocka_unit_test(test_threads),
         cmocka_unit_test(test_many),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -4,6 +4,7 @@
 #include "heap/meta.h"
 #include "heap/range.h"
 #include "os/error.h"
+#include "os/lock.h"
 #include "os/stack.h"
 #include "os/suspend.h"
 #include "os/thread.h"
@@ -19,6 +20,17 @@ static struct mutator *door_find_mutator(void) {
     return is_outside ? mutator : NULL;
 }
 
+// A stop that is on when a thread becomes SAFE may have found it running
+// before, and sent its signal, which would find it in the system and end the
+// call.  A later stop sends none.  So that one is waited for; every way out of
+// the system takes what was sent.
+static COLD void door_let_pass(uint32_t epoch) {
+    do {
+        (void)lock_wait(&world.halt.stopping, epoch, 0);
+    } while (__atomic_load_n(&world.halt.stopping, __ATOMIC_SEQ_CST) == epoch);
+    (void)thread_id(); // D6
+}
+
 __attribute__((used)) static void
 door_enter(void *entered, const uintptr_t *saved, const void *hot_end) {
     struct mutator *mutator = door_find_mutator();
@@ -27,14 +39,9 @@ door_enter(void *entered, const uintptr_t *saved, const void *hot_end) {
         return;
     }
     world_safe_enter_at(mutator, saved, hot_end); // D3
-    // A stop that began before may have sent its signal, which would find the
-    // thread in the system and end the call.  So it is waited for here; every
-    // way out of the system takes what was sent.
-    while (UNLIKELY(world_is_stopping()) && mutator->safe_depth == 1) {
-        world_safe_leave(mutator);
-        world_park(mutator);
-        (void)thread_id(); // D6
-        world_safe_enter_at(mutator, saved, hot_end);
+    uint32_t epoch = __atomic_load_n(&world.halt.stopping, __ATOMIC_SEQ_CST);
+    if (UNLIKELY(epoch != 0) && mutator->safe_depth == 1) {
+        door_let_pass(epoch);
     }
 }
 

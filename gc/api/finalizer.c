@@ -352,17 +352,31 @@ void *loam_guardian_next(struct loam_guardian *guardian) {
 
 // --- By hand ---------------------------------------------------------------
 
-static void finalizer_hold(uint32_t by) {
+// Whether no cycle can begin any more, on account of this call.
+static bool finalizer_hold(void) {
+    struct mutator *mutator = init_lock();
+    if (mutator == NULL) {
+        return false;
+    }
+    init_state.conductor.held++;
+    init_unlock(mutator);
+    return true;
+}
+
+static void finalizer_let_go(void) {
     struct mutator *mutator = init_lock();
     if (mutator != NULL) {
-        init_state.conductor.held += by;
+        // In a child that was forked meanwhile nobody holds it.
+        init_state.conductor.held -= init_state.conductor.held != 0;
         init_unlock(mutator);
     }
 }
 
 void *loam_with_collection_lock(loam_locked_fn *function, void *data) {
-    finalizer_hold(1);
+    bool held = finalizer_hold();
     void *result = function(data);
-    finalizer_hold((uint32_t)-1);
+    if (held) {
+        finalizer_let_go();
+    }
     return result;
 }

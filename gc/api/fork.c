@@ -54,4 +54,5 @@ void fork_copied(struct mutator *self) {
     conductor->marker.list.piece_count = 0;
     conductor->phase = COLLECT_IDLE;
     conductor->thread = 0;
+    conductor->held = 0; // by threads that are not here
 }

@@ -236,7 +236,7 @@ LOAM_API void *loam_guardian_next(struct loam_guardian *guardian);
  * returns: for programs that hide pointers (LOAM_HIDE) and must make a strong
  * one of a hidden one without a collection in between.  The function may
  * allocate: the heap grows instead.  A collection that anybody asks for
- * meanwhile is given up: keep it short.  It must return. */
+ * meanwhile is given up: keep it short.  It must return, and not fork. */
 typedef void *loam_locked_fn(void *data);
 LOAM_API void *loam_with_collection_lock(loam_locked_fn *function, void *data);
 

@@ -11,6 +11,7 @@
 #include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include "loam/heaps.h"
@@ -504,6 +505,25 @@ static void test_lock(void **state) {
     loam_keep(node);
 }
 
+static void *fork_in(void *data) {
+    *(pid_t *)data = fork();
+    return NULL;
+}
+
+// The child comes out of the lock as the parent does.
+static void test_lock_and_fork(void **state) {
+    (void)state;
+    int status = -1;
+    pid_t child = -1;
+    (void)loam_with_collection_lock(fork_in, &child);
+    if (child == 0) {
+        _exit(loam_collect() ? 0 : 1);
+    }
+    assert_true(child > 0 && waitpid(child, &status, 0) == child);
+    assert_int_equal(status, 0);
+    assert_true(loam_collect());
+}
+
 static void no_warning(const char *sentence, void *data) {
     (void)sentence;
     (void)data;
@@ -513,12 +533,19 @@ int main(void) {
     // What must go should not be kept by pointers beside it.
     setenv("LOAM_NEIGHBOURS", "off", 1);
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_order),  cmocka_unit_test(test_set),
-        cmocka_unit_test(test_many),   cmocka_unit_test(test_resurrection),
-        cmocka_unit_test(test_busy),   cmocka_unit_test(test_on_demand),
-        cmocka_unit_test(test_jump),   cmocka_unit_test(test_on_their_own),
-        cmocka_unit_test(test_thread), cmocka_unit_test(test_guardian),
-        cmocka_unit_test(test_heap),   cmocka_unit_test(test_lock),
+        cmocka_unit_test(test_order),
+        cmocka_unit_test(test_set),
+        cmocka_unit_test(test_many),
+        cmocka_unit_test(test_resurrection),
+        cmocka_unit_test(test_busy),
+        cmocka_unit_test(test_on_demand),
+        cmocka_unit_test(test_jump),
+        cmocka_unit_test(test_on_their_own),
+        cmocka_unit_test(test_thread),
+        cmocka_unit_test(test_guardian),
+        cmocka_unit_test(test_heap),
+        cmocka_unit_test(test_lock),
+        cmocka_unit_test(test_lock_and_fork),
     };
     loam_set_warning_hook(no_warning, NULL);
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -114,7 +114,8 @@ void pacer_finish(struct pacer *pacer, const struct pacer_cycle *cycle) {
     if (pacer->limit_bytes != 0) {
         room = pacer_max(room, pacer_add(work, work)); // P6
     }
-    size_t step = pacer_max(room / 4, pacer->floor_bytes);
+    size_t step = pacer_max(pacer_max(room / 4, pacer->floor_bytes),
+                            cycle->block_bytes / 8);
     size_t goal = pacer_max(pacer_add(cycle->live_bytes, room),
                             pacer_add(cycle->block_bytes, step)); // P2
     if (pacer_is_building(pacer, cycle)) {

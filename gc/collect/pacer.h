@@ -18,19 +18,20 @@
 // A program that is building what it keeps gains nothing from collections: as
 // long as nine tenths of what it allocates survive, the heap may double.
 //
-//     goal = max(floor, live + E, in blocks + max(E / 4, floor))
+//     goal = max(floor, live + E, in blocks + max(E / 4, floor, blocks / 8))
 //
 // Stopping several threads costs time too, however little is alive.  The room
 // is at least what they allocate in sixteen times the time a stop takes, if
 // that is no more than 8 MiB: so long threads work for each time they stand.
 //
 // The last term ends a thrash: where holes cannot be filled (classes that are
-// not asked for), some room is granted above what is there.
+// not asked for, blocks that a thousand threads hold for a few cells each),
+// some room is granted above what is there, and more the more is there.
 //
 // Invariants
 //   P1  floor    goal_bytes >= floor_bytes, unless the limit is lower
-//   P2  room     after a cycle goal_bytes - block_bytes >= max(E / 4, floor),
-//                unless the limit is lower
+//   P2  room     after a cycle goal_bytes - block_bytes >= max(E / 4, floor,
+//                block_bytes / 8), unless the limit is lower
 //   P3  build    building what survives from the floor to H bytes takes at most
 //                1 + log2(H / floor) collections
 //   P4  bounded  W <= E <= max(W, sqrt(2 * W * ROOM)), times

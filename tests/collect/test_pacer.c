@@ -71,6 +71,7 @@ static void check_goal(const struct pacer *pacer,
     size_t room = pacer_room(pacer, work);
     check_bounds(room, work, pacer->growth_percent);
     size_t step = room / 4 > pacer->floor_bytes ? room / 4 : pacer->floor_bytes;
+    step = cycle->block_bytes / 8 > step ? cycle->block_bytes / 8 : step;
     if (limit != 0 && pacer->goal_bytes == limit) {
         return;
     }

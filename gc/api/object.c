@@ -191,7 +191,8 @@ static bool object_is_in_cycle(void) {
 // In a handler over us: no run, no shelf for described cells, no climb.
 static void object_serve_handler(struct object_request *request) {
     struct mutator *mutator = request->mutator;
-    if (object_is_in_cycle()) {
+    // A handler that was set behind our back may find its thread waiting.
+    if (object_is_in_cycle() || mutator->state != MUTATOR_RUNS) {
         return;
     }
     struct order order = {

@@ -23,7 +23,6 @@
 #define WORLD_TRIES_SLOW   80      // for one that gets no processor
 #define WORLD_NAP_NS       1000000 // the shortest rest between attempts
 #define WORLD_ROUNDS       100     // looks at who is there, in an attempt
-#define WORLD_TURNS        200     // looks at the lock, deaf or not
 
 struct world world;
 
@@ -198,12 +197,11 @@ void world_lock_taken(struct mutator *mutator) {
         lock_acquire(&world.lock);
         return;
     }
-    // No handler of the program meanwhile: it would run on during a stop.
-    uint64_t mask = suspend_block();
+    // With signals: who has the lock may be held up by a signal of somebody
+    // else's who waits for this thread to hear it, too (another collector).
     world_safe_enter(mutator); // W1
     lock_acquire(&world.lock);
     world_safe_leave(mutator); // there is no stop now: it does not wait
-    suspend_unblock(mask);
 }
 
 // --- Threads come and go ---------------------------------------------------
@@ -211,12 +209,12 @@ void world_lock_taken(struct mutator *mutator) {
 // Takes the lock for a thread that nobody can find SAFE, with its signals
 // blocked: while it waits it hears them, lest a stop have to trace it.
 static void world_lock_deaf(uint64_t mask) {
-    size_t turns = WORLD_TURNS;
-    while (turns-- != 0 && !world_try_lock()) {
+    while (!world_try_lock()) {
+        if (copy_is_new()) {
+            world_lock(NULL);
+            return;
+        }
         suspend_rest(mask, WORLD_NAP_NS / 20);
-    }
-    if (turns == SIZE_MAX) {
-        world_lock(NULL);
     }
 }
 

@@ -342,16 +342,27 @@ static void object_release(struct mutator *mutator, struct heap *heap,
     world_unlock();
 }
 
+// Whether the cell is still what it was when its order was read: a program that
+// frees one object in two threads may have let go of its block since.
+static bool object_is_still(const struct place *place, const struct heap *heap,
+                            struct order order) {
+    struct order now = heap_order_of(place->block);
+    return heap_is_block_of(heap, place->block) && now.kind == order.kind &&
+           now.cls == order.cls && now.layout == order.layout &&
+           block_is_allocated(place->block, place->cell) &&
+           !block_is_freed(place->block, place->cell);
+}
+
 // Makes an ownerless block the mutator's; false when another was faster.
-static bool object_claim(struct mutator *mutator, uint32_t block) {
-    struct block *b = block_get(block);
-    struct heap *heap = heap_get(block);
+static bool object_claim(struct mutator *mutator, const struct place *place,
+                         struct heap *heap, struct order order) {
+    struct block *b = block_get(place->block);
     world_lock(mutator);
-    bool mine = b->owner == 0;
+    bool mine = b->owner == 0 && object_is_still(place, heap, order);
     if (mine) {
-        shelf_withdraw(heap_find_shelf(heap, heap_order_of(block)), block);
+        shelf_withdraw(heap_find_shelf(heap, order), place->block);
         b->cursor = 0;
-        block_set_owner(block, mutator->id);
+        block_set_owner(place->block, mutator->id);
     }
     world_unlock();
     return mine;
@@ -377,22 +388,35 @@ static bool object_free_inside(struct mutator *mutator,
         return object_free_remotely(mutator, place,
                                     true); // B13 of heap/block.h
     }
-    if (ENTRY_CLASS(block_entry(block)) > CLASS_LAST) {
+    uint32_t id = block_owner(block);
+    if (id != 0 && id != mutator->id) {
+        return object_free_remotely(mutator, place, true);
+    }
+    struct heap *heap = heap_get(block);
+    struct order order = heap_order_of(block);
+    if (order.cls > CLASS_LAST) {
         return object_free_run(mutator, block);
+    }
+    if (order.cls < CLASS_FIRST ||
+        (order.kind == KIND_DESCRIBED && order.layout == 0)) {
+        return false; // another thread has just freed it
     }
     // The cache first: making one may wait, and a cycle meanwhile may disown
     // the block.
-    struct heap *heap = heap_get(block);
     struct cacheset *set = object_set(mutator, heap);
     if (set == NULL) {
         return true; // memory is short: left to the collector
     }
-    struct cache *cache = object_cache(mutator, set, heap_order_of(block));
-    uint32_t id = block_owner(block);
-    if (id != mutator->id && (id != 0 || !object_claim(mutator, block))) {
+    struct cache *cache = object_cache(mutator, set, order);
+    id = block_owner(block);
+    if (id != mutator->id &&
+        (id != 0 || !object_claim(mutator, place, heap, order))) {
         return object_free_remotely(mutator, place, true);
     }
-    if (cache->order.kind != ENTRY_KIND(block_entry(block))) {
+    if (!object_is_still(place, heap, order)) {
+        return false; // another thread has just freed it
+    }
+    if (cache->order.kind != order.kind) {
         return true; // a described cell without a cache: left to the collector
     }
     uint32_t empty = cache_free(cache, place);

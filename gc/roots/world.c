@@ -15,10 +15,11 @@
 #include "roots/fiber.h"
 #include "roots/stacks.h"
 
-#define WORLD_INQUIRE      8       // ticks without an answer: who, and why
-#define WORLD_INQUIRE_LAST 60      // the same, once more
-#define WORLD_PATIENCE     100     // ticks without an answer: withdrawn
-#define WORLD_STRONG       3       // the attempt from which all means are used
+#define WORLD_LOOK_NS      50000000 // between looks at the process itself
+#define WORLD_INQUIRE      8        // ticks without an answer: who, and why
+#define WORLD_INQUIRE_LAST 60       // the same, once more
+#define WORLD_PATIENCE     100      // ticks without an answer: withdrawn
+#define WORLD_STRONG       3        // the attempt from which all means are used
 #define WORLD_TRIES        8       // attempts for a thread that does not answer
 #define WORLD_TRIES_SLOW   80      // for one that gets no processor
 #define WORLD_NAP_NS       1000000 // the shortest rest between attempts
@@ -200,7 +201,16 @@ void world_lock_taken(struct mutator *mutator) {
     // With signals: who has the lock may be held up by a signal of somebody
     // else's who waits for this thread to hear it, too (another collector).
     world_safe_enter(mutator); // W1
-    lock_acquire(&world.lock);
+    // Such a signal's handler may fork: the child finds the lock taken, and
+    // looks whether there is anybody left to release it.
+    uint32_t *word = &world.lock.word;
+    while (!copy_is_new() &&
+           __atomic_exchange_n(word, 2, __ATOMIC_ACQUIRE) != 0) {
+        (void)lock_wait(word, 2, WORLD_LOOK_NS);
+    }
+    if (UNLIKELY(copy_is_new())) {
+        world_begin_anew(mutator);
+    }
     world_safe_leave(mutator); // there is no stop now: it does not wait
 }
 
@@ -344,7 +354,9 @@ static bool world_call(struct record *record, const struct mutator *self,
         record->stop = RECORD_HELD;
         return true;
     }
-    if (record->apart || (SUSPEND_COOPERATIVE && mutator == NULL)) {
+    // Where nobody is interrupted, who never asks is let be.
+    if (record->apart ||
+        (SUSPEND_COOPERATIVE && (mutator == NULL || mutator->leaving))) {
         record->stop = RECORD_PASSED;
         return true;
     }

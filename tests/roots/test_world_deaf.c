@@ -152,7 +152,7 @@ static void stop_deaf(bool attached, void (*work)(struct worker *worker)) {
                 assert_int_equal(atomic_load(&workers[i].before),
                                  atomic_load(&workers[i].after));
             }
-            assert_int_equal(report.passed, traces ? 0 : 2);
+            assert_true(traces ? report.passed == 0 : report.passed >= 2);
             world_resume();
         }
         self->hot_end = NULL;

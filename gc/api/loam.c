@@ -44,7 +44,9 @@ static ALWAYS_INLINE void *loam_get(size_t bytes, enum kind kind) {
     if (LIKELY(cell != NULL)) {
         return cell;
     }
-    return object_make(wanted, (struct order){.kind = kind});
+    cell = object_make(wanted, (struct order){.kind = kind});
+    finalizer_poll();
+    return cell;
 }
 
 void *loam_alloc(size_t bytes) {
@@ -81,7 +83,9 @@ void *loam_alloc_aligned(size_t alignment, size_t bytes) {
         error_set_invalid();
         return NULL;
     }
-    return object_make_aligned(bytes, alignment);
+    void *made = object_make_aligned(bytes, alignment);
+    finalizer_poll();
+    return made;
 }
 
 char *loam_strndup(const char *text, size_t bytes_max) {

@@ -2,7 +2,6 @@
 
 #include <string.h>
 
-#include "api/finalizer.h"
 #include "api/init.h"
 #include "collect/collect.h"
 #include "collect/refill.h"
@@ -248,7 +247,6 @@ void *object_make(size_t bytes, struct order order) {
         order.kind != KIND_DESCRIBED ? object_take(bytes, order.kind) : NULL;
     if (UNLIKELY(cell == NULL)) {
         cell = object_make_in(&init_state.home.collector, bytes, order);
-        finalizer_poll();
     }
     return cell;
 }
@@ -258,9 +256,7 @@ void *object_make_aligned(size_t bytes, size_t alignment) {
                                      .alignment = alignment,
                                      .order = {.kind = KIND_SCANNED},
                                      .collector = &init_state.home.collector};
-    void *made = object_serve(&request);
-    finalizer_poll();
-    return made;
+    return object_serve(&request);
 }
 
 // Whether an address lies in a tail of the calling thread.  INSIDE meanwhile: a

@@ -7,6 +7,7 @@
 
 #include "loam/typed.h"
 
+#include "api/finalizer.h"
 #include "api/init.h"
 #include "api/object.h"
 #include "base/bits.h"
@@ -64,10 +65,15 @@ static struct layout *typed_layout(const struct loam_layout *layout) {
     return (struct layout *)(uintptr_t)layout;
 }
 
+static void *typed_make(struct layout *layout, size_t bytes) {
+    void *made = object_make(bytes, typed_order(layout, bytes));
+    finalizer_poll();
+    return made;
+}
+
 void *loam_alloc_typed(const struct loam_layout *layout) {
     struct layout *known = typed_layout(layout);
-    return object_make(known->element_bytes,
-                       typed_order(known, known->element_bytes));
+    return typed_make(known, known->element_bytes);
 }
 
 void *loam_calloc_typed(const struct loam_layout *layout, size_t count) {
@@ -78,5 +84,5 @@ void *loam_calloc_typed(const struct loam_layout *layout, size_t count) {
         return NULL;
     }
     bytes += bytes == 0;
-    return object_make(bytes, typed_order(known, bytes));
+    return typed_make(known, bytes);
 }

@@ -124,10 +124,16 @@ bool halt_hold(struct mutator *mutator) {
 }
 
 void halt_free(struct mutator *mutator) {
-    if (__atomic_exchange_n(&mutator->state, MUTATOR_SAFE, __ATOMIC_SEQ_CST) ==
-        HALT_WAITS) {
-        (void)lock_wake(&mutator->state, 1);
+    uint32_t state = MUTATOR_HELD;
+    if (__atomic_compare_exchange_n(&mutator->state, &state, MUTATOR_SAFE,
+                                    false, __ATOMIC_SEQ_CST,
+                                    __ATOMIC_RELAXED)) {
+        return;
     }
+    // It waits to leave, and has left: or else the next stop, if it is quick,
+    // holds it again, and the one after that.
+    __atomic_store_n(&mutator->state, MUTATOR_RUNS, __ATOMIC_SEQ_CST);
+    (void)lock_wake(&mutator->state, 1);
 }
 
 bool halt_has_answered(const struct halt *halt, const struct record *record) {

@@ -47,7 +47,7 @@ enum conductor {
     C_ASLEEP,
     C_STOPPED, // all stand
     C_END,     // stopping = 0, wake
-    C_FREE,    // HELD -> SAFE of mutator `at`, wake
+    C_FREE,    // HELD -> SAFE of mutator `at`; WAITS -> RUNS, wake
     C_DONE,
 };
 
@@ -132,7 +132,7 @@ static void conductor_end(struct machine *m) {
 
 static void conductor_free(struct machine *m) {
     if (m->stopped[m->at] == HELD) {
-        m->state[m->at] = SAFE;
+        m->state[m->at] = m->state[m->at] == WAITS ? RUNS : SAFE;
         if (m->program[m->at] == P_ASLEEP) {
             m->program[m->at] = P_LEAVE;
         }
@@ -271,8 +271,9 @@ static void runs(struct machine *m) {
 }
 
 static void program_leave(struct machine *m, size_t i) {
-    m->program[i] = m->state[i] == SAFE ? P_LOOK : P_WAIT;
-    m->state[i] = m->state[i] == SAFE ? RUNS : m->state[i];
+    bool leaves = m->state[i] == SAFE || m->state[i] == RUNS;
+    m->program[i] = leaves ? P_LOOK : P_WAIT;
+    m->state[i] = leaves ? RUNS : m->state[i];
 }
 
 static bool program_step(struct machine *m, size_t i) {

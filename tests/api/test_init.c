@@ -1,5 +1,5 @@
-// init: built once, whoever calls first; attached where it should be; and what a
-// thread has left when it ends.
+// init: built once, whoever calls first; attached where it should be; and what
+// a thread has left when it ends.
 
 #include <setjmp.h>
 #include <stdarg.h>

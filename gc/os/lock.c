@@ -31,13 +31,19 @@ size_t lock_wake(uint32_t *word, size_t threads) {
     return woken < 0 ? 0 : (size_t)woken;
 }
 
-void lock_acquire_taken(struct lock *lock) {
+void lock_linger(const struct lock *lock) {
     for (size_t turn = 0; turn < LOCK_SPINS; turn++) {
-        lock_pause();
-        if (__atomic_load_n(&lock->word, __ATOMIC_RELAXED) == 0 &&
-            lock_try(lock)) {
+        if (__atomic_load_n(&lock->word, __ATOMIC_RELAXED) == 0) {
             return;
         }
+        lock_pause();
+    }
+}
+
+void lock_acquire_taken(struct lock *lock) {
+    lock_linger(lock);
+    if (lock_try(lock)) {
+        return;
     }
     // L2: the word is 2 whenever somebody sleeps.  Who was woken cannot know
     // whether it was the last, so it takes the lock as contended.

@@ -204,6 +204,7 @@ void world_lock_taken(struct mutator *mutator) {
     // Such a signal's handler may fork: the child finds the lock taken, and
     // looks whether there is anybody left to release it.
     uint32_t *word = &world.lock.word;
+    lock_linger(&world.lock);
     while (!copy_is_new() &&
            __atomic_exchange_n(word, 2, __ATOMIC_ACQUIRE) != 0) {
         (void)lock_wait(word, 2, WORLD_LOOK_NS);
@@ -246,14 +247,6 @@ struct mutator *world_attach_deaf(struct heap *home, bool single,
     }
     lock_release(&world.lock);
     return mutator;
-}
-
-void world_detach(struct mutator *mutator) {
-    roll_detach(&world.roll, mutator);
-}
-
-struct mutator *world_find(uint32_t id) {
-    return roll_find_id(&world.roll, id);
 }
 
 void world_each(world_visit *visit, void *data) {
@@ -547,11 +540,8 @@ static bool world_is_hopeless(struct world_stop_report *report) {
 static void world_back_off(struct mutator *self, uint32_t attempts) {
     uint8_t busy = self->busy;
     mutator_enter(self); // a handler of the program finds the lock taken
-    suspend_unblock(world.mask);
-    uint32_t word = 0;
     uint32_t doublings = attempts < 6 ? attempts : 6;
-    (void)lock_wait(&word, 0, (uint64_t)WORLD_NAP_NS << doublings);
-    (void)suspend_block();
+    suspend_rest(world.mask, (uint64_t)WORLD_NAP_NS << doublings);
     self->busy = busy;
 }
 

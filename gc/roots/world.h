@@ -117,10 +117,14 @@ static inline struct mutator *world_attach(struct heap *home, bool single) {
 
 // The calling thread's mutator is about to end, its caches given up.  The
 // thread may live on for a while, and attach again.  Under the lock.
-void world_detach(struct mutator *mutator);
+static inline void world_detach(struct mutator *mutator) {
+    roll_detach(&world.roll, mutator);
+}
 
 // The mutator with this id, or NULL.  Under the lock.
-struct mutator *world_find(uint32_t id);
+static inline struct mutator *world_find(uint32_t id) {
+    return roll_find_id(&world.roll, id);
+}
 
 // Visits each mutator.  Under the lock or in a stop; a visit may not attach.
 typedef void world_visit(struct mutator *mutator, void *data);

@@ -1,14 +1,15 @@
 #include "api/fork.h"
 
-#include "api/init.h"
-#include "collect/collect.h"
 #include "heap/cache.h"
 #include "heap/fate.h"
 #include "heap/heap.h"
 #include "heap/rebuild.h"
+#include "os/copy.h"
 #include "roots/reserve.h"
 #include "roots/world.h"
 #include "trace/ephemeron.h"
+
+static struct fork_order fork_order;
 
 static void fork_claim(struct cache *cache, void *data) {
     (void)data;
@@ -33,19 +34,21 @@ static void fork_rebuild(struct mutator *self) {
         }
     }
     rebuild_end();
-    reserve_keep(&init_state.home.heap.region, RESERVE_BLOCKS);
+    reserve_keep(fork_order.ground, RESERVE_BLOCKS);
 }
 
-void fork_made(void) {
-    struct mutator *self = init_mutator;
+// Called by the library's fork in the child.
+static void fork_made(void) {
+    struct mutator *self = fork_order.self();
     if (self == NULL || self->busy == MUTATOR_OUT ||
         self->busy == MUTATOR_AWAY) {
         world_copy(self);
     }
 }
 
-void fork_copied(struct mutator *self) {
-    struct conductor *conductor = &init_state.conductor;
+// The rest of what world_copy begins in a child.
+static void fork_copied(struct mutator *self) {
+    struct conductor *conductor = fork_order.conductor;
     fork_rebuild(self); // FO1
     fate_rebuild(&conductor->settle.fates);
     ephemeron_forked(&conductor->settle.ephemerons);
@@ -55,4 +58,10 @@ void fork_copied(struct mutator *self) {
     conductor->phase = COLLECT_IDLE;
     conductor->thread = 0;
     conductor->held = 0; // by threads that are not here
+}
+
+void fork_watch(const struct fork_order *order) {
+    fork_order = *order;
+    world.copied = fork_copied;
+    copy_watch(fork_made);
 }

@@ -25,13 +25,20 @@
 #define API_FORK_H
 
 #include "base/defs.h"
+#include "collect/collect.h"
+#include "heap/region.h"
 #include "roots/mutator.h"
 
-// Called by the library's fork in the child.  One that was called by a signal
-// handler over our own work waits until that work wants the lock.
-void fork_made(void);
+// What a child puts in order.
+struct fork_order {
+    struct conductor *conductor;
+    struct region *ground;
+    struct mutator *(*self)(void); // the calling thread's, or NULL
+};
 
-// The rest of what world_copy begins in a child; `self` may be NULL.
-void fork_copied(struct mutator *self);
+// From now on children are put in order: by the library's fork, or when they
+// want the lock.  One that was made by a signal handler over our own work waits
+// until that work wants the lock.  Once.
+void fork_watch(const struct fork_order *order);
 
 #endif

@@ -129,6 +129,10 @@ static bool init_exclude_own(void) {
            init_exclude(&init_state.home, sizeof init_state.home);
 }
 
+static struct mutator *init_self(void) {
+    return init_mutator;
+}
+
 // Step by step from the ground: what an earlier try has built stands.
 static bool init_build(void) {
     struct init_heap *home = &init_state.home;
@@ -143,8 +147,9 @@ static bool init_build(void) {
         collect_init(&home->collector, &init_state.conductor, &home->heap);
         init_configure();
         world.buried = init_give_up;
-        world.copied = fork_copied;
-        copy_watch(fork_made);
+        struct fork_order order = {&init_state.conductor, &home->heap.region,
+                                   init_self};
+        fork_watch(&order);
         init_state.ground = init_exclude_own();
     }
     struct conductor *conductor = &init_state.conductor;
@@ -155,9 +160,14 @@ static bool init_build(void) {
 
 // What is needed to go on, but not to begin.
 static void init_stock(void) {
-    lock_acquire(&world.lock);
+    world_lock(NULL);
     reserve_keep(&init_state.home.heap.region, RESERVE_BLOCKS);
-    lock_release(&world.lock);
+    world_unlock();
+}
+
+static void init_part(void *value) {
+    (void)value;
+    init_detach();
 }
 
 // One try.  A hook that is told of a wrong option may call in meanwhile.
@@ -175,6 +185,9 @@ static void init_try(void) {
     }
     if (built) {
         init_stock();
+        // Where keys are used up, a thread's end is noticed by a later stop.
+        bool tells = thread_at_exit(init_part);
+        (void)tells;
     }
     __atomic_store_n(&init_state.built, built, __ATOMIC_RELEASE);
 }
@@ -183,44 +196,40 @@ static bool init_is_built(void) {
     return __atomic_load_n(&init_state.built, __ATOMIC_ACQUIRE);
 }
 
+// Waits until nobody of this process builds.  A child that was made meanwhile
+// finds the number of its parent here, and goes on with what stands.
+static void init_close_gate(void) {
+    uint32_t process = thread_process_id();
+    uint32_t holder = 0;
+    while (!__atomic_compare_exchange_n(&init_state.gate, &holder, process,
+                                        false, __ATOMIC_ACQUIRE,
+                                        __ATOMIC_RELAXED)) {
+        if (holder == process) {
+            (void)lock_wait(&init_state.gate, process, 0);
+            holder = 0;
+        }
+    }
+}
+
+static void init_open_gate(void) {
+    __atomic_store_n(&init_state.gate, 0, __ATOMIC_RELEASE);
+    (void)lock_wake(&init_state.gate, SIZE_MAX);
+}
+
 // Whether the house stands; builds it if nobody does.
 static COLD bool init_gate(void) {
     uint32_t me = thread_id();
     if (__atomic_load_n(&init_state.builder, __ATOMIC_RELAXED) == me) {
         return false; // I1: within a try
     }
-    if (copy_is_new() && !init_is_built()) {
-        // A child whose parent was building: who did is not here.
-        init_state.gate.word = init_state.builder = 0;
-        world.lock.word = 0;
-        copy_accept();
-    }
-    lock_acquire(&init_state.gate);
+    init_close_gate();
     if (!init_is_built()) {
         __atomic_store_n(&init_state.builder, me, __ATOMIC_RELAXED);
         init_try();
         __atomic_store_n(&init_state.builder, 0, __ATOMIC_RELAXED);
     }
-    lock_release(&init_state.gate);
+    init_open_gate();
     return init_is_built();
-}
-
-static void init_part(void *value) {
-    (void)value;
-    init_detach();
-}
-
-// Whether threads tell when they end: asked for once.
-static bool init_tells_exit(void) {
-    static struct lock once;
-    static bool asked, tells;
-    lock_acquire(&once);
-    if (!asked) {
-        asked = true;
-        tells = thread_at_exit(init_part);
-    }
-    lock_release(&once);
-    return tells;
 }
 
 // No handler of the program meanwhile, nor in init_detach: it would attach the
@@ -237,7 +246,7 @@ static struct mutator *init_attach_quietly(uint64_t mask) {
         world_attach_deaf(&init_state.home.heap, single, &init_mutator, mask);
     if (mutator != NULL) {
         // Where the system refuses, the thread is found gone by a later stop.
-        (void)(init_tells_exit() && thread_exit_arm(mutator));
+        (void)thread_exit_arm(mutator);
     }
     return mutator;
 }
@@ -268,9 +277,9 @@ void init_detach(void) {
     if (mutator == NULL || !init_is_free(mutator)) {
         return;
     }
-    uint64_t mask = suspend_block();
     mutator_enter(mutator);
     world_lock(mutator);
+    uint64_t mask = suspend_block();
     init_give_up(mutator); // I3
     init_mutator = NULL;
     world_detach(mutator);

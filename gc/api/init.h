@@ -45,7 +45,7 @@ struct init_state {
     struct options options;     // as the environment set them
     loam_shortage_fn *shortage; // the program's hook, or NULL
     void *shortage_data;
-    struct lock gate;       // held by the thread that builds
+    uint32_t gate;          // the process one of whose threads builds, or 0
     uint32_t builder;       // that thread, or 0; atomic
     struct init_heap *made; // heaps of the program; lock
     uint64_t serial;        // of the last one; lock

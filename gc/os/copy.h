@@ -38,6 +38,7 @@ struct copy {
     uint32_t *mark; // 1, or 0 in a copy; where the kernel wipes it
     uint32_t alone; // 1; the mark until there is such a page
     void (*made)(void);
+    bool watched; // the mark and the hook stand
 };
 
 extern struct copy copy;

@@ -10,7 +10,7 @@
 #define MADV_WIPEONFORK 18
 #endif
 
-struct copy copy = {&copy.alone, 1, NULL};
+struct copy copy = {&copy.alone, 1, NULL, false};
 
 // Called by fork in the child, after what was registered before us.
 static void copy_made(void) {
@@ -19,13 +19,14 @@ static void copy_made(void) {
 }
 
 void copy_watch(void (*made)(void)) {
-    if (copy.made != NULL) {
+    if (copy.watched) {
         return;
     }
     copy.made = made;
     int saved = error_save();
     size_t bytes = memory_page_bytes();
-    uint32_t *mark = memory_reserve(bytes, bytes, 0);
+    uint32_t *mark =
+        copy.mark == &copy.alone ? memory_reserve(bytes, bytes, 0) : NULL;
     if (mark != NULL && memory_commit(mark, bytes)) {
         // Where this is refused the hook has to do.
         (void)madvise(mark, bytes, MADV_WIPEONFORK);
@@ -36,5 +37,6 @@ void copy_watch(void (*made)(void)) {
         memory_release(mark, bytes);
     }
     (void)pthread_atfork(NULL, NULL, copy_made);
+    copy.watched = true;  // a child made before this begins again
     error_restore(saved); // P2
 }

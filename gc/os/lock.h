@@ -61,9 +61,7 @@ MUST_USE static inline bool lock_try(struct lock *lock) {
 // Looks for a little while whether the lock is free by now.
 void lock_linger(const struct lock *lock);
 
-// The slow part of lock_acquire; and what it begins with: looks at the lock for
-// a while, without sleeping.  True when it has taken it.
-MUST_USE bool lock_spin(struct lock *lock);
+// The slow part of lock_acquire.
 COLD void lock_acquire_taken(struct lock *lock);
 
 static inline void lock_acquire(struct lock *lock) {

@@ -60,6 +60,49 @@ static bool is_whole(const struct node *node, uint64_t count) {
 
 static volatile size_t child_alarm = 20; // seconds
 
+static void *begin(void *data) {
+    (void)data;
+    return loam_init() ? NULL : &list;
+}
+
+// In a process that has not called Loam: one thread begins, and at some point
+// of that the other one forks.
+static int fork_while_beginning(unsigned turn) {
+    pthread_t thread;
+    if (pthread_create(&thread, NULL, begin, NULL) != 0) {
+        return 10;
+    }
+    for (volatile unsigned i = 0; i < turn * 97 % 60000; i++) {
+    }
+    pid_t child =
+        turn % 2 == 0 ? fork() : (pid_t)syscall(SYS_clone, SIGCHLD, 0, 0, 0, 0);
+    if (child == 0) {
+        alarm(20);
+        struct node *own = grow(NULL, 0, 3000);
+        _exit(!loam_collect() || !is_whole(own, 3000));
+    }
+    int status = -1;
+    void *failed = NULL;
+    if (waitpid(child, &status, 0) != child || status != 0 ||
+        pthread_join(thread, &failed) != 0 || failed != NULL) {
+        return 11;
+    }
+    return loam_collect() ? 0 : 12;
+}
+
+static void test_beginning(void **state) {
+    (void)state;
+    for (unsigned turn = 0; turn < 400; turn++) {
+        pid_t process = fork();
+        if (process == 0) {
+            _exit(fork_while_beginning(turn));
+        }
+        int status = -1;
+        assert_int_equal(waitpid(process, &status, 0), process);
+        assert_int_equal(status, 0); // FO1
+    }
+}
+
 // What a child does.  0 when all is well.
 static int live(void) {
     alarm((unsigned)child_alarm);
@@ -370,10 +413,12 @@ static void test_vfork(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_quiet),    cmocka_unit_test(test_generations),
-        cmocka_unit_test(test_threads),  cmocka_unit_test(test_from_region),
-        cmocka_unit_test(test_stranger), cmocka_unit_test(test_from_finalizer),
-        cmocka_unit_test(test_steps),    cmocka_unit_test(test_vfork),
+        // This one first: Loam must not have been called.
+        cmocka_unit_test(test_beginning),      cmocka_unit_test(test_quiet),
+        cmocka_unit_test(test_generations),    cmocka_unit_test(test_threads),
+        cmocka_unit_test(test_from_region),    cmocka_unit_test(test_stranger),
+        cmocka_unit_test(test_from_finalizer), cmocka_unit_test(test_steps),
+        cmocka_unit_test(test_vfork),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -114,14 +114,16 @@ struct cache *mutator_add_cache(struct mutator *mutator, struct cacheset *set,
     if (cache != NULL) {
         cache_init(cache, order, mutator->id, mutator->single, &set->tally);
         cache->next = set->used; // U1
-        set->used = cache;
+        // Whoever asks for figures walks the chain while this thread runs.
+        __atomic_store_n(&set->used, cache, __ATOMIC_RELEASE);
     }
     return cache;
 }
 
 static void mutator_each_of_set(const struct cacheset *set,
                                 mutator_visit *visit, void *data) {
-    for (struct cache *cache = set->used; cache != NULL; cache = cache->next) {
+    struct cache *cache = __atomic_load_n(&set->used, __ATOMIC_ACQUIRE);
+    for (; cache != NULL; cache = cache->next) {
         visit(cache, data);
     }
 }

@@ -7,7 +7,7 @@
 #include "heap/cache.h"
 #include "heap/heap.h"
 #include "heap/range.h"
-#include "os/copy.h"
+#include "os/lock.h"
 #include "os/suspend.h"
 #include "os/thread.h"
 #include "os/tracer.h"

@@ -27,7 +27,6 @@
 #include "base/defs.h"
 #include "collect/collect.h"
 #include "heap/heap.h"
-#include "os/lock.h"
 #include "roots/world.h"
 
 // A heap, and what the door keeps for it.

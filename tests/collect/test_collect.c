@@ -1,6 +1,6 @@
 // One cycle, seen from outside: what each kind of root keeps, what is given
 // back, who may not begin one, what it needs and what it says.  A thread that
-// is stopped as it takes a cell (C6) is in test_taking.c.
+// is stopped as it takes a cell (C6) is in test_collect_taking.c.
 //
 // seconds: 120
 

@@ -3,6 +3,7 @@
 #include "base/check.h"
 #include "heap/block.h"
 #include "heap/meta.h"
+#include "os/stack.h"
 
 struct mutator *mutator_make(uint32_t id, struct heap *heap, bool single) {
     ASSERT(id != 0); // U3
@@ -14,6 +15,14 @@ struct mutator *mutator_make(uint32_t id, struct heap *heap, bool single) {
     mutator->id = id;
     mutator->single = single;
     return mutator;
+}
+
+void mutator_find_stack(struct mutator *mutator) {
+    const void *lowest, *cold_end;
+    mutator->cold_end = NULL;
+    stack_own_bounds(&lowest, &cold_end);
+    mutator->lowest = lowest;
+    __atomic_store_n(&mutator->cold_end, cold_end, __ATOMIC_RELEASE);
 }
 
 // The tables of a set, whose caches were given up.

@@ -108,6 +108,9 @@ static inline void mutator_enter(struct mutator *mutator) {
 MUST_USE struct mutator *mutator_make(uint32_t id, struct heap *heap,
                                       bool single);
 
+// Asks for the stack of the calling thread; until then any stack is foreign.
+void mutator_find_stack(struct mutator *mutator);
+
 // Gives one back whose caches are empty.  Under the lock.
 void mutator_free(struct mutator *mutator);
 

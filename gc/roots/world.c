@@ -231,21 +231,22 @@ static void world_lock_deaf(uint64_t mask) {
 
 struct mutator *world_attach_deaf(struct heap *home, bool single,
                                   struct mutator **here, uint64_t mask) {
-    const void *lowest, *cold_end;
-    stack_own_bounds(&lowest, &cold_end); // it may allocate
     world_lock_deaf(mask);
     struct mutator *mutator = *here;
-    if (mutator == NULL) {
-        mutator = roll_attach(&world.roll, thread_id(), home, single);
-        if (mutator != NULL) {
-            mutator->lowest = lowest;
-            mutator->cold_end = cold_end;
-            mutator->thread_pointer = segments_thread_pointer();
-            mutator->here = here;
-        }
-        *here = mutator;
+    bool is_known = mutator != NULL;
+    if (!is_known) {
+        *here = mutator = roll_attach(&world.roll, thread_id(), home, single);
+    }
+    if (mutator != NULL && !is_known) {
+        uintptr_t pointer = segments_thread_pointer();
+        is_known = mutator->thread_pointer == pointer; // back, maybe over malloc
+        mutator->thread_pointer = pointer;
+        mutator->here = here;
     }
     lock_release(&world.lock);
+    if (mutator != NULL && !is_known) {
+        mutator_find_stack(mutator); // without the lock: it may allocate
+    }
     return mutator;
 }
 

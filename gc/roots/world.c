@@ -238,9 +238,8 @@ struct mutator *world_attach_deaf(struct heap *home, bool single,
         *here = mutator = roll_attach(&world.roll, thread_id(), home, single);
     }
     if (mutator != NULL && !is_known) {
-        uintptr_t pointer = segments_thread_pointer();
-        is_known = mutator->thread_pointer == pointer; // back, maybe over malloc
-        mutator->thread_pointer = pointer;
+        is_known = mutator->thread_pointer == segments_thread_pointer();
+        mutator->thread_pointer = segments_thread_pointer();
         mutator->here = here;
     }
     lock_release(&world.lock);

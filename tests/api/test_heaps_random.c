@@ -54,7 +54,8 @@ struct model {
 };
 
 static struct model nodes[HEAPS][NODES];
-static struct node *roots[HEAPS][8];
+// Nobody reads them here: without volatile a compiler leaves them out.
+static struct node *volatile roots[HEAPS][8];
 static int root_of[HEAPS][8];
 static struct loam_heap *heaps[HEAPS];
 

@@ -347,14 +347,29 @@ bool init_locked(void (*body)(struct mutator *mutator, void *data),
 struct init_request {
     struct collector *collector;
     bool done;
+    bool wanted; // others wait for the lock
 };
+
+#define INIT_GIVE_WAY_NS 50000 // enough to wake up in
+
+// A thread that collects again and again would always be the first to take the
+// lock that it has just released.
+static void init_give_way(void) {
+    uint32_t nothing = 0;
+    (void)lock_wait(&nothing, 0, INIT_GIVE_WAY_NS);
+}
 
 static void init_cycle(struct mutator *mutator, void *data) {
     struct init_request *request = data;
     request->done = collect_cycle(request->collector, mutator, COLLECT_ASKED);
+    request->wanted = lock_is_wanted(&world.lock);
 }
 
 bool init_collect(struct collector *collector) {
-    struct init_request request = {collector, false};
-    return init_locked(init_cycle, &request) && request.done;
+    struct init_request request = {collector, false, false};
+    bool done = init_locked(init_cycle, &request) && request.done;
+    if (request.wanted) {
+        init_give_way();
+    }
+    return done;
 }

@@ -70,6 +70,11 @@ static inline void lock_acquire(struct lock *lock) {
     }
 }
 
+// Whether somebody waits for it, or did not long ago; for its holder.
+static inline bool lock_is_wanted(const struct lock *lock) {
+    return __atomic_load_n(&lock->word, __ATOMIC_RELAXED) == 2;
+}
+
 static inline void lock_release(struct lock *lock) {
     if (UNLIKELY(__atomic_exchange_n(&lock->word, 0, __ATOMIC_RELEASE) == 2)) {
         (void)lock_wake(&lock->word, 1);

@@ -198,8 +198,8 @@ void world_lock_taken(struct mutator *mutator) {
         lock_acquire(&world.lock);
         return;
     }
-    // With signals: who has the lock may be held up by a signal of somebody
-    // else's who waits for this thread to hear it, too (another collector).
+    // With signals: another collector may hold up who has the lock by one, and
+    // wait for this thread to hear it, too.
     world_safe_enter(mutator); // W1
     // Such a signal's handler may fork: the child finds the lock taken, and
     // looks whether there is anybody left to release it.
@@ -220,12 +220,14 @@ void world_lock_taken(struct mutator *mutator) {
 // Takes the lock for a thread that nobody can find SAFE, with its signals
 // blocked: while it waits it hears them, lest a stop have to trace it.
 static void world_lock_deaf(uint64_t mask) {
-    while (!world_try_lock()) {
+    while (__atomic_exchange_n(&world.lock.word, 2, __ATOMIC_ACQUIRE) != 0) {
         if (copy_is_new()) {
             world_lock(NULL);
             return;
         }
-        suspend_rest(mask, WORLD_NAP_NS / 20);
+        suspend_unblock(mask);
+        (void)lock_wait(&world.lock.word, 2, WORLD_LOOK_NS);
+        (void)suspend_block();
     }
 }
 
@@ -561,9 +563,7 @@ bool world_stop(struct mutator *self, struct world_stop_report *report) {
     memset(report, 0, sizeof *report);
     world.mask = suspend_block();
     __atomic_store_n(&world.conductor, self, __ATOMIC_RELAXED);
-    if (!SUSPEND_COOPERATIVE) {
-        (void)suspend_refresh();
-    }
+    (void)(SUSPEND_COOPERATIVE || suspend_refresh());
     for (;;) {
         report->attempts++;
         halt_begin(&world.halt);

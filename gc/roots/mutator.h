@@ -72,27 +72,25 @@ struct cacheset {
 };
 
 struct mutator {
-    uint8_t busy;           // enum mutator_busy; its own thread
-    bool single;            // caches take one cell at a time; constant
-    bool leaving;           // its exit was seen; the thread may live on a bit
-    bool in_hook;           // it runs the shortage hook; itself
-    uint32_t state;         // enum mutator_state, a futex word; CAS
-    uint32_t id;            // blocks name it as owner; not 0; constant
-    uint32_t thread;        // the system's number for the thread; constant
-    uint32_t acknowledged;  // the stop it answered last; itself, conductor
-    uint32_t safe_depth;    // safe regions it is in; its own thread
-    const void *hot_end;    // where the program called in; NULL in its code
-    const void *stopped_at; // stack pointer when it stopped; itself
-    uintptr_t *kept;        // MUTATOR_KEPT words, or NULL: roots; itself
-    const void *lowest;     // of its stack; NULL if it grows (main thread)
-    const void *cold_end;   // of its stack
-    const void *alternate_lowest, *alternate_end; // signal stack it stopped on
-    uintptr_t thread_pointer;                     // os/segments.h; constant
-    uintptr_t registers[STACK_REGISTERS];         // saved on entry to SAFE
-    struct mutator **here;                        // where its thread keeps it
-    struct fiber_seat seat;                       // which stack; itself
-    struct mutator *next;                         // in the world; lock
-    struct cacheset *sets;                        // for other heaps; itself
+    uint8_t busy;             // enum mutator_busy; its own thread
+    bool single;              // caches take one cell at a time; constant
+    bool leaving;             // its exit was seen; the thread may live on a bit
+    bool in_hook;             // it runs the shortage hook; itself
+    uint32_t state;           // enum mutator_state, a futex word; CAS
+    uint32_t id;              // blocks name it as owner; not 0; constant
+    uint32_t thread;          // the system's number for the thread; constant
+    uint32_t safe_depth;      // safe regions it is in; its own thread
+    const void *hot_end;      // where the program called in; NULL in its code
+    const void *stopped_at;   // stack pointer when it stopped; itself
+    uintptr_t *kept;          // MUTATOR_KEPT words, or NULL: roots; itself
+    const void *lowest;       // of its stack; NULL if it grows (main thread)
+    const void *cold_end;     // of its stack
+    uintptr_t thread_pointer; // os/segments.h; constant
+    uintptr_t registers[STACK_REGISTERS]; // saved on entry to SAFE
+    struct mutator **here;                // where its thread keeps it
+    struct fiber_seat seat;               // which stack; itself
+    struct mutator *next;                 // in the world; lock
+    struct cacheset *sets;                // for other heaps; itself
     uint32_t inbox;         // blocks with cells that others freed, linked; lock
     struct cacheset home;   // for the default heap
     struct reserve reserve; // for handlers that interrupt us

@@ -93,7 +93,9 @@ static void step_drain(struct words *w) {
     default:
         w->alloc &= (uint8_t)~w->taken;
         for (unsigned cell = 0; cell < 8; cell++) {
-            w->times_freed[cell] += (w->taken >> cell) & 1;
+            if ((w->taken >> cell) & 1) {
+                w->times_freed[cell]++;
+            }
         }
     }
     *next = ++w->passes == PASSES ? DONE : 0;

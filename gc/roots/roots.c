@@ -35,8 +35,21 @@ static void roots_stack(const uintptr_t *start, const uintptr_t *end,
     call->visit(start, end, ROOT_STACK, call->data);
 }
 
+// Where the loader's own figures are not to be had, a block of thread-local
+// variables is taken for longer than it is, and reaches into the stack below
+// it: in the conductor's thread into the frames of this very walk.
+static void roots_block(const void *start, const void *end, void *data) {
+    const struct mutator *conductor =
+        __atomic_load_n(&world.conductor, __ATOMIC_RELAXED);
+    const void *hot_end = conductor == NULL ? NULL : conductor->hot_end;
+    if (start < hot_end && hot_end < end) {
+        start = hot_end;
+    }
+    roots_segment(start, end, data);
+}
+
 static void roots_thread(uintptr_t thread_pointer, void *data) {
-    segments_each_tls(thread_pointer, roots_segment, data);
+    segments_each_tls(thread_pointer, roots_block, data);
 }
 
 static void roots_kept(struct mutator *mutator, void *data) {

@@ -216,7 +216,9 @@ static void expect_work(int (*body)(void *data)) {
         child_show(&child);
     }
     assert_int_equal(child.status, 0);
+#if !defined(__SANITIZE_ADDRESS__) // which has words of its own on contexts
     assert_int_equal(child.count, 0);
+#endif
 }
 
 static void test_second_thread(void **state) {

@@ -41,7 +41,7 @@ static NOT_INLINED void hold_on_stack(void) {
 }
 
 // In a register that the thread does not save: it runs all the time.
-static NOT_INLINED void hold_in_register(void) {
+__attribute__((unused)) static NOT_INLINED void hold_in_register(void) {
     scrub_stack();
 #if defined(__x86_64__)
     __asm__ volatile("movq (%0), %%r10\n\t"
@@ -131,7 +131,7 @@ static void *hold(void *data) {
 }
 
 // A thread that never called Loam, and is handed an object.
-static void *hold_as_stranger(void *data) {
+__attribute__((unused)) static void *hold_as_stranger(void *data) {
     (void)data;
     hold_on_stack();
     return NULL;

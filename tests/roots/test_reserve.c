@@ -156,7 +156,8 @@ static void test_kept(void **state) {
     size_t heap_blocks = ground.heap.used_blocks;
     uint32_t blocks[RESERVE_BLOCKS];
     for (size_t i = 0; i < RESERVE_BLOCKS; i++) {
-        struct order order = order_of(64 << i, i % 2 ? KIND_LEAF : KIND_PINNED);
+        struct order order =
+            order_of((size_t)64 << i, i % 2 ? KIND_LEAF : KIND_PINNED);
         void *cell = take(level, order, false);
         assert_non_null(cell);
         struct place place = place_of(cell);

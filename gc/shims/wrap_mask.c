@@ -62,96 +62,53 @@ WRAP_SHOWN int WRAP(sighold)(int number) {
 
 // --- Waits with a mask, and for signals --------------------------------
 
-WRAP_SHOWN int WRAP(sigsuspend)(const sigset_t *mask) {
-    WRAP_UNWINDS();
-    WRAP_STRIPPED(mask);
-    int got;
-    WRAP_WAITING(got = WRAP_REAL(sigsuspend)(stripped));
-    return got;
-}
+// As WRAP_WAIT, where the original is given `stripped` for `mask`.
+#define WRAP_WAIT_MASKED(name, parameters, mask, arguments)                    \
+    WRAP_SHOWN int WRAP(name) parameters {                                     \
+        WRAP_UNWINDS();                                                        \
+        WRAP_STRIPPED(mask);                                                   \
+        int got;                                                               \
+        WRAP_WAITING(got = WRAP_REAL(name) arguments);                         \
+        return got;                                                            \
+    }
 
-WRAP_SHOWN int WRAP(ppoll)(struct pollfd *set, nfds_t count,
-                           const struct timespec *timeout,
-                           const sigset_t *mask) {
-    WRAP_UNWINDS();
-    WRAP_STRIPPED(mask);
-    int got;
-    WRAP_WAITING(got = WRAP_REAL(ppoll)(set, count, timeout, stripped));
-    return got;
-}
-
-WRAP_SHOWN int WRAP(__ppoll_chk)(struct pollfd *set, nfds_t count,
-                                 const struct timespec *timeout,
-                                 const sigset_t *mask, size_t room_bytes) {
-    WRAP_UNWINDS();
-    WRAP_STRIPPED(mask);
-    int got;
-    WRAP_WAITING(got = WRAP_REAL(__ppoll_chk)(set, count, timeout, stripped,
-                                              room_bytes));
-    return got;
-}
-
-WRAP_SHOWN int WRAP(pselect)(int count, fd_set *restrict reads,
-                             fd_set *restrict writes, fd_set *restrict others,
-                             const struct timespec *restrict timeout,
-                             const sigset_t *restrict mask) {
-    WRAP_UNWINDS();
-    WRAP_STRIPPED(mask);
-    int got;
-    WRAP_WAITING(got = WRAP_REAL(pselect)(count, reads, writes, others, timeout,
-                                          stripped));
-    return got;
-}
-
-WRAP_SHOWN int WRAP(epoll_pwait)(int fd, struct epoll_event *events, int count,
-                                 int timeout, const sigset_t *mask) {
-    WRAP_UNWINDS();
-    WRAP_STRIPPED(mask);
-    int got;
-    WRAP_WAITING(
-        got = WRAP_REAL(epoll_pwait)(fd, events, count, timeout, stripped));
-    return got;
-}
-
-WRAP_SHOWN int WRAP(epoll_pwait2)(int fd, struct epoll_event *events, int count,
-                                  const struct timespec *timeout,
-                                  const sigset_t *mask) {
-    WRAP_UNWINDS();
-    WRAP_STRIPPED(mask);
-    int got;
-    WRAP_WAITING(
-        got = WRAP_REAL(epoll_pwait2)(fd, events, count, timeout, stripped));
-    return got;
-}
+// clang-format off
+WRAP_WAIT_MASKED(sigsuspend, (const sigset_t *mask), mask, (stripped))
+WRAP_WAIT_MASKED(ppoll,
+                 (struct pollfd *set, nfds_t count,
+                  const struct timespec *timeout, const sigset_t *mask),
+                 mask, (set, count, timeout, stripped))
+WRAP_WAIT_MASKED(__ppoll_chk,
+                 (struct pollfd *set, nfds_t count,
+                  const struct timespec *timeout, const sigset_t *mask,
+                  size_t room_bytes),
+                 mask, (set, count, timeout, stripped, room_bytes))
+WRAP_WAIT_MASKED(pselect,
+                 (int count, fd_set *restrict reads, fd_set *restrict writes,
+                  fd_set *restrict others,
+                  const struct timespec *restrict timeout,
+                  const sigset_t *restrict mask),
+                 mask, (count, reads, writes, others, timeout, stripped))
+WRAP_WAIT_MASKED(epoll_pwait,
+                 (int fd, struct epoll_event *events, int count, int timeout,
+                  const sigset_t *mask),
+                 mask, (fd, events, count, timeout, stripped))
+WRAP_WAIT_MASKED(epoll_pwait2,
+                 (int fd, struct epoll_event *events, int count,
+                  const struct timespec *timeout, const sigset_t *mask),
+                 mask, (fd, events, count, timeout, stripped))
 
 // A thread that waits for our signal would take the next stop for its answer.
-WRAP_SHOWN int WRAP(sigwait)(const sigset_t *restrict set,
-                             int *restrict number) {
-    WRAP_UNWINDS();
-    WRAP_STRIPPED(set);
-    int got;
-    WRAP_WAITING(got = WRAP_REAL(sigwait)(stripped, number));
-    return got;
-}
-
-WRAP_SHOWN int WRAP(sigwaitinfo)(const sigset_t *restrict set,
-                                 siginfo_t *restrict info) {
-    WRAP_UNWINDS();
-    WRAP_STRIPPED(set);
-    int got;
-    WRAP_WAITING(got = WRAP_REAL(sigwaitinfo)(stripped, info));
-    return got;
-}
-
-WRAP_SHOWN int WRAP(sigtimedwait)(const sigset_t *restrict set,
-                                  siginfo_t *restrict info,
-                                  const struct timespec *restrict timeout) {
-    WRAP_UNWINDS();
-    WRAP_STRIPPED(set);
-    int got;
-    WRAP_WAITING(got = WRAP_REAL(sigtimedwait)(stripped, info, timeout));
-    return got;
-}
+WRAP_WAIT_MASKED(sigwait, (const sigset_t *restrict set, int *restrict number),
+                 set, (stripped, number))
+WRAP_WAIT_MASKED(sigwaitinfo,
+                 (const sigset_t *restrict set, siginfo_t *restrict info), set,
+                 (stripped, info))
+WRAP_WAIT_MASKED(sigtimedwait,
+                 (const sigset_t *restrict set, siginfo_t *restrict info,
+                  const struct timespec *restrict timeout),
+                 set, (stripped, info, timeout))
+// clang-format on
 
 WRAP_SHOWN int WRAP(signalfd)(int fd, const sigset_t *set, int flags) {
     WRAP_STRIPPED(set);

@@ -41,49 +41,21 @@ __attribute__((used)) pid_t wrap_vfork_end(long said, bool entered) {
     return (pid_t)said;
 }
 
-WRAP_SHOWN int WRAP(posix_spawn)(pid_t *restrict child,
-                                 const char *restrict path,
-                                 const posix_spawn_file_actions_t *actions,
-                                 const posix_spawnattr_t *restrict attributes,
-                                 char *const arguments[restrict],
-                                 char *const environment[restrict]) {
-    WRAP_UNWINDS();
-    int got;
-    WRAP_WAITING(got = WRAP_REAL(posix_spawn)(child, path, actions, attributes,
-                                              arguments, environment));
-    return got;
-}
-
-WRAP_SHOWN int WRAP(posix_spawnp)(pid_t *restrict child,
-                                  const char *restrict file,
-                                  const posix_spawn_file_actions_t *actions,
-                                  const posix_spawnattr_t *restrict attributes,
-                                  char *const arguments[restrict],
-                                  char *const environment[restrict]) {
-    WRAP_UNWINDS();
-    int got;
-    WRAP_WAITING(got = WRAP_REAL(posix_spawnp)(child, file, actions, attributes,
-                                               arguments, environment));
-    return got;
-}
-
-WRAP_SHOWN int WRAP(system)(const char *command) {
-    WRAP_UNWINDS();
-    int got;
-    WRAP_WAITING(got = WRAP_REAL(system)(command));
-    return got;
-}
-
-WRAP_SHOWN struct _IO_FILE *WRAP(popen)(const char *command, const char *type) {
-    WRAP_UNWINDS();
-    struct _IO_FILE *got;
-    WRAP_WAITING(got = WRAP_REAL(popen)(command, type));
-    return got;
-}
-
-WRAP_SHOWN int WRAP(pclose)(struct _IO_FILE *stream) {
-    WRAP_UNWINDS();
-    int got;
-    WRAP_WAITING(got = WRAP_REAL(pclose)(stream));
-    return got;
-}
+// clang-format off
+WRAP_WAIT(int, posix_spawn,
+          (pid_t *restrict child, const char *restrict path,
+           const posix_spawn_file_actions_t *actions,
+           const posix_spawnattr_t *restrict attributes,
+           char *const arguments[restrict], char *const environment[restrict]),
+          (child, path, actions, attributes, arguments, environment))
+WRAP_WAIT(int, posix_spawnp,
+          (pid_t *restrict child, const char *restrict file,
+           const posix_spawn_file_actions_t *actions,
+           const posix_spawnattr_t *restrict attributes,
+           char *const arguments[restrict], char *const environment[restrict]),
+          (child, file, actions, attributes, arguments, environment))
+WRAP_WAIT(int, system, (const char *command), (command))
+WRAP_WAIT(struct _IO_FILE *, popen, (const char *command, const char *type),
+          (command, type))
+WRAP_WAIT(int, pclose, (struct _IO_FILE *stream), (stream))
+// clang-format on

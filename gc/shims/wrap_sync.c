@@ -6,14 +6,6 @@
 
 #include "wrap.h"
 
-#define WRAP_WAIT(result, name, parameters, arguments)                         \
-    WRAP_SHOWN result WRAP(name) parameters {                                  \
-        WRAP_UNWINDS();                                                        \
-        result got;                                                            \
-        WRAP_WAITING(got = WRAP_REAL(name) arguments);                         \
-        return got;                                                            \
-    }
-
 // clang-format off
 WRAP_WAIT(int, pthread_cond_wait,
           (pthread_cond_t *restrict cond, pthread_mutex_t *restrict mutex),

@@ -4,14 +4,6 @@
 
 #include <stdarg.h>
 
-#define WRAP_WAIT(result, name, parameters, arguments)                         \
-    WRAP_SHOWN result WRAP(name) parameters {                                  \
-        WRAP_UNWINDS();                                                        \
-        result got;                                                            \
-        WRAP_WAITING(got = WRAP_REAL(name) arguments);                         \
-        return got;                                                            \
-    }
-
 // clang-format off
 WRAP_WAIT(int, accept, (int fd, __SOCKADDR_ARG from, socklen_t *bytes),
           (fd, from, bytes))
@@ -137,30 +129,20 @@ static bool wrap_fcntl_waits(int command) {
 
 // One argument or none follows the command, and is passed on as it came: all
 // of them are passed alike, in one register.
-WRAP_SHOWN int WRAP(fcntl)(int fd, int command, ...) {
-    WRAP_UNWINDS();
-    va_list list;
-    va_start(list, command);
-    void *argument = va_arg(list, void *);
-    va_end(list);
-    if (!wrap_fcntl_waits(command)) {
-        return WRAP_REAL(fcntl)(fd, command, argument);
+#define WRAP_FCNTL(name)                                                       \
+    WRAP_SHOWN int WRAP(name)(int fd, int command, ...) {                      \
+        WRAP_UNWINDS();                                                        \
+        va_list list;                                                          \
+        va_start(list, command);                                               \
+        void *argument = va_arg(list, void *);                                 \
+        va_end(list);                                                          \
+        if (!wrap_fcntl_waits(command)) {                                      \
+            return WRAP_REAL(name)(fd, command, argument);                     \
+        }                                                                      \
+        int got;                                                               \
+        WRAP_WAITING(got = WRAP_REAL(name)(fd, command, argument));            \
+        return got;                                                            \
     }
-    int got;
-    WRAP_WAITING(got = WRAP_REAL(fcntl)(fd, command, argument));
-    return got;
-}
 
-WRAP_SHOWN int WRAP(fcntl64)(int fd, int command, ...) {
-    WRAP_UNWINDS();
-    va_list list;
-    va_start(list, command);
-    void *argument = va_arg(list, void *);
-    va_end(list);
-    if (!wrap_fcntl_waits(command)) {
-        return WRAP_REAL(fcntl64)(fd, command, argument);
-    }
-    int got;
-    WRAP_WAITING(got = WRAP_REAL(fcntl64)(fd, command, argument));
-    return got;
-}
+WRAP_FCNTL(fcntl)
+WRAP_FCNTL(fcntl64)

@@ -267,6 +267,11 @@ static void collect_verify(const struct collector *collector) {
     }
 }
 
+static void collect_turn(struct conductor *conductor,
+                         enum collect_phase phase) {
+    __atomic_store_n(&conductor->phase, phase, __ATOMIC_RELEASE);
+}
+
 static void collect_mark_word(uintptr_t word, void *data) {
     mark_word(data, word);
 }
@@ -280,7 +285,7 @@ static void collect_mark(struct collect_walk *walk) {
     collect_root_heaps(walk);
     mark_pinned(marker, walk->collector->heap);
     settle_roots(&conductor->settle, false, collect_mark_word, marker);
-    conductor->phase = COLLECT_MARK;
+    collect_turn(conductor, COLLECT_MARK);
     mark_drain(marker);
     settle_mark(&conductor->settle, marker, &walk->report->settled);
     walk->report->mark_ns = clock_now_ns() - began_ns;
@@ -305,8 +310,8 @@ static void collect_stopped(struct collect_walk *walk) {
     struct heap *heap = collector->heap;
     world_each(collect_tally_mutator, heap);
     collect_verify(collector);
-    conductor->phase = COLLECT_ROOTS;
-    conductor->thread = walk->self->thread;
+    __atomic_store_n(&conductor->thread, walk->self->thread, __ATOMIC_RELAXED);
+    collect_turn(conductor, COLLECT_ROOTS);
     struct collect_sum sum = {heap, 0};
     world_each(collect_tails_out, &sum);
     report->used_bytes = heap->used_bytes - sum.tail_bytes;
@@ -319,11 +324,11 @@ static void collect_stopped(struct collect_walk *walk) {
         collect_audit(walk);
     }
     settle_finish(&conductor->settle, &report->settled);
-    conductor->phase = COLLECT_FLIP;
+    collect_turn(conductor, COLLECT_FLIP);
     heap_flip(heap, &report->census);
     world_each(collect_tails_in, heap);
     collect_verify(collector);
-    conductor->phase = COLLECT_IDLE;
+    collect_turn(conductor, COLLECT_IDLE);
 }
 
 // --- The cycle -----------------------------------------------------------
@@ -339,7 +344,8 @@ static void collect_pace(struct collector *collector, uint64_t stopped_ns,
         .allocated_bytes = report->allocated_bytes,
         .mutator_ns = stopped_ns - collector->resumed_ns,
         .mark_ns = report->mark_ns,
-        .stop_ns = report->stop_ns,
+        .stand_ns =
+            report->threads != 0 ? report->pause_ns - report->mark_ns : 0,
     };
     collector->pacer.limit_bytes = collector->heap->ground->limit_bytes;
     pacer_finish(&collector->pacer, &cycle);
@@ -399,7 +405,7 @@ static void collect_give_up(struct collector *collector,
 bool collect_cycle(struct collector *collector, struct mutator *self,
                    enum collect_reason reason) {
     struct conductor *conductor = collector->conductor;
-    if (conductor->phase != COLLECT_IDLE || conductor->held != 0) { // C3
+    if (collect_is_on(conductor) || conductor->held != 0) { // C3
         return false;
     }
     ASSERT(self->hot_end != NULL && self->busy == MUTATOR_INSIDE);

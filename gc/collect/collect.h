@@ -97,8 +97,8 @@ struct conductor {
     struct marker marker;     // conductor, in a stop
     struct settle settle;     // lock
     uint32_t held;            // nested; no cycle begins; lock
-    enum collect_phase phase; // conductor
-    uint32_t thread;          // the conductor's, in a cycle; conductor
+    enum collect_phase phase; // conductor; atomic, after the thread
+    uint32_t thread;          // the conductor's, in a cycle; conductor; atomic
     uint32_t disabled;        // nested; automatic cycles only; atomic
     bool neighbours;          // a word one past the end keeps; constant
     bool check_mark;          // run the audit; constant
@@ -146,6 +146,18 @@ void collect_enter(struct mutator *mutator, void (*body)(void *data),
 // has changed.  `self` is INSIDE, within collect_enter, and holds the lock.
 bool collect_cycle(struct collector *collector, struct mutator *self,
                    enum collect_reason reason);
+
+// Whether a cycle is on, and whether it is the calling thread's.  A thread that
+// no stop waits for may ask at any time.
+static inline bool collect_is_on(const struct conductor *conductor) {
+    return __atomic_load_n(&conductor->phase, __ATOMIC_ACQUIRE) != COLLECT_IDLE;
+}
+
+static inline bool collect_is_by(const struct conductor *conductor,
+                                 uint32_t thread) {
+    return collect_is_on(conductor) &&
+           __atomic_load_n(&conductor->thread, __ATOMIC_RELAXED) == thread;
+}
 
 // Gives every free chunk back to the system at once; lock.
 void collect_trim(struct collector *collector);

@@ -70,17 +70,17 @@ static uint64_t pacer_smooth(uint64_t rate, uint64_t bytes, uint64_t ns) {
     return rate == 0 ? seen : rate / 2 + seen / 2 + 1;
 }
 
-#define PACER_STOP_NS_MAX   250000 // longer ones are of a busy machine
-#define PACER_STOPS         16     // time to work for each stop, in stops
+#define PACER_STAND_NS_MAX  250000 // longer ones are of a busy machine
+#define PACER_STOPS         16     // time to work for each, in such times
 #define PACER_STOP_ROOM_MAX (8 * MiB)
 
 // The room without which threads would stand still too often.
-static size_t pacer_stop_room(struct pacer *pacer, uint64_t stop_ns) {
-    stop_ns = stop_ns > PACER_STOP_NS_MAX ? PACER_STOP_NS_MAX : stop_ns;
-    pacer->stop_ns = pacer->stop_ns / 4 * 3 + stop_ns / 4;
+static size_t pacer_stop_room(struct pacer *pacer, uint64_t stand_ns) {
+    stand_ns = stand_ns > PACER_STAND_NS_MAX ? PACER_STAND_NS_MAX : stand_ns;
+    pacer->stand_ns = pacer->stand_ns / 4 * 3 + stand_ns / 4;
     size_t rate = pacer->allocate_rate > GiB ? GiB : pacer->allocate_rate;
     size_t room =
-        pacer_scale(rate, (size_t)pacer->stop_ns * PACER_STOPS, 1000000);
+        pacer_scale(rate, (size_t)pacer->stand_ns * PACER_STOPS, 1000000);
     return room > PACER_STOP_ROOM_MAX ? PACER_STOP_ROOM_MAX : room;
 }
 
@@ -110,7 +110,7 @@ void pacer_finish(struct pacer *pacer, const struct pacer_cycle *cycle) {
     size_t work = pacer_add(cycle->live_bytes, cycle->other_bytes / 8);
     pacer->mark_rate = pacer_smooth(pacer->mark_rate, work, cycle->mark_ns);
     size_t room = pacer_max(pacer_room(pacer, work),
-                            pacer_stop_room(pacer, cycle->stop_ns)); // P7
+                            pacer_stop_room(pacer, cycle->stand_ns)); // P7
     if (pacer->limit_bytes != 0) {
         room = pacer_max(room, pacer_add(work, work)); // P6
     }

@@ -20,9 +20,10 @@
 //
 //     goal = max(floor, live + E, in blocks + max(E / 4, floor, blocks / 8))
 //
-// Stopping several threads costs time too, however little is alive.  The room
-// is at least what they allocate in sixteen times the time a stop takes, if
-// that is no more than 8 MiB: so long threads work for each time they stand.
+// A cycle makes other threads stand, however little is alive.  The room is at
+// least what they allocate in sixteen times the time that they stand for
+// anything but marking, if that is no more than 8 MiB: so long threads work for
+// each time they stand.
 //
 // The last term ends a thrash: where holes cannot be filled (classes that are
 // not asked for, blocks that a thousand threads hold for a few cells each),
@@ -60,7 +61,7 @@ struct pacer {
     size_t live_bytes;       // after the last cycle
     uint64_t allocate_rate;  // bytes a millisecond, smoothed; 0 unknown
     uint64_t mark_rate;      // the same for marking
-    uint64_t stop_ns;        // to stop all threads, smoothed
+    uint64_t stand_ns;       // that others stand in a cycle, smoothed
 };
 
 // What a cycle found and what it took.
@@ -71,7 +72,7 @@ struct pacer_cycle {
     size_t allocated_bytes; // since the cycle before
     uint64_t mutator_ns;    // since the cycle before
     uint64_t mark_ns;       // spent marking
-    uint64_t stop_ns;       // until all threads stood
+    uint64_t stand_ns;      // that other threads stood, but for marking
 };
 
 void pacer_init(struct pacer *pacer, size_t floor_bytes,

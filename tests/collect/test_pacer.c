@@ -333,15 +333,15 @@ static void test_holes(void **state) {
 }
 
 // The goal of a program that keeps nothing, allocates a MiB in 100 us, and
-// whose threads take `stop_ns` to stop.
-static size_t goal_with_stops(uint64_t stop_ns) {
+// whose threads take `stand_ns` to stand.
+static size_t goal_with_stops(uint64_t stand_ns) {
     struct pacer pacer;
     pacer_init(&pacer, FLOOR_BYTES, 100);
     for (size_t i = 0; i < 50; i++) {
         struct pacer_cycle cycle = {.allocated_bytes = MiB,
                                     .mutator_ns = 100000,
                                     .mark_ns = 5000,
-                                    .stop_ns = stop_ns};
+                                    .stand_ns = stand_ns};
         pacer_finish(&pacer, &cycle);
     }
     return pacer.goal_bytes;

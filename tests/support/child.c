@@ -101,6 +101,15 @@ void child_exec(struct child *c, const char *mode,
     child_wait(c, id);
 }
 
+bool child_passes(const char *mode, const char *const *settings) {
+    static struct child child;
+    child_exec(&child, mode, settings);
+    if (child.status != 0) {
+        child_show(&child);
+    }
+    return child.status == 0;
+}
+
 const char *child_mode(int argc, char **argv) {
     child_program = argv[0];
     return argc == 3 && strcmp(argv[1], "--child") == 0 ? argv[2] : NULL;

@@ -3,8 +3,8 @@
 // Two ways.  child_fork runs a function in a forked child: for what must end a
 // process.  child_exec starts this very program again with an argument and a
 // changed environment: for what is read at start, as LOAM_*; main must have
-// called child_mode.  Both catch what
-// the child writes to standard error and how it ends.
+// called child_mode.  Both catch what the child writes to standard error and
+// how it ends.
 
 #ifndef SUPPORT_CHILD_H
 #define SUPPORT_CHILD_H
@@ -25,6 +25,9 @@ void child_fork(struct child *c, int (*body)(void *data), void *data);
 // `settings` are "NAME=value" or, to remove one, "NAME"; ended by NULL.  The
 // child finds `mode` by child_mode.
 void child_exec(struct child *c, const char *mode, const char *const *settings);
+
+// Whether the program, started again so, ends well; if not, its end is shown.
+bool child_passes(const char *mode, const char *const *settings);
 
 // The mode that child_exec started this process with, or NULL.
 const char *child_mode(int argc, char **argv);

@@ -8,16 +8,12 @@
 #include "heap/rebuild.h"
 
 #include <setjmp.h>
-#include <signal.h>
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/syscall.h>
-#include <sys/wait.h>
-#include <unistd.h>
 
 #include <cmocka.h>
 
@@ -247,43 +243,28 @@ static const char *live_on(void) {
 
 // --- Steps -----------------------------------------------------------------
 
-static size_t children, failed;
-
-static void fork_here(size_t instructions, void *data) {
+static bool lives(size_t instructions, void *data) {
     const char *name = data;
-    if (instructions % every != 0) {
-        return;
+    const char *fault = live_on(); // D4
+    if (fault != NULL) {
+        fprintf(stderr, "%s, %zu instructions: %s\n", name, instructions,
+                fault);
     }
-    pid_t child = (pid_t)syscall(SYS_clone, SIGCHLD, 0, 0, 0, 0);
-    if (child == 0) {
-        const char *fault = live_on(); // D4
-        if (fault != NULL) {
-            fprintf(stderr, "%s, %zu instructions: %s\n", name, instructions,
-                    fault);
-        }
-        _exit(fault == NULL ? 0 : 1);
-    }
-    int status = 1;
-    failed += child < 0 || waitpid(child, &status, 0) != child || status;
-    children++;
+    return fault == NULL;
 }
 
 // A child behind every nth instruction, or more rarely by a factor.
 static void in_steps(void (*work)(void *data), const char *name,
                      size_t factor) {
     char text[32];
-    size_t usual = every;
-    every *= factor;
     snprintf(text, sizeof text, "%s", name);
-    children = failed = 0;
-    bool ran = step_run(work, fork_here, text);
-    every = usual;
-    if (!ran) {
+    struct step_forks forks = {work, lives, text, every * factor, 0, 0};
+    if (!step_fork(&forks)) {
         skip();
     }
-    printf("%s: %zu children\n", name, children);
-    assert_int_not_equal(children, 0);
-    assert_int_equal(failed, 0);
+    printf("%s: %zu children\n", name, forks.children);
+    assert_int_not_equal(forks.children, 0);
+    assert_int_equal(forks.failed, 0);
     rebuild();
     lost = mutator_make(2, &ground.heap, false);
     assert_non_null(lost);

@@ -3,13 +3,9 @@
 #include "heap/table.h"
 
 #include <setjmp.h>
-#include <signal.h>
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
-#include <sys/syscall.h>
-#include <sys/wait.h>
-#include <unistd.h>
 
 #include <cmocka.h>
 
@@ -88,7 +84,6 @@ static void test_drop(void **state) {
 struct change {
     struct table table;
     size_t done; // keys put in
-    size_t children, failed;
 };
 
 static void change(void *data) {
@@ -111,20 +106,13 @@ static bool is_whole(const struct table *table, size_t done) {
            table_find(table, done + 2) == NULL;
 }
 
-static void fork_here(size_t instructions, void *data) {
+static bool live_on(size_t instructions, void *data) {
     struct change *c = data;
     (void)instructions;
-    pid_t child = (pid_t)syscall(SYS_clone, SIGCHLD, 0, 0, 0, 0);
-    if (child == 0) {
-        meta_forked();
-        bool whole = is_whole(&c->table, c->done); // H4
-        whole = whole && table_put(&c->table, 1000, &values[0]) &&
-                table_find(&c->table, 1000) == &values[0];
-        _exit(whole ? 0 : 1);
-    }
-    int status = 1;
-    c->failed += child < 0 || waitpid(child, &status, 0) != child || status;
-    c->children++;
+    meta_forked();
+    return is_whole(&c->table, c->done) && // H4
+           table_put(&c->table, 1000, &values[0]) &&
+           table_find(&c->table, 1000) == &values[0];
 }
 
 static void test_forked(void **state) {
@@ -134,11 +122,12 @@ static void test_forked(void **state) {
         c.done++;
         assert_true(table_put(&c.table, c.done, &values[c.done]));
     }
-    if (!step_run(change, fork_here, &c)) {
+    struct step_forks forks = {change, live_on, &c, 1, 0, 0};
+    if (!step_fork(&forks)) {
         skip();
     }
-    assert_true(c.children > 100);
-    assert_int_equal(c.failed, 0);
+    assert_true(forks.children > 100);
+    assert_int_equal(forks.failed, 0);
 }
 
 int main(void) {

@@ -11,8 +11,6 @@
 #include <stdio.h>
 #include <string.h>
 #include <sys/mman.h>
-#include <sys/syscall.h>
-#include <sys/wait.h>
 #include <unistd.h>
 
 #include <cmocka.h>
@@ -329,7 +327,6 @@ static void test_many(void **state) {
 
 struct change {
     struct fiber *a, *b, *c;
-    size_t children, failed;
 };
 
 static void change(void *data) {
@@ -343,24 +340,16 @@ static void change(void *data) {
     }
 }
 
-// A child that finds the registry in this state.  Without the C library's
-// handlers: it may be in the middle of anything.
-static void fork_here(size_t instructions, void *data) {
+// A child that finds the registry in this state.
+static bool live_on(size_t instructions, void *data) {
     struct change *c = data;
+    struct fiber *d = NULL;
     (void)instructions;
-    pid_t child = (pid_t)syscall(SYS_clone, SIGCHLD, 0, 0, 0, 0);
-    if (child == 0) {
-        fiber_rebuild();
-        bool whole = fiber_check() && fiber_find(START + 100) == c->a &&
-                     fiber_find(START + 500) == c->c;
-        struct fiber *d = NULL;
-        whole = whole && fiber_register(START + 400, 50, &d) == FIBER_TAKEN &&
-                fiber_find(START + 449) == d;
-        _exit(whole ? 0 : 1);
-    }
-    int status = 1;
-    c->failed += child < 0 || waitpid(child, &status, 0) != child || status;
-    c->children++;
+    fiber_rebuild();
+    return fiber_check() && fiber_find(START + 100) == c->a &&
+           fiber_find(START + 500) == c->c &&
+           fiber_register(START + 400, 50, &d) == FIBER_TAKEN &&
+           fiber_find(START + 449) == d;
 }
 
 static void test_forked(void **state) {
@@ -369,12 +358,13 @@ static void test_forked(void **state) {
     assert_int_equal(fiber_register(START + 100, 50, &c.a), FIBER_TAKEN);
     assert_int_equal(fiber_register(START + 200, 50, &c.b), FIBER_TAKEN);
     assert_int_equal(fiber_register(START + 500, 50, &c.c), FIBER_TAKEN);
-    if (!step_run(change, fork_here, &c)) {
+    struct step_forks forks = {change, live_on, &c, 1, 0, 0};
+    if (!step_fork(&forks)) {
         skip();
     }
-    print_message("%zu children\n", c.children);
-    assert_true(c.children > 100);
-    assert_int_equal(c.failed, 0); // F8
+    print_message("%zu children\n", forks.children);
+    assert_true(forks.children > 100);
+    assert_int_equal(forks.failed, 0); // F8
     fiber_unregister(c.a, NULL);
     fiber_unregister(c.b, NULL);
     fiber_unregister(c.c, NULL);

@@ -3,14 +3,10 @@
 #include "roots/ranges.h"
 
 #include <setjmp.h>
-#include <signal.h>
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <string.h>
-#include <sys/syscall.h>
-#include <sys/wait.h>
-#include <unistd.h>
 
 #include <cmocka.h>
 
@@ -216,24 +212,16 @@ static bool is_after(const struct change *c, size_t done) {
     return memcmp(c->ranges.now->items, list, count * sizeof *list) == 0;
 }
 
-static void fork_here(size_t instructions, void *data) {
+static bool live_on(size_t instructions, void *data) {
     struct change *c = data;
     (void)instructions;
-    pid_t child = (pid_t)syscall(SYS_clone, SIGCHLD, 0, 0, 0, 0);
-    if (child == 0) {
-        meta_forked();
-        bool whole = is_after(c, c->done) || is_after(c, c->done + 1); // A5
-        bool removed = false;
-        // It goes on from here.
-        whole = whole && ranges_add(&c->ranges, (struct extent){1, 5}) &&
-                ranges_add(&c->ranges, (struct extent){2000, 2005}) &&
-                ranges_remove(&c->ranges, (struct extent){550, 551}, &removed);
-        whole = whole && removed && ranges_get(&c->ranges, 0).start == 1;
-        _exit(whole ? 0 : 1);
-    }
-    int status = 1;
-    c->failed += child < 0 || waitpid(child, &status, 0) != child || status;
-    c->children++;
+    meta_forked();
+    bool whole = is_after(c, c->done) || is_after(c, c->done + 1); // A5
+    bool removed = false;
+    whole = whole && ranges_add(&c->ranges, (struct extent){1, 5}) &&
+            ranges_add(&c->ranges, (struct extent){2000, 2005}) &&
+            ranges_remove(&c->ranges, (struct extent){550, 551}, &removed);
+    return whole && removed && ranges_get(&c->ranges, 0).start == 1;
 }
 
 static void test_forked(void **state) {
@@ -247,11 +235,12 @@ static void test_forked(void **state) {
         assert_true(ranges_add_scanner(&c.scanners,
                                        (struct scanner){scan_one, &c.data[i]}));
     }
-    if (!step_run(change, fork_here, &c)) {
+    struct step_forks forks = {change, live_on, &c, 1, 0, 0};
+    if (!step_fork(&forks)) {
         skip();
     }
-    assert_true(c.children > 100);
-    assert_int_equal(c.failed, 0);
+    assert_true(forks.children > 100);
+    assert_int_equal(forks.failed, 0);
 }
 
 int main(void) {

@@ -4,7 +4,10 @@
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
 #include <ucontext.h>
+#include <unistd.h>
 
 #if defined(__x86_64__) && !defined(__SANITIZE_THREAD__)
 #if defined(__has_feature)
@@ -86,3 +89,28 @@ bool step_run(void (*body)(void *), step_between *between, void *data) {
 }
 
 #endif
+
+static void step_body(void *data) {
+    struct step_forks *forks = data;
+    forks->body(forks->data);
+}
+
+static void step_child(size_t instructions, void *data) {
+    struct step_forks *forks = data;
+    if (instructions % forks->every != 0) {
+        return;
+    }
+    pid_t child = (pid_t)syscall(SYS_clone, SIGCHLD, 0, 0, 0, 0);
+    if (child == 0) {
+        _exit(forks->lives(instructions, forks->data) ? 0 : 1);
+    }
+    int status = 1;
+    forks->failed +=
+        child < 0 || waitpid(child, &status, 0) != child || status != 0;
+    forks->children++;
+}
+
+bool step_fork(struct step_forks *forks) {
+    forks->children = forks->failed = 0;
+    return step_run(step_body, step_child, forks);
+}

@@ -25,6 +25,21 @@ typedef void step_between(size_t instructions, void *data);
 // an emulator and where a sanitizer puts signals off.
 bool step_run(void (*body)(void *data), step_between *between, void *data);
 
+// Children in the middle of a piece of code.
+struct step_forks {
+    void (*body)(void *data);
+    bool (*lives)(size_t instructions, void *data); // what a child does
+    void *data;                                     // of both
+    size_t every;    // a child behind each of so many instructions
+    size_t children; // so far
+    size_t failed;   // of these: `lives` was false, or they did not get so far
+};
+
+// Runs the body in steps, and in children behind them `lives`.  They are made
+// by the bare system call: no hook of the C library runs, which may be in the
+// middle of anything.  False as step_run.
+bool step_fork(struct step_forks *forks);
+
 // Called by `between`: no more steps, the code runs on by itself.
 void step_end(void);
 

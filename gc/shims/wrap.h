@@ -131,11 +131,14 @@ static inline uintptr_t wrap_real(enum wrap_row row, const uintptr_t *slot) {
 #define WRAP_CLEANUP_PHASE   2
 #define WRAP_CONTINUE_UNWIND 8
 
-// `statement`, which waits, in a safe region.
+// `statement`, which waits, in a safe region; a child of vfork is in its
+// parent's (W8).
 #define WRAP_WAITING(statement)                                                \
     do {                                                                       \
         bool entered = false;                                                  \
-        loam_door_safe_enter(&entered);                                        \
+        if (!wrap_is_vforked()) {                                              \
+            loam_door_safe_enter(&entered);                                    \
+        }                                                                      \
         statement;                                                             \
         if (entered) {                                                         \
             loam_door_safe_leave();                                            \

@@ -5,7 +5,11 @@
 // child may take to open a pipe.  So these are safe regions.
 //
 // The child of vfork runs in the parent's memory, on its stack, as its thread.
-// What it calls of ours must leave the parent's books alone, so it has a flag.
+// What it calls of ours must leave the parent's books alone (W8): a region that
+// it entered would stay entered if it died there.  So a parent writes down that
+// it is one, with its number; whoever finds that written, and has another
+// number, is the child.  In a handler of the parent's, before the child begins
+// or when it has ended, the number is the parent's.
 //
 // fork is not wrapped: a child finds out by itself that it is one (api/fork.h).
 
@@ -13,24 +17,31 @@
 
 #include <errno.h>
 
-// Children of vfork in this thread's memory, one in the other.
-static __thread unsigned wrap_vforks __attribute__((tls_model("initial-exec")));
+// The process whose thread this is, while it is in vfork; or 0.
+static __thread pid_t wrap_vforking __attribute__((tls_model("initial-exec")));
 
 bool wrap_is_vforked(void) {
-    return wrap_vforks != 0;
+    return wrap_vforking != 0 && wrap_vforking != getpid();
 }
 
-void wrap_vfork_begin(void);
+bool wrap_vfork_begin(void);
 pid_t wrap_vfork_end(long said, bool entered);
 
 // Called by vfork (wrap_vfork.S) before the system is, and in the parent when
-// the child is gone, with what the system said.
-__attribute__((used)) void wrap_vfork_begin(void) {
-    wrap_vforks++;
+// the child is gone, with what the system said.  A child that makes a child
+// itself leaves all as it is; the first says whether this is none.
+__attribute__((used)) bool wrap_vfork_begin(void) {
+    if (wrap_is_vforked()) {
+        return false;
+    }
+    wrap_vforking = getpid();
+    return true;
 }
 
 __attribute__((used)) pid_t wrap_vfork_end(long said, bool entered) {
-    wrap_vforks--;
+    if (!wrap_is_vforked()) {
+        wrap_vforking = 0;
+    }
     if (entered) {
         loam_door_safe_leave();
     }

@@ -26,10 +26,12 @@ VFORK:
         subq $8, %rsp
         .cfi_adjust_cfa_offset 8
         movb $0, (%rsp)
+        call wrap_vfork_begin
+        testb %al, %al
+        jz 1f
         movq %rsp, %rdi
         call loam_door_safe_enter@PLT
-        call wrap_vfork_begin
-        movzbl (%rsp), %esi             // whether it is to be left
+1:      movzbl (%rsp), %esi             // whether it is to be left
         addq $8, %rsp
         .cfi_adjust_cfa_offset -8
         popq %rdx                       // both survive the system call
@@ -41,14 +43,14 @@ VFORK:
         .cfi_adjust_cfa_offset 8
         .cfi_rel_offset %rip, 0
         testq %rax, %rax
-        jz 1f
+        jz 2f
         movq %rax, %rdi
         subq $8, %rsp
         .cfi_adjust_cfa_offset 8
         call wrap_vfork_end
         addq $8, %rsp
         .cfi_adjust_cfa_offset -8
-1:      ret
+2:      ret
         .cfi_endproc
         .size VFORK, . - VFORK
 
@@ -64,10 +66,11 @@ VFORK:
         .cfi_offset 29, -32
         .cfi_offset 30, -24
         strb wzr, [sp, #16]
+        bl wrap_vfork_begin
+        tbz w0, #0, 1f
         add x0, sp, #16
         bl loam_door_safe_enter
-        bl wrap_vfork_begin
-        ldrb w9, [sp, #16]              // whether it is to be left
+1:      ldrb w9, [sp, #16]              // whether it is to be left
         ldp x29, x30, [sp], #32         // all survive the system call
         .cfi_restore 29
         .cfi_restore 30
@@ -79,10 +82,10 @@ VFORK:
         mov x4, #0
         mov x8, #220                    // clone
         svc #0
-        cbz x0, 1f
+        cbz x0, 2f
         mov w1, w9
         b wrap_vfork_end                // which returns to the caller
-1:      ret
+2:      ret
         .cfi_endproc
         .size VFORK, . - VFORK
 

@@ -14,6 +14,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <sys/time.h>
 #include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
@@ -24,6 +25,8 @@
 #include <stdint.h>
 
 #include <cmocka.h>
+
+#include "support/scrub.h"
 
 #define STOP SIGURG
 
@@ -174,6 +177,70 @@ static void a_child_sets_its_own_actions(void **state) { // W8
     assert_true(loam_collect());
 }
 
+static unsigned char *handed; // the only reference, until it is taken
+
+NOT_INLINED static void hand_over(void) {
+    unsigned char *object = loam_alloc(64);
+    assert_non_null(object);
+    memset(object, 5, 64);
+    __atomic_store_n(&handed, object, __ATOMIC_RELEASE);
+}
+
+// In a frame below that of the wait: in a thread that counted as waiting it
+// would not be read.
+NOT_INLINED static bool take_and_keep(void) {
+    unsigned char *object =
+        __atomic_exchange_n(&handed, NULL, __ATOMIC_ACQ_REL);
+    phase = 2;
+    while (phase == 2) {
+    }
+    bool whole = true;
+    for (size_t i = 0; i < 64; i++) {
+        whole = whole && object[i] == 5;
+    }
+    return whole;
+}
+
+static void *outlive_a_child(void *unused) {
+    (void)unused;
+    assert_non_null(loam_alloc(64));
+    pid_t child = vfork();
+    if (child == 0) {
+        // It dies in a call that waits, and never comes out of it.
+        struct itimerval soon = {.it_value = {.tv_usec = 10000}};
+        struct timespec time = {.tv_sec = 60};
+        (void)setitimer(ITIMER_REAL, &soon, NULL);
+        (void)nanosleep(&time, NULL);
+        _exit(0);
+    }
+    int status = 0;
+    bool killed = child > 0 && waitpid(child, &status, 0) == child &&
+                  WIFSIGNALED(status) && WTERMSIG(status) == SIGALRM;
+    return killed && take_and_keep() ? NULL : &phase;
+}
+
+static void a_child_that_dies_in_a_wait_was_not_waiting_for_us(void **state) {
+    (void)state; // W8
+    pthread_t thread;
+    phase = 1;
+    hand_over();
+    scrub_stack();
+    assert_int_equal(pthread_create(&thread, NULL, outlive_a_child, NULL), 0);
+    while (phase != 2) {
+        (void)usleep(1000);
+    }
+    for (size_t turn = 0; turn < 3; turn++) {
+        assert_true(loam_collect());
+        for (size_t i = 0; i < 2000; i++) {
+            memset(loam_alloc(64), 6, 64);
+        }
+    }
+    phase = 3;
+    void *wrong;
+    assert_int_equal(pthread_join(thread, &wrong), 0);
+    assert_null(wrong);
+}
+
 static pid_t vfork_exec(const char *path, const char *word) {
     pid_t child = vfork();
     if (child == 0) {
@@ -227,6 +294,7 @@ int main(void) {
         cmocka_unit_test(a_child_of_vfork_delays_no_collection),
         cmocka_unit_test(a_slow_spawn_delays_no_collection),
         cmocka_unit_test(a_child_sets_its_own_actions),
+        cmocka_unit_test(a_child_that_dies_in_a_wait_was_not_waiting_for_us),
         cmocka_unit_test(vfork_and_exec_as_ever),
         cmocka_unit_test(other_children_as_ever),
     };

@@ -6,40 +6,19 @@
 // callee-saved register, and in no other place, while it calls leave; returns
 // what the register holds then.
 
+#include "support/saved.S"
+
 #if defined(__x86_64__)
 
-    .text
-    .globl fibers_test_switch
-    .type fibers_test_switch, @function
-fibers_test_switch:
-    endbr64
-    push %rbx
-    push %rbp
-    push %r12
-    push %r13
-    push %r14
-    push %r15
+    saved_begin fibers_test_switch
+    saved_push
     mov %rsp, (%rdi)
     mov %rsi, %rsp
-    pop %r15
-    pop %r14
-    pop %r13
-    pop %r12
-    pop %rbp
-    pop %rbx
-    ret
-    .size fibers_test_switch, . - fibers_test_switch
+    saved_pop
+    saved_end fibers_test_switch
 
-    .globl fibers_test_hold
-    .type fibers_test_hold, @function
-fibers_test_hold:
-    endbr64
-    push %rbx
-    push %rbp
-    push %r12
-    push %r13
-    push %r14
-    push %r15
+    saved_begin fibers_test_hold
+    saved_push
     sub $8, %rsp
     mov %rdi, %rbp
     not %rbp
@@ -52,60 +31,21 @@ fibers_test_hold:
     call *%rsi
     mov %rbp, %rax
     add $8, %rsp
-    pop %r15
-    pop %r14
-    pop %r13
-    pop %r12
-    pop %rbp
-    pop %rbx
-    ret
-    .size fibers_test_hold, . - fibers_test_hold
+    saved_pop
+    saved_end fibers_test_hold
 
 #elif defined(__aarch64__)
 
-    .text
-    .globl fibers_test_switch
-    .type fibers_test_switch, %function
-fibers_test_switch:
-    hint #34
-    sub sp, sp, #160
-    stp x19, x20, [sp]
-    stp x21, x22, [sp, #16]
-    stp x23, x24, [sp, #32]
-    stp x25, x26, [sp, #48]
-    stp x27, x28, [sp, #64]
-    stp x29, x30, [sp, #80]
-    stp d8, d9, [sp, #96]
-    stp d10, d11, [sp, #112]
-    stp d12, d13, [sp, #128]
-    stp d14, d15, [sp, #144]
+    saved_begin fibers_test_switch
+    saved_push
     mov x9, sp
     str x9, [x0]
     mov sp, x1
-    ldp x19, x20, [sp]
-    ldp x21, x22, [sp, #16]
-    ldp x23, x24, [sp, #32]
-    ldp x25, x26, [sp, #48]
-    ldp x27, x28, [sp, #64]
-    ldp x29, x30, [sp, #80]
-    ldp d8, d9, [sp, #96]
-    ldp d10, d11, [sp, #112]
-    ldp d12, d13, [sp, #128]
-    ldp d14, d15, [sp, #144]
-    add sp, sp, #160
-    ret
-    .size fibers_test_switch, . - fibers_test_switch
+    saved_pop
+    saved_end fibers_test_switch
 
-    .globl fibers_test_hold
-    .type fibers_test_hold, %function
-fibers_test_hold:
-    hint #34
-    stp x29, x30, [sp, #-96]!
-    stp x19, x20, [sp, #16]
-    stp x21, x22, [sp, #32]
-    stp x23, x24, [sp, #48]
-    stp x25, x26, [sp, #64]
-    stp x27, x28, [sp, #80]
+    saved_begin fibers_test_hold
+    saved_push
     mvn x29, x0
     mov x0, xzr
     .irp number, 19, 20, 21, 22, 23, 24, 25, 26, 27, 28
@@ -113,15 +53,7 @@ fibers_test_hold:
     .endr
     blr x1
     mov x0, x29
-    ldp x19, x20, [sp, #16]
-    ldp x21, x22, [sp, #32]
-    ldp x23, x24, [sp, #48]
-    ldp x25, x26, [sp, #64]
-    ldp x27, x28, [sp, #80]
-    ldp x29, x30, [sp], #96
-    ret
-    .size fibers_test_hold, . - fibers_test_hold
+    saved_pop
+    saved_end fibers_test_hold
 
 #endif
-
-    .section .note.GNU-stack, "", %progbits

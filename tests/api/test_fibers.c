@@ -123,7 +123,7 @@ static void ready_assembly(struct fiber *fiber) {
 #else
     uintptr_t *at = (uintptr_t *)top - 20;
     memset(at, 0, 20 * sizeof *at);
-    at[11] = (uintptr_t)start; // x30
+    at[1] = (uintptr_t)start; // x30
 #endif
     fiber->stack_pointer = at;
 }

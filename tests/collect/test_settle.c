@@ -23,12 +23,6 @@ static void nothing(void *object, void *data) {
     (void)data;
 }
 
-static struct place place_of(const void *object) {
-    struct place place;
-    assert_non_null(blockmap_object((uintptr_t)object, &place));
-    return place;
-}
-
 static void *make(size_t bytes, unsigned kind) {
     void *object = ground_make(&ground, bytes, kind, 0);
     assert_non_null(object);
@@ -37,7 +31,7 @@ static void *make(size_t bytes, unsigned kind) {
 
 static struct handle *make_handle(const void *target, unsigned sort) {
     struct handle *handle = make(sizeof *handle, KIND_HANDLE);
-    struct place place = place_of(target);
+    struct place place = ground_place(target);
     assert_true(settle_use_handles(&settle));
     handle->sort = (uint16_t)sort;
     handle_set(handle, (uintptr_t)target, &place);
@@ -45,7 +39,7 @@ static struct handle *make_handle(const void *target, unsigned sort) {
 }
 
 static void add_fate(const void *object, unsigned mode, const void *data) {
-    struct place place = place_of(object);
+    struct place place = ground_place(object);
     struct fate fate = {.object = place.start,
                         .function = nothing,
                         .data = (uintptr_t)data,
@@ -93,7 +87,7 @@ static void cycle(const uintptr_t *roots, size_t count) {
 static void test_quiet(void **state) {
     (void)state;
     uintptr_t root = (uintptr_t)make(48, KIND_SCANNED);
-    struct place place = place_of((void *)root);
+    struct place place = ground_place((void *)root);
     block_set_flags(place.block, BLOCK_WATCHED);
     cycle(&root, 1);
     assert_true(block_flags(place.block) & BLOCK_WATCHED); // ST4
@@ -145,7 +139,7 @@ static void test_ephemeron(void **state) {
     uintptr_t *data = make(48, KIND_LEAF);
     struct ephemeron *ephemeron = make(sizeof *ephemeron, KIND_EPHEMERON);
     assert_true(settle_use_ephemeron(&settle));
-    struct place place = place_of(key);
+    struct place place = ground_place(key);
     ephemeron_set(ephemeron, (uintptr_t)key, &place, (uintptr_t)value);
     add_fate(key, FATE_UNORDERED, data);
     uintptr_t roots[2] = {(uintptr_t)ephemeron, (uintptr_t)key};
@@ -169,7 +163,7 @@ static void test_void(void **state) {
     uintptr_t *object = make(48, KIND_SCANNED);
     struct ephemeron *ephemeron = make(sizeof *ephemeron, KIND_EPHEMERON);
     struct handle *handle = make_handle(object, HANDLE_LONG);
-    struct place place = place_of(object);
+    struct place place = ground_place(object);
     assert_true(settle_use_ephemeron(&settle));
     ephemeron_set(ephemeron, (uintptr_t)object, &place, (uintptr_t)object);
     add_fate(object, FATE_ORDERED, NULL);

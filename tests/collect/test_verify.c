@@ -29,12 +29,6 @@ static uint32_t described;    // the same, of described cells
 static uint32_t span, run;    // heads
 static uint32_t current;      // the cache's block
 
-static struct place place_of(const struct object *object) {
-    struct place place;
-    assert_non_null(blockmap_object((uintptr_t)object, &place));
-    return place;
-}
-
 static struct object *make(size_t bytes, unsigned kind) {
     struct object *object = ground_make(
         &ground, bytes, kind, kind == KIND_DESCRIBED ? layout->id : 0);
@@ -43,13 +37,13 @@ static struct object *make(size_t bytes, unsigned kind) {
 }
 
 static void mark(const struct object *object) {
-    struct place place = place_of(object);
+    struct place place = ground_place(object);
     block_pair(place.block, place.cell / 64)[0] |= (uint64_t)1
                                                    << (place.cell % 64);
 }
 
 static void free_cell(const struct object *object) {
-    struct place place = place_of(object);
+    struct place place = ground_place(object);
     assert_int_equal(block_get(place.block)->owner, ground.mutator->id);
     assert_int_equal(cache_free(cache, &place), BLOCK_NONE);
 }
@@ -82,10 +76,10 @@ static int make_heap(void **state) {
     struct census census;
     ground_flip(&ground, &census);
     assert_int_equal(census.live_objects, 2 * SMALL / 3 + 2);
-    shelved = place_of(small[0]).block;
-    described = place_of(typed[0]).block;
-    span = place_of(large[0]).block;
-    run = place_of(huge).block;
+    shelved = ground_place(small[0]).block;
+    described = ground_place(typed[0]).block;
+    span = ground_place(large[0]).block;
+    run = ground_place(huge).block;
     assert_int_not_equal(block_get(shelved)->list, SHELF_NONE);
     assert_int_not_equal(block_get(described)->list, SHELF_NONE);
     assert_true(block_span(span) > 1 && block_span(run) > 1);
@@ -93,7 +87,7 @@ static int make_heap(void **state) {
     for (size_t i = 0; i < 3; i++) {
         fresh[i] = make(64, KIND_SCANNED);
     }
-    current = place_of(fresh[0]).block;
+    current = ground_place(fresh[0]).block;
     struct order order = {KIND_SCANNED, sizeclass_of(64), 0};
     cache = mutator_find_cache(&ground.mutator->home, order);
     assert_int_equal(cache->block, current);

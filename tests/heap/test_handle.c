@@ -27,12 +27,6 @@ static struct model {
 
 static struct place places[OBJECTS];
 
-static struct place place_of(const void *object) {
-    struct place place;
-    assert_non_null(blockmap_object((uintptr_t)object, &place));
-    return place;
-}
-
 static void mark(const struct place *place) {
     block_pair(place->block, place->cell / 64)[0] |= (uint64_t)1
                                                      << (place->cell % 64);
@@ -63,7 +57,7 @@ static struct handle *make_handle(unsigned sort) {
 static void make_all(struct gen *gen) {
     for (size_t i = 0; i < OBJECTS; i++) {
         size_t bytes = gen_bytes(gen, i % 100 == 0 ? 300 * KiB : 3000);
-        places[i] = place_of(ground_make(&ground, bytes, KIND_SCANNED, 0));
+        places[i] = ground_place(ground_make(&ground, bytes, KIND_SCANNED, 0));
     }
     for (size_t i = 0; i < HANDLES; i++) {
         struct model *model = &models[i];
@@ -111,7 +105,7 @@ static void test_cycles(void **state) {
             }
         }
         for (size_t i = 0; i < HANDLES; i++) {
-            struct place place = place_of(models[i].handle);
+            struct place place = ground_place(models[i].handle);
             mark(&place);
         }
         heap_each_block(unwatch, NULL);
@@ -133,8 +127,8 @@ static void test_cycles(void **state) {
 static void test_freed(void **state) {
     (void)state;
     assert_true(range_use_freed());
-    struct place gone = place_of(ground_make(&ground, 48, KIND_SCANNED, 0));
-    struct place kept = place_of(ground_make(&ground, 48, KIND_SCANNED, 0));
+    struct place gone = ground_place(ground_make(&ground, 48, KIND_SCANNED, 0));
+    struct place kept = ground_place(ground_make(&ground, 48, KIND_SCANNED, 0));
     struct handle *to_gone = make_handle(HANDLE_LONG);
     struct handle *to_kept = make_handle(HANDLE_SHORT);
     handle_set(to_gone, gone.start + 5, &gone);
@@ -144,7 +138,7 @@ static void test_freed(void **state) {
     assert_int_equal(handle_get(to_kept), kept.start);
     ground_prepare(&ground);
     mark(&kept);
-    struct place place = place_of(to_gone);
+    struct place place = ground_place(to_gone);
     mark(&place);
     assert_false(blockmap_object(gone.start, &place) != NULL);
     handle_clear(HANDLE_SHORT);
@@ -157,8 +151,8 @@ static void test_freed(void **state) {
 // Set again, dropped, and broken by a wild store: the walk survives.
 static void test_set(void **state) {
     (void)state;
-    struct place a = place_of(ground_make(&ground, 32, KIND_LEAF, 0));
-    struct place b = place_of(ground_make(&ground, 500, KIND_SCANNED, 0));
+    struct place a = ground_place(ground_make(&ground, 32, KIND_LEAF, 0));
+    struct place b = ground_place(ground_make(&ground, 500, KIND_SCANNED, 0));
     struct handle *handle = make_handle(HANDLE_SHORT);
     handle_set(handle, a.start, &a);
     handle_set(handle, b.start + 499, &b);
@@ -182,8 +176,8 @@ static bool is_of_block(uint32_t block, void *data) {
 
 static void test_gone(void **state) {
     (void)state;
-    struct place a = place_of(ground_make(&ground, 4000, KIND_LEAF, 0));
-    struct place b = place_of(ground_make(&ground, 96, KIND_LEAF, 0));
+    struct place a = ground_place(ground_make(&ground, 4000, KIND_LEAF, 0));
+    struct place b = ground_place(ground_make(&ground, 96, KIND_LEAF, 0));
     struct handle *handles[2] = {make_handle(HANDLE_SHORT),
                                  make_handle(HANDLE_LONG)};
     handle_set(handles[0], a.start, &a);

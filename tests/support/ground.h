@@ -13,6 +13,8 @@
 
 #include <string.h>
 
+#include "base/check.h"
+#include "heap/blockmap.h"
 #include "heap/cache.h"
 #include "heap/heap.h"
 #include "heap/layout.h"
@@ -84,6 +86,20 @@ static inline struct object *ground_make(struct ground *ground, size_t bytes,
     return cache_take(cache);
 }
 
+// Where a pointer to an object, or into one, leads.
+static inline struct place ground_place(const void *object) {
+    struct place place;
+    CHECK(blockmap_object((uintptr_t)object, &place) != NULL);
+    return place;
+}
+
+// Whether the cell or run is marked, an object or not.
+static inline bool ground_is_marked(const void *start) {
+    struct place place;
+    CHECK(blockmap_find((uintptr_t)start, &place));
+    return block_is_marked(place.block, place.cell);
+}
+
 static inline void ground_tail_out(struct cache *cache, void *data) {
     (void)data;
     cache_tail_out(cache);
@@ -126,6 +142,13 @@ static inline void ground_resume(struct ground *ground) {
 static inline void ground_flip(struct ground *ground, struct census *census) {
     heap_flip(&ground->heap, census);
     ground_resume(ground);
+}
+
+// A cycle in which nothing is marked: only what is pinned is left.
+static inline void ground_clear(struct ground *ground) {
+    struct census census;
+    ground_prepare(ground);
+    ground_flip(ground, &census);
 }
 
 #endif

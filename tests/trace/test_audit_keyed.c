@@ -11,45 +11,25 @@
 #include <cmocka.h>
 
 #include "support/gen.h"
-#include "support/ground.h"
-#include "trace/ephemeron.h"
-#include "trace/mark.h"
+#include "support/keyed.h"
 
 #define NODES ((size_t)(LOAM_TINY ? 60 : 400))
 #define CHAIN ((size_t)(LOAM_TINY ? 2000 : 200000))
 
-static struct ground ground;
-static struct marker marker;
-static struct ephemerons table;
+static struct keyed keyed;
 static uintptr_t nodes[NODES];
 
-static struct ephemeron *make(uintptr_t key, uintptr_t value) {
-    struct ephemeron *ephemeron = (struct ephemeron *)ground_make(
-        &ground, sizeof *ephemeron, KIND_EPHEMERON, 0);
-    struct place place;
-    assert_non_null(ephemeron);
-    assert_true(ephemeron_reserve(&table));
-    assert_non_null(blockmap_object(key, &place));
-    ephemeron_set(ephemeron, key, &place, value);
-    return ephemeron;
-}
-
-static void mark_from(const uintptr_t *roots, size_t count, bool keyed) {
-    ground_prepare(&ground);
-    mark_begin(&marker);
-    mark_range(&marker, roots, roots + count);
-    mark_drain(&marker);
-    if (keyed) {
-        mark_ephemerons(&marker, &table);
-        mark_drain(&marker);
-    }
+static uintptr_t make(uintptr_t key, uintptr_t value) {
+    struct ephemeron *ephemeron = keyed_make(&keyed);
+    keyed_set(ephemeron, key, value);
+    return (uintptr_t)ephemeron;
 }
 
 static size_t audit_from(const uintptr_t *roots, size_t count,
                          size_t *reached) {
     struct audit audit;
     uintptr_t example;
-    assert_true(audit_begin(&audit, &ground.heap));
+    assert_true(audit_begin(&audit, &keyed.ground.heap));
     audit_range(&audit, roots, roots + count);
     audit_ephemerons(&audit);
     assert_true(audit.complete);
@@ -61,10 +41,9 @@ static size_t audit_from(const uintptr_t *roots, size_t count,
 
 static void clear(void) {
     struct census census;
-    ephemeron_finish(&table);
-    ground_flip(&ground, &census);
-    ground_prepare(&ground);
-    ground_flip(&ground, &census);
+    ephemeron_finish(&keyed.table);
+    ground_flip(&keyed.ground, &census);
+    ground_clear(&keyed.ground);
 }
 
 // Q4 with both: the same objects, to the last.
@@ -75,15 +54,13 @@ static void test_agree(void **state) {
     for (size_t round = 0; round < (LOAM_TINY ? 50 : 200); round++) {
         size_t reached;
         for (size_t i = 0; i < NODES; i++) {
-            nodes[i] =
-                gen_chance(&gen, 50) || i < 2
-                    ? (uintptr_t)ground_make(&ground, 48, KIND_SCANNED, 0)
-                    : (uintptr_t)make(nodes[gen_below(&gen, i)],
-                                      nodes[gen_below(&gen, i)]);
+            nodes[i] = gen_chance(&gen, 50) || i < 2
+                           ? keyed_object(&keyed, 48, KIND_SCANNED)
+                           : make(nodes[gen_below(&gen, i)],
+                                  nodes[gen_below(&gen, i)]);
         }
         for (size_t i = 0; i < NODES; i++) {
-            struct place place;
-            assert_non_null(blockmap_object(nodes[i], &place));
+            struct place place = ground_place((void *)nodes[i]);
             if (place.kind == KIND_SCANNED) {
                 ((uintptr_t *)nodes[i])[gen_below(&gen, 6)] =
                     nodes[gen_below(&gen, NODES)];
@@ -93,9 +70,10 @@ static void test_agree(void **state) {
         for (size_t i = 0; i < 5; i++) {
             roots[i] = nodes[gen_below(&gen, NODES)];
         }
-        mark_from(roots, 5, true);
-        assert_int_equal(audit_from(roots, 5, &reached), 0); // Q4
-        assert_int_equal(reached, marker.object_count);      // Q4
+        keyed_mark(&keyed, roots, 5);
+        keyed_close(&keyed);
+        assert_int_equal(audit_from(roots, 5, &reached), 0);  // Q4
+        assert_int_equal(reached, keyed.marker.object_count); // Q4
         clear();
     }
 }
@@ -104,14 +82,15 @@ static void test_agree(void **state) {
 static void test_missed(void **state) {
     (void)state;
     size_t reached;
-    uintptr_t key = (uintptr_t)ground_make(&ground, 48, KIND_LEAF, 0);
-    uintptr_t value = (uintptr_t)ground_make(&ground, 48, KIND_SCANNED, 0);
-    *(uintptr_t *)value = (uintptr_t)ground_make(&ground, 48, KIND_LEAF, 0);
-    uintptr_t roots[2] = {(uintptr_t)make(key, value), key};
-    mark_from(roots, 2, false);
+    uintptr_t key = keyed_object(&keyed, 48, KIND_LEAF);
+    uintptr_t value = keyed_object(&keyed, 48, KIND_SCANNED);
+    *(uintptr_t *)value = keyed_object(&keyed, 48, KIND_LEAF);
+    uintptr_t roots[2] = {make(key, value), key};
+    keyed_mark(&keyed, roots, 2);
     assert_int_equal(audit_from(roots, 2, &reached), 2); // Q2, Q4
-    ground_resume(&ground);
-    mark_from(roots, 2, true);
+    ground_resume(&keyed.ground);
+    keyed_mark(&keyed, roots, 2);
+    keyed_close(&keyed);
     assert_int_equal(audit_from(roots, 2, &reached), 0);
     clear();
 }
@@ -120,18 +99,11 @@ static void test_missed(void **state) {
 static void test_chain(void **state) {
     (void)state;
     size_t reached;
-    uintptr_t *keys = (uintptr_t *)ground_make(
-        &ground, (CHAIN + 1) * WORD_BYTES, KIND_LEAF, 0);
-    uintptr_t *holders =
-        (uintptr_t *)ground_make(&ground, CHAIN * WORD_BYTES, KIND_SCANNED, 0);
-    for (size_t i = 0; i <= CHAIN; i++) {
-        keys[i] = (uintptr_t)ground_make(&ground, 16, KIND_LEAF, 0);
-    }
-    for (size_t i = CHAIN; i-- > 0;) {
-        holders[CHAIN - 1 - i] = (uintptr_t)make(keys[i], keys[i + 1]);
-    }
-    uintptr_t roots[3] = {(uintptr_t)keys, (uintptr_t)holders, keys[0]};
-    mark_from(roots, 3, true);
+    struct keyed_chain chain = keyed_chain(&keyed, CHAIN, true, NULL);
+    uintptr_t roots[3] = {(uintptr_t)chain.keys, (uintptr_t)chain.holders,
+                          chain.keys[0]};
+    keyed_mark(&keyed, roots, 3);
+    keyed_close(&keyed);
     assert_int_equal(audit_from(roots, 3, &reached), 0); // Q4
     assert_int_equal(reached, 2 * CHAIN + 3);
     clear();
@@ -139,7 +111,7 @@ static void test_chain(void **state) {
 
 static int setup(void **state) {
     (void)state;
-    return ground_init(&ground, 2 * GiB) && mark_init(&marker) ? 0 : -1;
+    return keyed_init(&keyed, 2 * GiB) ? 0 : -1;
 }
 
 int main(void) {

@@ -11,16 +11,13 @@
 #include <cmocka.h>
 
 #include "support/gen.h"
-#include "support/ground.h"
-#include "trace/mark.h"
+#include "support/keyed.h"
 
 #define NODES_MAX ((size_t)(LOAM_TINY ? 60 : 600))
 #define CHAIN     ((size_t)(LOAM_TINY ? 3000 : 1000000))
 #define EDGES     3
 
-static struct ground ground;
-static struct marker marker;
-static struct ephemerons table;
+static struct keyed keyed;
 
 // A node is an object with edges, or an ephemeron; both are known by number.
 static struct node {
@@ -33,23 +30,8 @@ static struct node {
 
 static size_t node_count;
 
-static struct place place_of(uintptr_t word) {
-    struct place place;
-    assert_non_null(blockmap_object(word, &place));
-    return place;
-}
-
-static bool is_marked(uintptr_t word) {
-    struct place place = place_of(word);
-    return block_is_marked(place.block, place.cell);
-}
-
-static struct ephemeron *make_ephemeron(void) {
-    struct ephemeron *ephemeron = (struct ephemeron *)ground_make(
-        &ground, sizeof *ephemeron, KIND_EPHEMERON, 0);
-    assert_non_null(ephemeron);
-    assert_true(ephemeron_reserve(&table));
-    return ephemeron;
+static bool is_marked(uintptr_t start) {
+    return ground_is_marked((void *)start);
 }
 
 // Node 0 is nothing; an edge there is none.
@@ -60,13 +42,11 @@ static void make_nodes(struct gen *gen) {
         struct node *node = &nodes[i];
         *node = (struct node){.ephemeron = gen_chance(gen, share)};
         if (node->ephemeron) {
-            node->at = (uintptr_t)make_ephemeron();
+            node->at = (uintptr_t)keyed_make(&keyed);
         } else {
-            node->at = (uintptr_t)ground_make(
-                &ground, EDGES * WORD_BYTES + gen_bytes(gen, 5000),
-                KIND_SCANNED, 0);
+            size_t bytes = EDGES * WORD_BYTES + gen_bytes(gen, 5000);
+            node->at = keyed_object(&keyed, bytes, KIND_SCANNED);
         }
-        assert_int_not_equal(node->at, 0);
     }
 }
 
@@ -74,7 +54,7 @@ static uintptr_t inside(struct gen *gen, size_t node) {
     if (node == 0) {
         return 0;
     }
-    struct place place = place_of(nodes[node].at);
+    struct place place = ground_place((void *)nodes[node].at);
     return gen_chance(gen, 80) ? place.start
                                : place.start + gen_below(gen, place.bytes);
 }
@@ -94,7 +74,7 @@ static void join_nodes(struct gen *gen) {
             struct place place;
             uintptr_t key = (uintptr_t)&foreign;
             if (node->key != 0) {
-                place = place_of(nodes[node->key].at);
+                place = ground_place((void *)nodes[node->key].at);
                 key = inside(gen, node->key);
             }
             ephemeron_set((struct ephemeron *)node->at, key,
@@ -125,12 +105,8 @@ static void model_reach(void) {
 }
 
 static void mark_from(const uintptr_t *roots, size_t count) {
-    ground_prepare(&ground);
-    mark_begin(&marker);
-    mark_range(&marker, roots, roots + count);
-    mark_drain(&marker);
-    mark_ephemerons(&marker, &table);
-    mark_drain(&marker);
+    keyed_mark(&keyed, roots, count);
+    keyed_close(&keyed);
 }
 
 static void check_nodes(void) {
@@ -146,8 +122,8 @@ static void check_nodes(void) {
         assert_true(nodes[node->key].reached ||
                     (!full && ephemeron->link == NULL)); // EP2
     }
-    for (size_t i = 0; i < table.capacity; i++) {
-        assert_null(table.buckets[i]);
+    for (size_t i = 0; i < keyed.table.capacity; i++) {
+        assert_null(keyed.table.buckets[i]);
     }
 }
 
@@ -172,12 +148,12 @@ static void one_graph(struct gen *gen) {
         }
         model_reach();
         mark_from(roots, 4);
-        ephemeron_finish(&table);
+        ephemeron_finish(&keyed.table);
         check_nodes();
-        ground_resume(&ground);
+        ground_resume(&keyed.ground);
     }
-    ground_prepare(&ground);
-    ground_flip(&ground, &census);
+    ground_prepare(&keyed.ground);
+    ground_flip(&keyed.ground, &census);
     assert_int_equal(census.live_objects, 0);
 }
 
@@ -193,39 +169,20 @@ static void test_random(void **state) {
 // Each value is the next key; the order of cells is that of the chain, its
 // reverse, or none.
 static void one_chain(struct gen *gen, unsigned way, bool rooted) {
-    uintptr_t *keys = (uintptr_t *)ground_make(
-        &ground, (CHAIN + 1) * WORD_BYTES, KIND_LEAF, 0);
-    uintptr_t *holders =
-        (uintptr_t *)ground_make(&ground, CHAIN * WORD_BYTES, KIND_SCANNED, 0);
-    for (size_t i = 0; i <= CHAIN; i++) {
-        keys[i] = (uintptr_t)ground_make(&ground, 16, KIND_LEAF, 0);
-    }
-    for (size_t i = 0; way == 2 && i < CHAIN; i++) {
-        size_t other = i + gen_below(gen, CHAIN + 1 - i);
-        uintptr_t key = keys[i];
-        keys[i] = keys[other];
-        keys[other] = key;
-    }
-    for (size_t i = 0; i < CHAIN; i++) {
-        size_t link = way == 1 ? CHAIN - 1 - i : i;
-        struct place place = place_of(keys[link]);
-        struct ephemeron *ephemeron = make_ephemeron();
-        ephemeron_set(ephemeron, keys[link], &place, keys[link + 1]);
-        holders[i] = (uintptr_t)ephemeron;
-    }
-    uintptr_t roots[3] = {(uintptr_t)keys, (uintptr_t)holders,
-                          rooted ? keys[0] : 0};
+    struct keyed_chain chain =
+        keyed_chain(&keyed, CHAIN, way == 1, way == 2 ? gen : NULL);
+    uintptr_t roots[3] = {(uintptr_t)chain.keys, (uintptr_t)chain.holders,
+                          rooted ? chain.keys[0] : 0};
     mark_from(roots, 3);
-    assert_true(table.visited_count <= 8 * CHAIN); // EP3
-    ephemeron_finish(&table);
-    assert_int_equal(table.cleared_count, rooted ? 0 : CHAIN);
+    assert_true(keyed.table.visited_count <= 8 * CHAIN); // EP3
+    ephemeron_finish(&keyed.table);
+    assert_int_equal(keyed.table.cleared_count, rooted ? 0 : CHAIN);
     for (size_t i = 0; i <= CHAIN; i++) {
-        assert_int_equal(is_marked(keys[i]), rooted); // EP1
+        assert_int_equal(is_marked(chain.keys[i]), rooted); // EP1
     }
     struct census census;
-    ground_flip(&ground, &census);
-    ground_prepare(&ground);
-    ground_flip(&ground, &census);
+    ground_flip(&keyed.ground, &census);
+    ground_clear(&keyed.ground);
 }
 
 static void test_chain(void **state) {
@@ -242,25 +199,23 @@ static void test_chain(void **state) {
 static void test_own_key(void **state) {
     (void)state;
     struct census census;
-    struct ephemeron *outer = make_ephemeron();
-    struct ephemeron *inner = make_ephemeron();
-    uintptr_t *key = (uintptr_t *)ground_make(&ground, 32, KIND_SCANNED, 0);
-    uintptr_t *value = (uintptr_t *)ground_make(&ground, 32, KIND_SCANNED, 0);
-    struct place place = place_of((uintptr_t)key);
+    struct ephemeron *outer = keyed_make(&keyed);
+    struct ephemeron *inner = keyed_make(&keyed);
+    uintptr_t *key = (uintptr_t *)keyed_object(&keyed, 32, KIND_SCANNED);
+    uintptr_t *value = (uintptr_t *)keyed_object(&keyed, 32, KIND_SCANNED);
     value[0] = (uintptr_t)key;
     value[1] = (uintptr_t)inner;
-    ephemeron_set(outer, (uintptr_t)key, &place, (uintptr_t)value);
-    ephemeron_set(inner, (uintptr_t)key, &place, (uintptr_t)value);
+    keyed_set(outer, (uintptr_t)key, (uintptr_t)value);
+    keyed_set(inner, (uintptr_t)key, (uintptr_t)value);
     uintptr_t roots[2] = {(uintptr_t)outer, (uintptr_t)inner};
     mark_from(roots, 2);
     assert_false(is_marked((uintptr_t)key)); // EP1
     assert_false(is_marked((uintptr_t)value));
-    ephemeron_finish(&table);
+    ephemeron_finish(&keyed.table);
     assert_int_equal(outer->key | outer->value, 0); // EP2, EP4
-    ground_flip(&ground, &census);
+    ground_flip(&keyed.ground, &census);
     assert_int_equal(census.live_objects, 2);
-    ground_prepare(&ground);
-    ground_flip(&ground, &census);
+    ground_clear(&keyed.ground);
 }
 
 // A key in no heap, and a wild store through an ephemeron.
@@ -268,21 +223,21 @@ static void test_foreign(void **state) {
     (void)state;
     struct census census;
     static int foreign;
-    struct ephemeron *ephemeron = make_ephemeron();
-    struct ephemeron *wild = make_ephemeron();
-    uintptr_t value = (uintptr_t)ground_make(&ground, 64, KIND_LEAF, 0);
+    struct ephemeron *ephemeron = keyed_make(&keyed);
+    struct ephemeron *wild = keyed_make(&keyed);
+    uintptr_t value = keyed_object(&keyed, 64, KIND_LEAF);
     ephemeron_set(ephemeron, (uintptr_t)&foreign, NULL, value);
     memset((void *)wild, 0xff, sizeof *wild);
     uintptr_t roots[2] = {(uintptr_t)ephemeron, (uintptr_t)wild};
     mark_from(roots, 2);
-    ephemeron_finish(&table);
+    ephemeron_finish(&keyed.table);
     assert_true(is_marked(value)); // EP5
-    ground_flip(&ground, &census);
+    ground_flip(&keyed.ground, &census);
 }
 
 static int setup(void **state) {
     (void)state;
-    return ground_init(&ground, 4 * GiB) && mark_init(&marker) ? 0 : -1;
+    return keyed_init(&keyed, 4 * GiB) ? 0 : -1;
 }
 
 int main(void) {

@@ -135,12 +135,6 @@ static void reach_all(void) {
 
 // --- Comparing -------------------------------------------------------------
 
-static bool is_marked(uintptr_t start) {
-    struct place place;
-    assert_true(blockmap_find(start, &place));
-    return block_is_marked(place.block, place.cell);
-}
-
 static size_t marks_in_all;
 
 static void count_marks(uint32_t block, void *data) {
@@ -163,7 +157,7 @@ static void compare(void) {
     size_t reached = 0, pinned = 0, bytes = 0;
     for (size_t i = 0; i < item_count; i++) {
         const struct item *item = &items[i];
-        if (item->reached != is_marked(item->start)) { // K1
+        if (item->reached != ground_is_marked((void *)item->start)) { // K1
             fail_msg("object %zu of kind %u, layout %u, %zu bytes at %zx is "
                      "%sreachable and %smarked",
                      i, item->kind, item->layout, item->bytes,
@@ -499,7 +493,8 @@ static void test_base_only(void **state) {
             *(uintptr_t *)start = (uintptr_t)make(16, KIND_LEAF, 0);
             sort_items();
             mark_from(&root, 1);
-            assert_int_equal(is_marked(start), offset < BASE_ONLY_BYTES); // K6
+            assert_int_equal(ground_is_marked((void *)start),
+                             offset < BASE_ONLY_BYTES); // K6
             flip();
             item_count = 0;
             ground_prepare(&ground);

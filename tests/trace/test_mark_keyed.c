@@ -10,36 +10,23 @@
 
 #include <cmocka.h>
 
-#include "support/ground.h"
-#include "trace/ephemeron.h"
+#include "support/keyed.h"
 
 #define WIDTH ((size_t)(LOAM_TINY ? 200 : 40000))
 
-static struct ground ground;
-static struct marker marker;
-static struct ephemerons table;
+static struct keyed keyed;
 
 static uintptr_t *make(size_t bytes, unsigned kind, unsigned layout) {
-    uintptr_t *object = (uintptr_t *)ground_make(&ground, bytes, kind, layout);
+    uintptr_t *object =
+        (uintptr_t *)ground_make(&keyed.ground, bytes, kind, layout);
     assert_non_null(object);
     return object;
 }
 
-static struct place place_of(const void *object) {
-    struct place place;
-    assert_non_null(blockmap_object((uintptr_t)object, &place));
-    return place;
-}
-
-static bool is_marked(const void *object) {
-    struct place place = place_of(object);
-    return block_is_marked(place.block, place.cell);
-}
-
 static void flip(void) {
     struct census census;
-    ephemeron_finish(&table);
-    ground_flip(&ground, &census);
+    ephemeron_finish(&keyed.table);
+    ground_flip(&keyed.ground, &census);
 }
 
 // K7: values that are wide arrays of further ephemerons and keys: in the small
@@ -47,21 +34,15 @@ static void flip(void) {
 static void test_wide(void **state) {
     (void)state;
     uintptr_t *key = make(16, KIND_LEAF, 0);
-    uintptr_t *first = make(sizeof(struct ephemeron), KIND_EPHEMERON, 0);
+    struct ephemeron *first = keyed_make(&keyed);
     uintptr_t *array = make(2 * WIDTH * WORD_BYTES, KIND_SCANNED, 0);
     uintptr_t *ends = make(WIDTH * WORD_BYTES, KIND_LEAF, 0);
-    struct place place = place_of(key);
-    assert_true(ephemeron_reserve(&table));
-    ephemeron_set((struct ephemeron *)first, (uintptr_t)key, &place,
-                  (uintptr_t)array);
+    keyed_set(first, (uintptr_t)key, (uintptr_t)array);
     for (size_t i = 0; i < WIDTH; i++) {
-        struct ephemeron *inner =
-            (struct ephemeron *)make(sizeof *inner, KIND_EPHEMERON, 0);
+        struct ephemeron *inner = keyed_make(&keyed);
         uintptr_t *inner_key = make(32, KIND_SCANNED, 0);
         ends[i] = (uintptr_t)make(48, KIND_SCANNED, 0);
-        place = place_of(inner_key);
-        assert_true(ephemeron_reserve(&table));
-        ephemeron_set(inner, (uintptr_t)inner_key, &place, ends[i]);
+        keyed_set(inner, (uintptr_t)inner_key, ends[i]);
         // The key before the ephemeron, or behind it.
         array[2 * i + i % 2] = (uintptr_t)inner;
         array[2 * i + 1 - i % 2] = (uintptr_t)inner_key;
@@ -69,20 +50,17 @@ static void test_wide(void **state) {
     uintptr_t roots[3] = {(uintptr_t)first, (uintptr_t)ends, 0};
     for (size_t round = 0; round < 2; round++) {
         roots[2] = round == 0 ? (uintptr_t)key : 0;
-        ground_prepare(&ground);
-        mark_begin(&marker);
-        mark_range(&marker, roots, roots + 3);
-        mark_drain(&marker);
-        assert_false(is_marked(array));
-        mark_ephemerons(&marker, &table);
-        mark_drain(&marker);
+        keyed_mark(&keyed, roots, 3);
+        assert_false(ground_is_marked(array));
+        keyed_close(&keyed);
         for (size_t i = 0; i < WIDTH; i++) {
-            assert_int_equal(is_marked((void *)ends[i]), round == 0); // K7
+            assert_int_equal(ground_is_marked((void *)ends[i]),
+                             round == 0); // K7
         }
-        ephemeron_finish(&table);
-        ground_resume(&ground);
+        ephemeron_finish(&keyed.table);
+        ground_resume(&keyed.ground);
     }
-    ground_prepare(&ground);
+    ground_prepare(&keyed.ground);
     flip();
 }
 
@@ -103,15 +81,16 @@ static void test_inside(void **state) {
             object[200] = (uintptr_t)other;      // word 2
             object[202] = (uintptr_t)unnamed;    // word 1
             object[203] = (uintptr_t)object;
-            ground_prepare(&ground);
-            mark_begin(&marker);
-            struct place place = place_of(object);
-            mark_inside(&marker, &place, self != 0);
-            mark_drain(&marker);
+            ground_prepare(&keyed.ground);
+            mark_begin(&keyed.marker);
+            struct place place = ground_place(object);
+            mark_inside(&keyed.marker, &place, self != 0);
+            mark_drain(&keyed.marker);
             bool read = kinds[k] != KIND_LEAF;
-            assert_int_equal(is_marked(object), read && self != 0); // K1
-            assert_int_equal(is_marked(other), read);
-            assert_int_equal(is_marked(unnamed), kinds[k] == KIND_SCANNED);
+            assert_int_equal(ground_is_marked(object), read && self != 0); // K1
+            assert_int_equal(ground_is_marked(other), read);
+            assert_int_equal(ground_is_marked(unnamed),
+                             kinds[k] == KIND_SCANNED);
             flip();
         }
     }
@@ -119,7 +98,7 @@ static void test_inside(void **state) {
 
 static int setup(void **state) {
     (void)state;
-    return ground_init(&ground, 1 * GiB) && mark_init(&marker) ? 0 : -1;
+    return keyed_init(&keyed, 1 * GiB) ? 0 : -1;
 }
 
 int main(void) {

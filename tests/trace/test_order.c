@@ -44,12 +44,6 @@ static void nothing(void *object, void *data) {
     (void)data;
 }
 
-static struct place place_of(uintptr_t word) {
-    struct place place;
-    assert_non_null(blockmap_object(word, &place));
-    return place;
-}
-
 static uintptr_t *edges_of(size_t node) {
     return (uintptr_t *)(nodes[node].at + sizeof(struct fate_guard));
 }
@@ -80,7 +74,7 @@ static struct fates add_rules(void) {
     struct fates fates = {.waiting_count = 0};
     for (size_t i = 0; i < rule_count; i++) {
         struct rule *rule = &rules[i];
-        struct place place = place_of(nodes[rule->node].at);
+        struct place place = ground_place((void *)nodes[rule->node].at);
         struct fate fate = {.object = place.start,
                             .function = nothing,
                             .data = i + 1,
@@ -200,12 +194,6 @@ static void run(struct fates *fates, const uintptr_t *roots, size_t count) {
     ephemeron_finish(&table);
 }
 
-static bool is_marked(size_t node) {
-    struct place place;
-    assert_true(blockmap_find(nodes[node].at, &place));
-    return block_is_marked(place.block, place.cell);
-}
-
 // Every guardian gives what it should, once.
 static void check_guards(void) {
     for (size_t guard = 1; guard < node_count; guard++) {
@@ -234,7 +222,8 @@ static void check(struct fates *fates) {
         for (size_t r = 0; r < rule_count; r++) {
             freed |= rules[r].freed && rules[r].node == i;
         }
-        assert_int_equal(is_marked(i), reached[i] && !freed); // OR1, OR5
+        assert_int_equal(ground_is_marked((void *)nodes[i].at),
+                         reached[i] && !freed); // OR1, OR5
     }
     size_t waiting = 0;
     for (size_t i = 0; i < rule_count; i++) {
@@ -290,7 +279,7 @@ static void free_some(struct gen *gen, const bool *rooted) {
         for (size_t e = 0; e < EDGES; e++) {
             nodes[node].edges[e] = NONE;
         }
-        struct place place = place_of(nodes[node].at);
+        struct place place = ground_place((void *)nodes[node].at);
         heap_clear_cell(&place);
     }
 }

@@ -6,6 +6,7 @@
 #include "api/object.h"
 #include "base/bits.h"
 #include "base/check.h"
+#include "base/hash.h"
 #include "collect/settle.h"
 #include "heap/block.h"
 #include "heap/blockmap.h"
@@ -31,22 +32,10 @@ struct map *map_make(unsigned sort) {
     return map;
 }
 
-static uint64_t map_mix(uint64_t word) {
-    return word * 0x9E3779B97F4A7C15u >> 32;
-}
-
-// FNV-1a (Fowler, Noll and Vo), mixed once more: it is weak in the high bits.
-static uint64_t map_hash_text(const char *text) {
-    uint64_t hash = 0xCBF29CE484222325u;
-    for (; *text != '\0'; text++) {
-        hash = (hash ^ (unsigned char)*text) * 0x100000001B3u;
-    }
-    return map_mix(hash);
-}
-
 static uint64_t map_hash(const struct map *map, const void *key) {
-    return map->sort == MAP_TEXTS ? map_hash_text(key)
-                                  : map_mix((uintptr_t)key);
+    uint64_t hash = map->sort == MAP_TEXTS ? hash_bytes(key, strlen(key))
+                                           : hash_word((uintptr_t)key);
+    return hash >> 32;
 }
 
 // The value of a cell whose entry lives; *key_word is set for weak keys.

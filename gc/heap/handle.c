@@ -16,12 +16,17 @@ void handle_set(struct handle *handle, uintptr_t target,
     __atomic_store_n(&handle->target, target, __ATOMIC_RELEASE);
 }
 
-// One walk over all handles.
+#define HANDLE_BATCH 64
+
+// One walk over all handles, by batches: all marks of a batch are asked for
+// before the first is read.
 struct handle_walk {
     uint16_t sort;
     size_t cleared;
     handle_is_gone *is_gone; // NULL: what is not marked is gone
     void *data;
+    struct handle *batch[HANDLE_BATCH];
+    size_t count; // of the batch
 };
 
 // A handle that a wild store went through must not lead the walk astray.
@@ -30,23 +35,35 @@ static bool handle_is_sound(const struct handle *handle) {
            handle->cell < BLOCK_BYTES / GRANULE_BYTES;
 }
 
-// The handles among cells 64 * word and up of a block whose marks are to be
-// looked at: all marks are asked for before the first is read.
-static size_t handle_gather(uint32_t block, size_t word, unsigned sort,
-                            struct handle **found) {
-    size_t count = 0;
-    uint64_t bits = block_pair(block, word)[1];
-    for (; bits != 0; bits &= bits - 1) {
-        uint32_t cell = (uint32_t)(word * 64 + bits_lowest(bits));
-        struct handle *handle =
-            (struct handle *)block_cell_address(block, cell);
-        if (handle->target != 0 && handle->sort == sort &&
-            handle_is_sound(handle)) {
-            PREFETCH(block_pair(handle->block, handle->cell / 64));
-            found[count++] = handle;
+static void handle_judge(struct handle_walk *walk) {
+    for (size_t i = 0; i < walk->count; i++) {
+        struct handle *handle = walk->batch[i];
+        if (walk->is_gone != NULL
+                ? walk->is_gone(handle->block, walk->data)
+                : !block_is_marked(handle->block, handle->cell)) {
+            handle_drop(handle); // N1
+            walk->cleared++;
+        } else {
+            block_set_flags(handle->block, BLOCK_WATCHED); // N4
         }
     }
-    return count;
+    walk->count = 0;
+}
+
+// The handles of one cell: one, or a row of them.
+static void handle_clear_cell(struct handle_walk *walk, struct handle *first,
+                              size_t count) {
+    for (struct handle *handle = first; handle < first + count; handle++) {
+        if (handle->target == 0 || handle->sort != walk->sort ||
+            !handle_is_sound(handle)) {
+            continue;
+        }
+        PREFETCH(block_pair(handle->block, handle->cell / 64));
+        walk->batch[walk->count++] = handle;
+        if (walk->count == HANDLE_BATCH) {
+            handle_judge(walk);
+        }
+    }
 }
 
 static void handle_clear_block(uint32_t block, void *data) {
@@ -54,21 +71,16 @@ static void handle_clear_block(uint32_t block, void *data) {
     if (ENTRY_KIND(block_entry(block)) != KIND_HANDLE) {
         return;
     }
+    size_t count = block_cell_bytes(block) / sizeof(struct handle);
     for (size_t word = 0; word < block_words(block); word++) {
-        struct handle *found[64];
-        size_t count = handle_gather(block, word, walk->sort, found);
-        for (size_t i = 0; i < count; i++) {
-            struct handle *handle = found[i];
-            if (walk->is_gone != NULL
-                    ? walk->is_gone(handle->block, walk->data)
-                    : !block_is_marked(handle->block, handle->cell)) {
-                handle_drop(handle); // N1
-                walk->cleared++;
-            } else {
-                block_set_flags(handle->block, BLOCK_WATCHED); // N4
-            }
+        uint64_t bits = block_pair(block, word)[1];
+        for (; bits != 0; bits &= bits - 1) {
+            uint32_t cell = (uint32_t)(word * 64 + bits_lowest(bits));
+            handle_clear_cell(
+                walk, (struct handle *)block_cell_address(block, cell), count);
         }
     }
+    handle_judge(walk); // the caller may change the block next
 }
 
 size_t handle_clear(enum handle_sort sort) {

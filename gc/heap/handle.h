@@ -8,6 +8,9 @@
 //
 //     | target word, 8 bytes | block, 4 | cell, 2 | flags, 2 |
 //
+// A larger object of this kind is a row of handles, as many as fit, all zero at
+// first: a table of weak references in one piece.
+//
 // Reading a handle takes no lock.  It is cleared only while the world is
 // stopped: a thread that has loaded the target has it in a register, which is a
 // root; one that has not will load 0.
@@ -24,6 +27,7 @@
 //                so until a clearing that finds no handle to it
 //   N5  instant  a stop at any instruction of handle_set meets a handle that
 //                is empty or whole
+//   N6  rows     all handles of a row are treated like single ones
 //
 // handle_get and handle_set: the program's threads, a handle being set by one
 // at a time; the rest: the conductor in a stop.

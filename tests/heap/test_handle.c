@@ -189,6 +189,37 @@ static void test_gone(void **state) {
     ground_resume(&ground);
 }
 
+// N6: rows of every size, to objects of which every third lives.
+static void test_rows(void **state) {
+    (void)state;
+    const size_t counts[] = {2, 3, 64, 65, 500, 20000};
+    struct handle *rows[6];
+    struct place targets[3];
+    for (size_t i = 0; i < 3; i++) {
+        targets[i] = ground_place(ground_make(&ground, 64, KIND_LEAF, 0));
+    }
+    for (size_t i = 0; i < 6; i++) {
+        rows[i] = (struct handle *)ground_make(
+            &ground, counts[i] * sizeof *rows[i], KIND_HANDLE, 0);
+        assert_non_null(rows[i]);
+        for (size_t at = 0; at < counts[i]; at++) {
+            assert_int_equal(rows[i][at].target, 0); // N6
+            rows[i][at].sort = HANDLE_LONG;
+            handle_set(&rows[i][at], targets[at % 3].start, &targets[at % 3]);
+        }
+    }
+    ground_prepare(&ground);
+    mark(&targets[1]);
+    handle_clear(HANDLE_LONG);
+    for (size_t i = 0; i < 6; i++) {
+        for (size_t at = 0; at < counts[i]; at++) {
+            assert_int_equal(handle_get(&rows[i][at]),
+                             at % 3 == 1 ? targets[1].start : 0); // N1, N2
+        }
+    }
+    ground_resume(&ground);
+}
+
 static int setup(void **state) {
     (void)state;
     return ground_init(&ground, 512 * MiB) ? 0 : -1;
@@ -196,10 +227,9 @@ static int setup(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_cycles),
-        cmocka_unit_test(test_freed),
-        cmocka_unit_test(test_set),
-        cmocka_unit_test(test_gone),
+        cmocka_unit_test(test_cycles), cmocka_unit_test(test_freed),
+        cmocka_unit_test(test_set),    cmocka_unit_test(test_gone),
+        cmocka_unit_test(test_rows),
     };
     return cmocka_run_group_tests(tests, setup, NULL);
 }

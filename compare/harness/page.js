@@ -6,7 +6,7 @@ const NAMES = {loam: "Loam", bdwgc: "libgc", glibc: "glibc, freed by hand",
                mimalloc: "mimalloc, freed by hand",
                jemalloc: "jemalloc, freed by hand",
                leak: "glibc, never freed", bump: "bump, the floor",
-               std: "C++, std::weak_ptr"};
+               std: "C++, std::weak_ptr", glib: "GLib", python: "Python"};
 const GROUPS = [["structure", "Structures"],
                 ["small", "Small garbage"], ["list", "Growth"],
                 ["library", "Real libraries, frees taken out"],
@@ -17,7 +17,8 @@ const GROUPS = [["structure", "Structures"],
 const SYMBOLS = {loam: d3.symbolCircle, bdwgc: d3.symbolCircle,
                  glibc: d3.symbolSquare, mimalloc: d3.symbolTriangle,
                  jemalloc: d3.symbolDiamond, leak: d3.symbolCross,
-                 std: d3.symbolStar};
+                 std: d3.symbolStar, glib: d3.symbolWye,
+                 python: d3.symbolTriangle};
 // Groups whose benchmarks are drawn as time against memory.
 const CARDS = ["structure", "small", "library", "threads"];
 

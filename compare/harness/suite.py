@@ -10,7 +10,7 @@ import os
 from dataclasses import dataclass, field
 
 COLLECTORS = ["loam", "bdwgc", "glibc", "mimalloc", "jemalloc", "leak", "bump",
-              "std"]
+              "std", "glib", "python"]
 COLLECTING = ["loam", "bdwgc"]
 BY_HAND = ["glibc", "mimalloc", "jemalloc"]
 
@@ -130,6 +130,14 @@ def _weak(name, program, measure, about, smoke, quick, full, **more):
                  measure=measure, unit="ns", factors=False, **more)
 
 
+def _data(variant, about):
+    """Beside GLib's and Python's own; nothing of libgc's is like it."""
+    return Bench(variant, "data", "data", about, "--size 2 --rounds 2",
+                 "--size 100 --rounds 3", "--size 1000 --rounds 1",
+                 variant=variant, measure="op_ns", unit="ns", factors=False,
+                 turns=7, collectors=["loam", "glib", "python"])
+
+
 def _pause(count):
     return Bench(f"pause-{count}t", "pause", "pause",
                  f"a server of {count} thread{'s' if count > 1 else ''}: "
@@ -210,6 +218,11 @@ BENCHES = [
       for count in (1, 2, 4)),
     *(_threads("handoff", count, "made by one thread, read and freed by "
                "another", 2, 50, 500) for count in (2, 4)),
+    _data("intset", "a set of random integers: added, found, missed, removed"),
+    _data("intmap", "a map from random integers to pointers: the same"),
+    _data("strmap", "a map from texts to pointers: the same"),
+    _data("vec", "a vector of words: pushed, read, popped"),
+    _data("intern", "texts interned: new, and again"),
     _library("jansson", "JSON parsed, changed, built, printed",
              "--size 2 --rounds 2", "--size 20 --rounds 4",
              "--size 80 --rounds 5"),

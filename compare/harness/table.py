@@ -7,13 +7,15 @@ GROUPS = [("structure", "Structures"), ("small", "Small garbage"),
           ("threads", "Several threads, wall ms"),
           ("scaling", "Two threads at once, wall ns an object"),
           ("weak", "Weak references, finalizers, ns each"),
+          ("data", "Sets, maps, vectors, interned texts, ns an operation"),
           ("pause", "Pauses, median µs"),
           ("stop", "Stopping the world, median µs"),
           ("fork", "Children that collect, median µs"),
           ("mark", "Marking a live heap, ns an object"),
           ("footprint", "Memory held / asked for")]
 
-OTHERS = ["glibc", "mimalloc", "jemalloc", "leak", "bump", "std"]
+OTHERS = ["glibc", "mimalloc", "jemalloc", "leak", "bump", "std", "glib",
+          "python"]
 
 
 def number(value, width=8):

@@ -1,0 +1,177 @@
+#include "api/counting.h"
+
+#include <string.h>
+
+#include "api/object.h"
+#include "base/bits.h"
+#include "heap/block.h"
+#include "heap/meta.h"
+#include "os/error.h"
+
+#define COUNTING_BATCH ((size_t)(LOAM_TINY ? 2 : 4096)) // until a stop is seen
+#define COUNTING_ROOM  ((size_t)(LOAM_TINY ? 4 : 512))  // of a buffer, at first
+#define COUNTING_NAMES_MAX ((size_t)1 << 24)
+
+// --- Memory ----------------------------------------------------------------
+
+static void *counting_copy(const void *items, size_t bytes, size_t more_bytes) {
+    void *copy = meta_make(more_bytes);
+    if (copy != NULL && bytes != 0) {
+        memcpy(copy, items, bytes);
+    }
+    return copy;
+}
+
+// Twice the room; the old piece goes back.  Under the lock.
+static bool counting_grow(void ***items, size_t count, size_t *capacity) {
+    size_t more = *capacity == 0 ? COUNTING_ROOM : 2 * *capacity;
+    void **copy = counting_copy(*items, count * sizeof **items,
+                                more * sizeof **items);
+    if (copy == NULL) {
+        return false;
+    }
+    if (*capacity != 0) {
+        meta_free(*items, *capacity * sizeof **items);
+    }
+    *items = copy;
+    *capacity = more;
+    return true;
+}
+
+bool counting_grow_pool(struct counting_pool *pool) {
+    struct mutator *mutator = init_lock();
+    if (mutator == NULL) {
+        return false;
+    }
+    bool grown = counting_grow(&pool->items, pool->count, &pool->capacity);
+    init_unlock(mutator);
+    return grown;
+}
+
+// What was too small is made larger, when nothing is under way.
+static void counting_grow_buffer(struct count_buffer *buffer) {
+    buffer->wants_room = false;
+    struct mutator *mutator = init_lock();
+    if (mutator != NULL) {
+        if (buffer->capacity < COUNTING_NAMES_MAX) {
+            (void)counting_grow(&buffer->items, buffer->count,
+                                &buffer->capacity);
+        }
+        init_unlock(mutator);
+    }
+}
+
+static COLD struct counting *counting_make(struct mutator *mutator) {
+    if (init_lock() == NULL) {
+        return NULL;
+    }
+    struct counting *counting = meta_make(sizeof *counting);
+    if (counting != NULL) {
+        count_init(&counting->domain, mutator->id);
+        counting->domain.more = counting;
+        counting->domain.step = init_state.options.release_step;
+        struct count_buffer *suspects = &counting->domain.suspects;
+        (void)counting_grow(&suspects->items, 0, &suspects->capacity);
+        mutator->domain = counting;
+    }
+    init_unlock(mutator);
+    return counting;
+}
+
+struct counting *counting_here(void) {
+    struct mutator *mutator = init_ready();
+    if (mutator == NULL) {
+        return NULL;
+    }
+    return LIKELY(mutator->domain != NULL) ? mutator->domain
+                                           : counting_make(mutator);
+}
+
+// --- The drain ---------------------------------------------------------------
+
+static NO_SANITIZE bool counting_is_nested(const struct counting *counting,
+                                           const uint64_t *here) {
+    return counting->domain.draining && here < counting->frame &&
+           *(const volatile uint64_t *)counting->frame == counting->nonce;
+}
+
+// Calls what the wing wished for; the program's code, outside.
+static void counting_call(struct count_call *call) {
+    if (call->wish == COUNT_FINALIZE) {
+        call->type->finalize(call->object);
+    } else if (call->wish == COUNT_DESTROY) {
+        call->type->destroy(call->object);
+    }
+}
+
+// The cells of one bitmap word.
+static void counting_free(const struct count_cells *cells) {
+    for (uint64_t bits = cells->bits; bits != 0; bits &= bits - 1) {
+        uint32_t cell = cells->word * 64 + (uint32_t)bits_lowest(bits);
+        struct place place = {.start = block_cell_address(cells->block, cell),
+                              .bytes = cells->bytes,
+                              .block = cells->block,
+                              .cell = cell,
+                              .kind = ENTRY_KIND(block_entry(cells->block))};
+        (void)object_free_counted(&place);
+    }
+}
+
+static bool counting_advance(struct mutator *mutator, struct counting *counting,
+                             size_t limit) {
+    mutator_enter(mutator);
+    bool more = count_advance(&counting->domain, &counting->call, limit);
+    init_leave(mutator);
+    if (more && counting->call.wish == COUNT_FREE) {
+        counting_free(&counting->call.cells);
+    }
+    return more;
+}
+
+static NOINLINE void counting_run(struct counting *counting, size_t limit,
+                                  uint64_t *here) {
+    struct mutator *mutator = init_mutator;
+    struct count_domain *domain = &counting->domain;
+    uint64_t until = domain->figures.destroyed + limit;
+    counting->frame = here;
+    counting->nonce = (counting->nonce + 1) * 0x9E3779B97F4A7C15u;
+    __atomic_store_n(here, counting->nonce, __ATOMIC_RELAXED);
+    domain->draining = true;
+    for (;;) {
+        uint64_t left = until - domain->figures.destroyed;
+        bool is_done = domain->figures.destroyed >= until;
+        size_t batch = is_done ? 0 : left < COUNTING_BATCH ? left
+                                                           : COUNTING_BATCH;
+        if (!counting_advance(mutator, counting, batch)) {
+            if (is_done || domain->dead == 0) {
+                break;
+            }
+            continue;
+        }
+        counting_call(&counting->call); // CU1
+    }
+    domain->draining = false;
+    __atomic_store_n(here, 0, __ATOMIC_RELAXED);
+}
+
+size_t counting_drain(struct counting *counting, size_t limit) {
+    uint64_t here;
+    struct mutator *mutator = init_mutator;
+    if (counting_is_nested(counting, &here) || !init_is_free(mutator)) {
+        return 0; // CU2
+    }
+    uint64_t before = counting->domain.figures.destroyed;
+    if (counting->domain.dead != 0 || counting->call.wish != COUNT_NOTHING ||
+        counting->domain.in_hand != NULL) {
+        int error = error_save();
+        counting_run(counting, limit == 0 ? SIZE_MAX / 2 : limit, &here);
+        error_restore(error); // CU3
+    }
+    if (counting->domain.suspects.wants_room) {
+        counting_grow_buffer(&counting->domain.suspects);
+    }
+    if (counting->domain.zeroes.wants_room) {
+        counting_grow_buffer(&counting->domain.zeroes);
+    }
+    return (size_t)(counting->domain.figures.destroyed - before);
+}

@@ -2,8 +2,10 @@
 
 #include <string.h>
 
+#include "api/cycles.h"
 #include "api/object.h"
 #include "base/bits.h"
+#include "base/check.h"
 #include "heap/block.h"
 #include "heap/meta.h"
 #include "os/error.h"
@@ -72,6 +74,7 @@ static COLD struct counting *counting_make(struct mutator *mutator) {
         counting->domain.step = init_state.options.release_step;
         struct count_buffer *suspects = &counting->domain.suspects;
         (void)counting_grow(&suspects->items, 0, &suspects->capacity);
+        cycles_init(&counting->cycles);
         mutator->domain = counting;
     }
     init_unlock(mutator);
@@ -117,15 +120,45 @@ static void counting_free(const struct count_cells *cells) {
     }
 }
 
+// Frees what was gathered.
+static void counting_flush(struct counting *counting) {
+    struct count_cells cells = counting->domain.cells;
+    if (cells.block != BLOCK_NONE) {
+        counting->domain.cells.block = BLOCK_NONE;
+        counting_free(&cells);
+    }
+}
+
+// The list of the dead first, then a ring.
 static bool counting_advance(struct mutator *mutator, struct counting *counting,
                              size_t limit) {
+    struct cycles *cycles = &counting->cycles;
+    struct count_call *call = &counting->call;
+    struct count_domain *domain = &counting->domain;
     mutator_enter(mutator);
-    bool more = count_advance(&counting->domain, &counting->call, limit);
+    bool more = false;
+    if (!counting->is_reclaiming) {
+        more = count_advance(domain, call, limit);
+    }
+    if (!more && reclaim_is_on(&cycles->reclaim)) {
+        more = reclaim_advance(&cycles->reclaim, &cycles->trial, domain, call,
+                               limit);
+        counting->is_reclaiming = more && call->wish != COUNT_FREE;
+    }
     init_leave(mutator);
-    if (more && counting->call.wish == COUNT_FREE) {
-        counting_free(&counting->call.cells);
+    if (more && call->wish == COUNT_FREE) {
+        counting_free(&call->cells);
+    } else if (!more) {
+        counting_flush(counting);
     }
     return more;
+}
+
+static bool counting_owes(const struct counting *counting) {
+    const struct count_domain *domain = &counting->domain;
+    return domain->dead != 0 || domain->in_hand != NULL ||
+           counting->call.wish != COUNT_NOTHING ||
+           reclaim_is_on(&counting->cycles.reclaim);
 }
 
 static NOINLINE void counting_run(struct counting *counting, size_t limit,
@@ -143,7 +176,7 @@ static NOINLINE void counting_run(struct counting *counting, size_t limit,
         size_t batch = is_done ? 0 : left < COUNTING_BATCH ? left
                                                            : COUNTING_BATCH;
         if (!counting_advance(mutator, counting, batch)) {
-            if (is_done || domain->dead == 0) {
+            if (is_done || !counting_owes(counting)) {
                 break;
             }
             continue;
@@ -154,6 +187,20 @@ static NOINLINE void counting_run(struct counting *counting, size_t limit,
     __atomic_store_n(here, 0, __ATOMIC_RELAXED);
 }
 
+bool counting_is_draining(const struct counting *counting) {
+    uint64_t here;
+    return counting_is_nested(counting, &here);
+}
+
+void counting_unname(struct counting *counting, void *object) {
+    if (!count_unname(&counting->domain, object)) {
+        counting_flush(counting);
+        bool done = count_unname(&counting->domain, object);
+        ASSERT(done);
+        (void)done;
+    }
+}
+
 size_t counting_drain(struct counting *counting, size_t limit) {
     uint64_t here;
     struct mutator *mutator = init_mutator;
@@ -161,8 +208,7 @@ size_t counting_drain(struct counting *counting, size_t limit) {
         return 0; // CU2
     }
     uint64_t before = counting->domain.figures.destroyed;
-    if (counting->domain.dead != 0 || counting->call.wish != COUNT_NOTHING ||
-        counting->domain.in_hand != NULL) {
+    if (counting_owes(counting)) {
         int error = error_save();
         counting_run(counting, limit == 0 ? SIZE_MAX / 2 : limit, &here);
         error_restore(error); // CU3

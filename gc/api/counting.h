@@ -28,11 +28,26 @@
 #include "api/init.h"
 #include "base/defs.h"
 #include "rc/count.h"
+#include "rc/reclaim.h"
+#include "rc/trial.h"
 
 // Objects to be released when a pool is closed.
 struct counting_pool {
     void **items; // meta memory
     size_t count, capacity;
+};
+
+// When the next slice of the cycle collector is due (api/cycles.h).
+struct cycles {
+    struct trial trial;
+    struct reclaim reclaim;
+    size_t batch;      // suspects to be tried at once
+    size_t threshold;  // as many suspects begin a slice
+    uint64_t slice_ns; // its budget
+    uint64_t vain_ns;  // what the last slice took, if it was in vain
+    uint64_t ended_ns; // when
+    uint64_t slices, aborted, slice_ns_max;
+    bool on_demand; // not by themselves
 };
 
 // What the door keeps for a thread that counts.
@@ -42,6 +57,8 @@ struct counting {
     const uint64_t *frame;      // a word of the drainer's frame, which holds ...
     uint64_t nonce;             // ... this while it drains
     struct counting_pool pool;
+    struct cycles cycles;
+    bool is_reclaiming; // what `call` asked for is a ring's
 };
 
 // The calling thread's, made if need be; NULL when memory is short, or now is
@@ -56,6 +73,12 @@ static inline struct counting *counting_find(void) {
 
 // Does what is owed, at most the step's worth; returns the number destroyed.
 size_t counting_drain(struct counting *counting, size_t limit);
+
+// Whether the caller is called by a drain of this thread's.
+bool counting_is_draining(const struct counting *counting);
+
+// The object leaves a buffer.
+void counting_unname(struct counting *counting, void *object);
 
 // Room for one more in a pool; false when memory is short.
 MUST_USE bool counting_grow_pool(struct counting_pool *pool);

@@ -7,6 +7,7 @@
 #include <string.h>
 
 #include "api/counting.h"
+#include "api/cycles.h"
 #include "api/object.h"
 #include "api/report.h"
 #include "os/error.h"
@@ -146,6 +147,9 @@ void loam_release_slow(void *object) {
     if (domain->dead != 0 || domain->suspects.wants_room) {
         counting_drain(counting, domain->step);
     }
+    if (UNLIKELY(domain->suspects.count >= counting->cycles.threshold)) {
+        cycles_attend(counting);
+    }
 }
 
 void loam_retain_slow(void *object) {
@@ -205,5 +209,51 @@ void loam_release_step(size_t count) {
     struct counting *counting = counting_here();
     if (counting != NULL) {
         counting->domain.step = count;
+    }
+}
+
+// --- Rings and figures -------------------------------------------------------
+
+size_t loam_collect_cycles(uint64_t budget_ns) {
+    struct counting *counting = counting_here();
+    return counting == NULL ? 0 : cycles_collect(counting, budget_ns);
+}
+
+void loam_cycles_when(bool by_itself, uint64_t slice_ns) {
+    struct counting *counting = counting_here();
+    if (counting != NULL) {
+        counting->cycles.on_demand = !by_itself;
+        if (slice_ns != 0) {
+            counting->cycles.slice_ns = slice_ns;
+        }
+    }
+}
+
+size_t loam_settle(void) {
+    struct counting *counting = counting_here();
+    return counting == NULL ? 0 : counting_drain(counting, 0);
+}
+
+void loam_rc_stats(struct loam_rc_stats *stats, size_t bytes) {
+    struct loam_rc_stats now = {0};
+    const struct counting *counting = counting_find();
+    if (counting != NULL) {
+        const struct count_domain *domain = &counting->domain;
+        const struct cycles *cycles = &counting->cycles;
+        now = (struct loam_rc_stats){.made = domain->figures.made,
+                                     .destroyed = domain->figures.destroyed,
+                                     .in_rings = domain->figures.in_rings,
+                                     .by_tracer = domain->figures.by_tracer,
+                                     .resurrected = domain->figures.resurrected,
+                                     .slices = cycles->slices,
+                                     .aborted = cycles->aborted,
+                                     .slice_ns_max = cycles->slice_ns_max,
+                                     .visited = cycles->trial.visited_total,
+                                     .suspects = domain->suspects.count,
+                                     .owed = domain->owed_count};
+    }
+    memcpy(stats, &now, bytes < sizeof now ? bytes : sizeof now);
+    if (bytes > sizeof now) {
+        memset((char *)stats + sizeof now, 0, bytes - sizeof now);
     }
 }

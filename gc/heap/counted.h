@@ -51,6 +51,7 @@ enum {
 #define COUNTED_COUNT_MASK   UINT32_C(0x7fffffc0)
 #define COUNTED_TYPE_SHIFT   20
 #define COUNTED_SCRATCH_MASK UINT32_C(0xfffff)
+#define COUNTED_LISTED       UINT32_C(0x80000) // in info, of what is DEAD
 #define COUNTED_ZOMBIE       4095u // CT5
 #define COUNTED_TYPE_MAX     4094u
 #define COUNTED_OWNER_BIT    UINT32_C(0x80000000)

@@ -30,7 +30,8 @@ static void count_set_word(void *object, uint32_t word) {
 
 static uint64_t count_linked(const void *object, uint64_t next) {
     uint64_t type = counted_type(object);
-    return type << 52 | next | (counted_flags(object) & COUNT_STAYS);
+    return type << 52 | (uint64_t)COUNTED_LISTED << 32 | next |
+           (counted_flags(object) & COUNT_STAYS);
 }
 
 static void count_push(struct count_domain *domain, void *object) {
@@ -78,13 +79,12 @@ bool count_name(struct count_buffer *buffer, void *object) {
 bool count_unname(struct count_domain *domain, void *object) {
     uint32_t word = counted_flags(object);
     count_set_word(object, word & ~(uint32_t)(COUNTED_KEPT | COUNTED_QUIET));
-    if (counted_type(object) != COUNTED_ZOMBIE) {
-        return (word & COUNTED_DEAD) != 0;
+    if (counted_type(object) != COUNTED_ZOMBIE || (word & COUNTED_WATCHED) ||
+        count_free(domain, object)) {
+        return true;
     }
-    if (!(word & COUNTED_WATCHED)) {
-        count_free(domain, object);
-    }
-    return true;
+    count_set_word(object, word);
+    return false;
 }
 
 // --- The last owner ------------------------------------------------------
@@ -134,6 +134,15 @@ static enum count_fault count_fault(const void *object, uint32_t word) {
     return word & COUNTED_DEAD ? COUNT_GONE : COUNT_FINE;
 }
 
+// One of a dead ring, held until all of it is destroyed: its count is one still
+// and means nothing.
+static bool count_is_held(const void *object, uint32_t word) {
+    uint32_t info =
+        __atomic_load_n(&counted_of(object)->info, __ATOMIC_RELAXED);
+    return (word & COUNTED_DEAD) && (word & COUNTED_COUNT_MASK) != 0 &&
+           !(info & COUNTED_LISTED) && info >> COUNTED_TYPE_SHIFT != 0;
+}
+
 static enum count_fault count_release_atomic(struct count_domain *domain,
                                              void *object,
                                              const struct kinds_type *type,
@@ -164,6 +173,10 @@ static enum count_fault count_release_any(struct count_domain *domain,
     if (LIKELY(!(word & (COUNTED_OTHER | COUNTED_DEAD)) &&
                (word & COUNTED_COUNT_MASK) != 0)) {
         count_released(domain, object, word - COUNTED_ONE, in_hand);
+        return COUNT_FINE;
+    }
+    if (UNLIKELY(count_is_held(object, word))) {
+        count_set_word(object, word - COUNTED_ONE);
         return COUNT_FINE;
     }
     enum count_fault fault = count_fault(object, word);
@@ -205,18 +218,6 @@ enum count_fault count_retain(struct count_domain *domain, void *object) {
 }
 
 // --- Destruction ----------------------------------------------------------
-
-// Whether the cell can be freed by its thread alone, with others of its word.
-static bool count_find_cell(void *object, const struct kinds_type *type,
-                            struct count_cells *cells) {
-    struct place place;
-    bool found = blockmap_find((uintptr_t)object - type->front, &place);
-    CHECK(found && place.start + type->front == (uintptr_t)object);
-    *cells = (struct count_cells){place.block, place.cell / 64,
-                                  (uint64_t)1 << (place.cell % 64),
-                                  place.bytes};
-    return true;
-}
 
 static void count_make_zombie(void *object, uint32_t word) {
     counted_of(object)->info = COUNTED_ZOMBIE << COUNTED_TYPE_SHIFT; // CT5
@@ -269,8 +270,8 @@ static void count_release_slot(void *slot, void *data) {
 
 // Last slot first, so that the list gives them back in order; the first slot's
 // object does not pass by the list.
-static void count_release_slots(struct count_domain *domain, void *object,
-                                const struct kinds_type *type) {
+void count_release_slots(struct count_domain *domain, void *object,
+                         const struct kinds_type *type) {
     struct count_visit visit = {domain, false};
     for (uint32_t i = type->slot_count; i-- > 0;) {
         visit.in_hand = i == 0;
@@ -314,8 +315,8 @@ static void count_wish(struct count_call *call, enum count_wish wish,
 }
 
 // The cell of a destroyed object, freed now or after those gathered before.
-static bool count_finish(struct count_domain *domain, struct count_call *call,
-                         void *object) {
+bool count_finish(struct count_domain *domain, struct count_call *call,
+                  void *object) {
     domain->figures.destroyed++;
     if (count_free(domain, object)) {
         return true;

@@ -119,13 +119,23 @@ void count_bury(struct count_domain *domain, void *object);
 // Names an object in a buffer; false, and it is not, when there is no room.
 bool count_name(struct count_buffer *buffer, void *object);
 
-// The object was taken out of a buffer: its cell is freed if it was destroyed
-// meanwhile, else it may be named again.  True if it is gone.
+// The object is taken out of a buffer: it may be named again, or, destroyed
+// meanwhile, its cell is freed as by count_free.  False: as there, and nothing
+// was done.
 bool count_unname(struct count_domain *domain, void *object);
 
 // Gathers the cell of an object that was destroyed, or makes a zombie of it.
 // False: the cells gathered before are to be freed first (COUNT_FREE).
 bool count_free(struct count_domain *domain, void *object);
+
+// Releases what the slots of an object own.
+void count_release_slots(struct count_domain *domain, void *object,
+                         const struct kinds_type *type);
+
+// count_free, and what was gathered before is asked to be freed if need be:
+// then false.
+bool count_finish(struct count_domain *domain, struct count_call *call,
+                  void *object);
 
 // The number of owners that the head tells: of a biased object, those that its
 // thread counts.

@@ -58,6 +58,7 @@ struct counting {
     uint64_t nonce;             // ... this while it drains
     struct counting_pool pool;
     struct cycles cycles;
+    uint32_t condemned; // of the conductor's, when it was last looked for
     bool is_reclaiming; // what `call` asked for is a ring's
 };
 
@@ -82,6 +83,15 @@ void counting_unname(struct counting *counting, void *object);
 
 // Room for one more in a pool; false when memory is short.
 MUST_USE bool counting_grow_pool(struct counting_pool *pool);
+
+// Whether a cycle has condemned objects since this thread last looked.
+static inline bool counting_is_called(void) {
+    const struct counting *counting = counting_find();
+    return counting != NULL &&
+           UNLIKELY(counting->condemned !=
+                    __atomic_load_n(&init_state.conductor.condemned,
+                                    __ATOMIC_RELAXED));
+}
 
 // The thread is ending: what it owes is done.
 void counting_end(struct mutator *mutator);

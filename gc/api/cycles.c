@@ -4,6 +4,7 @@
 #include "heap/meta.h"
 #include "os/clock.h"
 #include "os/error.h"
+#include "rc/explain.h"
 #include "roots/world.h"
 
 #define CYCLES_STEP      ((size_t)(LOAM_TINY ? 4 : 1024)) // between two looks
@@ -220,5 +221,63 @@ void cycles_attend(struct counting *counting) {
         cycles->threshold *= 2;
     } else if (!in_vain && cycles->threshold > CYCLES_THRESHOLD) {
         cycles->threshold /= 2;
+    }
+}
+
+// --- What the tracer condemned -----------------------------------------------
+
+// Takes the condemned under the lock, so that none of them is seen alive by a
+// stop; false when there is no room for all.
+static bool cycles_take(struct counting *counting, bool shared, size_t *count) {
+    struct cycles *cycles = &counting->cycles;
+    struct trial_vector *visited = &cycles->trial.visited;
+    struct mutator *mutator = init_lock();
+    if (mutator == NULL) {
+        *count = 0;
+        return true;
+    }
+    uint32_t owner = counting->domain.owner & ~COUNTED_OWNER_BIT;
+    *count = explain_take(owner, shared, NULL, 0);
+    bool fits = *count <= visited->capacity;
+    if (fits && *count != 0) {
+        visited->count =
+            explain_take(owner, shared, visited->items, visited->capacity);
+        reclaim_begin(&cycles->reclaim, true);
+        (void)reclaim_advance(&cycles->reclaim, &cycles->trial,
+                              &counting->domain, &counting->call, 0);
+    }
+    init_unlock(mutator);
+    return fits;
+}
+
+static void cycles_settle_some(struct counting *counting, bool shared) {
+    size_t count;
+    while (!cycles_take(counting, shared, &count)) {
+        if (!cycles_make_room(&counting->cycles.trial, count + count / 8)) {
+            return;
+        }
+    }
+    counting_drain(counting, 0);
+}
+
+size_t cycles_settle(struct counting *counting) {
+    if (!cycles_may_begin(counting)) {
+        return 0;
+    }
+    counting->condemned =
+        __atomic_load_n(&init_state.conductor.condemned, __ATOMIC_ACQUIRE);
+    uint64_t before = counting->domain.figures.destroyed;
+    int error = error_save();
+    cycles_settle_some(counting, false);
+    cycles_settle_some(counting, true);
+    error_restore(error);
+    return (size_t)(counting->domain.figures.destroyed - before);
+}
+
+void cycles_poll(void) {
+    struct mutator *mutator = init_mutator;
+    if (mutator->busy == MUTATOR_OUT && mutator->hot_end == NULL &&
+        !mutator->in_hook) {
+        (void)cycles_settle(mutator->domain);
     }
 }

@@ -37,6 +37,13 @@ void cycles_init(struct cycles *cycles);
 // Enough suspects have come together: a slice, if it is time.
 COLD void cycles_attend(struct counting *counting);
 
+// Takes apart what the tracer condemned of this thread's; returns the number of
+// objects.
+size_t cycles_settle(struct counting *counting);
+
+// The same, where program code may run; the thread has counted.
+COLD void cycles_poll(void);
+
 // Slices until nothing is suspected or the time is up (0: no limit); returns
 // the number of objects destroyed.
 size_t cycles_collect(struct counting *counting, uint64_t budget_ns);

@@ -231,7 +231,11 @@ void loam_cycles_when(bool by_itself, uint64_t slice_ns) {
 
 size_t loam_settle(void) {
     struct counting *counting = counting_here();
-    return counting == NULL ? 0 : counting_drain(counting, 0);
+    if (counting == NULL) {
+        return 0;
+    }
+    size_t count = counting_drain(counting, 0);
+    return count + cycles_settle(counting);
 }
 
 void loam_rc_stats(struct loam_rc_stats *stats, size_t bytes) {

@@ -123,3 +123,19 @@ size_t bias_count(const void *object) {
     }
     return number > 0 ? (size_t)number : 0;
 }
+
+uint32_t bias_take(void *object) {
+    size_t count = bias_count(object);
+    struct counted_bias *bias = counted_bias_of(object);
+    __atomic_store_n(&bias->owner, COUNTED_OWNER_BIT, __ATOMIC_RELAXED);
+    // What its owner was told of it stays in the queue.
+    __atomic_fetch_or(&bias->shared, BIAS_MERGED, __ATOMIC_RELAXED);
+    __atomic_fetch_and(&bias->shared, BIAS_MERGED | BIAS_QUEUED,
+                       __ATOMIC_RELAXED);
+    return (uint32_t)count;
+}
+
+void bias_give(void *object, uint32_t count) {
+    __atomic_fetch_add(&counted_bias_of(object)->shared, count * BIAS_ONE,
+                       __ATOMIC_RELAXED);
+}

@@ -47,6 +47,11 @@ bool bias_retain_living(void *object, uint32_t owner);
 // The owner's number is added to the others'.
 enum bias_end bias_merge(void *object);
 
+// Nobody can reach it: its two numbers become one, which is returned, and are
+// 0; and the other way round.
+uint32_t bias_take(void *object);
+void bias_give(void *object, uint32_t count);
+
 // The owners, as they are at this moment.
 size_t bias_count(const void *object);
 

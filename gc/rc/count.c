@@ -284,11 +284,10 @@ void count_release_slots(struct count_domain *domain, void *object,
 }
 
 // What the program's code left of an object: whether it is to be destroyed on.
-static bool count_came_back(struct count_domain *domain,
-                            struct count_call *call) {
-    void *object = call->object;
+static bool count_came_back(struct count_domain *domain, void *object,
+                            enum count_wish stage) {
     uint32_t word = counted_flags(object);
-    if (call->wish == COUNT_FINALIZE && count_get(object) != 0) {
+    if (stage == COUNT_FINALIZE && count_get(object) != 0) {
         domain->figures.resurrected++;
         return false;
     }
@@ -353,7 +352,7 @@ bool count_advance(struct count_domain *domain, struct count_call *call,
     call->wish = COUNT_NOTHING;
     size_t done = 0;
     if (stage == COUNT_FINALIZE || stage == COUNT_DESTROY) {
-        if (count_came_back(domain, call) &&
+        if (count_came_back(domain, call->object, stage) &&
             !count_destroy(domain, call, call->object, stage)) {
             return true;
         }

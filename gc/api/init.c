@@ -102,6 +102,10 @@ static void init_give_up(struct mutator *mutator) {
     for (struct cacheset *set = mutator->sets; set != NULL; set = set->next) {
         init_give_up_set(mutator, set);
     }
+    if (mutator->keeps) {
+        heap_disown_counted(mutator->id);
+        mutator->keeps = false;
+    }
 }
 
 // A signal that cannot be used for stopping is told, and the usual one taken.

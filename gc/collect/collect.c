@@ -89,8 +89,8 @@ static NO_SANITIZE void collect_stack(const struct collect_walk *walk,
         if (!collect_is_near(word)) {
             continue;
         }
-        // The end of an object is the start of a granule.
-        if (word % GRANULE_BYTES == 0 && collect_is_exact(word - 1)) {
+        // The end of a cell: not in all blocks the start of a granule.
+        if (word % WORD_BYTES == 0 && collect_is_exact(word - 1)) {
             collect_beside(walk, word, word - 1);
         }
         for (size_t by = GRANULE_BYTES; by <= STACK_SLOP_BYTES;
@@ -261,6 +261,17 @@ static void collect_tails_in(struct mutator *mutator, void *data) {
     mutator_each_cache(mutator, in.heap, collect_tail_in, &in);
 }
 
+// Counted blocks that the flip left to their mutators, with room in them.
+void collect_bring_back(struct heap *heap) {
+    uint32_t block = heap_take_kept(heap);
+    for (; block != BLOCK_NONE; block = heap_take_kept(heap)) {
+        struct mutator *owner = world_find(block_owner(block));
+        if (owner == NULL || !mutator_keep(owner, heap, block)) {
+            heap_disown(heap, block);
+        }
+    }
+}
+
 static void collect_verify(const struct collector *collector) {
     if (collector->conductor->check_verify) {
         verify_heap(collector->heap);
@@ -326,6 +337,7 @@ static void collect_stopped(struct collect_walk *walk) {
     settle_finish(&conductor->settle, &report->settled);
     collect_turn(conductor, COLLECT_FLIP);
     heap_flip(heap, &report->census);
+    collect_bring_back(heap);
     world_each(collect_tails_in, heap);
     collect_verify(collector);
     collect_turn(conductor, COLLECT_IDLE);

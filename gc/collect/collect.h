@@ -166,4 +166,9 @@ void collect_trim(struct collector *collector);
 // in a stop.
 void collect_add_tally(struct cacheset *set);
 
+// Brings the counted blocks that a flip, or the rebuilding of a child's heap,
+// has left to their mutators (E3 of heap/heap.h) to the caches they belong to.
+// In a stop, or in such a child.
+void collect_bring_back(struct heap *heap);
+
 #endif

@@ -69,11 +69,11 @@ struct counted_bias {
 };
 
 static inline struct counted *counted_of(const void *object) {
-    return (struct counted *)object - 1;
+    return (struct counted *)(uintptr_t)object - 1;
 }
 
 static inline struct counted_bias *counted_bias_of(const void *object) {
-    return (struct counted_bias *)object - 2;
+    return (struct counted_bias *)(uintptr_t)object - 2;
 }
 
 static inline uint32_t counted_flags(const void *object) {

@@ -122,11 +122,27 @@ struct cache *mutator_add_cache(struct mutator *mutator, struct cacheset *set,
     struct cache *cache = mutator_new_cache(set, order);
     if (cache != NULL) {
         cache_init(cache, order, mutator->id, mutator->single, &set->tally);
+        mutator->keeps |= block_kind_is_counted(order.kind);
         cache->next = set->used; // U1
         // Whoever asks for figures walks the chain while this thread runs.
         __atomic_store_n(&set->used, cache, __ATOMIC_RELEASE);
     }
     return cache;
+}
+
+bool mutator_keep(struct mutator *mutator, const struct heap *heap,
+                  uint32_t block) {
+    struct cacheset *set = mutator_find_set(mutator, heap);
+    if (set == NULL || mutator->leaving) {
+        return false;
+    }
+    struct order order = heap_order_of(block);
+    struct cache *cache = mutator_find_cache(set, order);
+    if (cache == NULL) { // it has come from a level of the reserve
+        cache = mutator_add_cache(mutator, set, order);
+    }
+    cache_keep(cache, block);
+    return true;
 }
 
 static void mutator_each_of_set(const struct cacheset *set,

@@ -126,7 +126,7 @@ void *reserve_take_larger(struct reserve_level *level, const struct heap *heap,
     for (size_t i = 0; i < RESERVE_CACHES; i++) {
         struct reserve_cache *it = &level->caches[i];
         unsigned kind = it->cache.order.kind;
-        if (it->heap == heap && it->cache.order.cls > order.cls &&
+        if (it->heap == heap && it->cache.bytes > sizeclass_bytes(order.cls) &&
             (kind == order.kind ||
              (kind == KIND_SCANNED && order.kind == KIND_LEAF))) {
             void *cell = reserve_take_from(it);

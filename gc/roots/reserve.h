@@ -48,7 +48,7 @@
 #define RESERVE_BLOCKS 4 // kept by the process
 
 // Owners of blocks from here on are levels of some mutator's reserve.
-#define RESERVE_OWNERS ((uint32_t)1 << 30)
+#define RESERVE_OWNERS BLOCK_OWNER_LEVEL
 
 struct reserve_cache {
     struct heap *heap;  // NULL: not in use; V1

@@ -4,11 +4,11 @@
 
 #include "api/cycles.h"
 #include "api/object.h"
-#include "base/bits.h"
 #include "base/check.h"
 #include "heap/block.h"
 #include "heap/meta.h"
 #include "os/error.h"
+#include "roots/world.h"
 
 #define COUNTING_BATCH ((size_t)(LOAM_TINY ? 2 : 4096)) // until a stop is seen
 #define COUNTING_ROOM  ((size_t)(LOAM_TINY ? 4 : 512))  // of a buffer, at first
@@ -107,50 +107,42 @@ static void counting_call(struct count_call *call) {
     }
 }
 
-// The cells of one bitmap word.
-static void counting_free(const struct count_cells *cells) {
-    for (uint64_t bits = cells->bits; bits != 0; bits &= bits - 1) {
-        uint32_t cell = cells->word * 64 + (uint32_t)bits_lowest(bits);
-        struct place place = {.start = block_cell_address(cells->block, cell),
-                              .bytes = cells->bytes,
-                              .block = cells->block,
-                              .cell = cell,
-                              .kind = ENTRY_KIND(block_entry(cells->block))};
-        (void)object_free_counted(&place);
+// Frees the cells that were gathered.  INSIDE.
+static void counting_free(struct mutator *mutator, struct count_cells *cells) {
+    if (cells->block != BLOCK_NONE) {
+        object_free_cells(mutator, cells->block, cells->word, cells->bits);
+        cells->block = BLOCK_NONE;
     }
 }
 
-// Frees what was gathered.
-static void counting_flush(struct counting *counting) {
-    struct count_cells cells = counting->domain.cells;
-    if (cells.block != BLOCK_NONE) {
-        counting->domain.cells.block = BLOCK_NONE;
-        counting_free(&cells);
-    }
-}
-
-// The list of the dead first, then a ring.
-static bool counting_advance(struct mutator *mutator, struct counting *counting,
-                             size_t limit) {
+// One step: the list of the dead first, then a ring.  INSIDE.
+static bool counting_step(struct counting *counting, size_t limit) {
     struct cycles *cycles = &counting->cycles;
     struct count_call *call = &counting->call;
-    struct count_domain *domain = &counting->domain;
-    mutator_enter(mutator);
     bool more = false;
     if (!counting->is_reclaiming) {
-        more = count_advance(domain, call, limit);
+        more = count_advance(&counting->domain, call, limit);
     }
     if (!more && reclaim_is_on(&cycles->reclaim)) {
-        more = reclaim_advance(&cycles->reclaim, &cycles->trial, domain, call,
-                               limit);
+        more = reclaim_advance(&cycles->reclaim, &cycles->trial,
+                               &counting->domain, call, limit);
         counting->is_reclaiming = more && call->wish != COUNT_FREE;
     }
+    return more;
+}
+
+// Steps until something is to be done outside.
+static bool counting_advance(struct mutator *mutator, struct counting *counting,
+                             size_t limit) {
+    mutator_enter(mutator);
+    bool more;
+    do {
+        more = counting_step(counting, limit);
+        counting_free(mutator, more ? &counting->call.cells
+                                    : &counting->domain.cells);
+    } while (more && counting->call.wish == COUNT_FREE &&
+             !world_is_stopping());
     init_leave(mutator);
-    if (more && call->wish == COUNT_FREE) {
-        counting_free(&call->cells);
-    } else if (!more) {
-        counting_flush(counting);
-    }
     return more;
 }
 
@@ -194,7 +186,10 @@ bool counting_is_draining(const struct counting *counting) {
 
 void counting_unname(struct counting *counting, void *object) {
     if (!count_unname(&counting->domain, object)) {
-        counting_flush(counting);
+        struct mutator *mutator = init_mutator;
+        mutator_enter(mutator);
+        counting_free(mutator, &counting->domain.cells);
+        init_leave(mutator);
         bool done = count_unname(&counting->domain, object);
         ASSERT(done);
         (void)done;

@@ -372,10 +372,5 @@ bool count_advance(struct count_domain *domain, struct count_call *call,
         domain->in_hand = NULL;
         count_push(domain, object);
     }
-    if (domain->cells.block != BLOCK_NONE) {
-        call->cells = domain->cells;
-        domain->cells.block = BLOCK_NONE;
-        call->wish = COUNT_FREE;
-    }
-    return call->wish != COUNT_NOTHING;
+    return false;
 }

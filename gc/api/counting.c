@@ -10,8 +10,8 @@
 #include "os/error.h"
 #include "roots/world.h"
 
-#define COUNTING_BATCH ((size_t)(LOAM_TINY ? 2 : 4096)) // until a stop is seen
-#define COUNTING_ROOM  ((size_t)(LOAM_TINY ? 4 : 512))  // of a buffer, at first
+#define COUNTING_BATCH     ((size_t)(LOAM_TINY ? 2 : 4096)) // until a stop is seen
+#define COUNTING_ROOM      ((size_t)(LOAM_TINY ? 4 : 512)) // of a buffer, at first
 #define COUNTING_NAMES_MAX ((size_t)1 << 24)
 
 // --- Memory ----------------------------------------------------------------
@@ -27,8 +27,8 @@ static void *counting_copy(const void *items, size_t bytes, size_t more_bytes) {
 // Twice the room; the old piece goes back.  Under the lock.
 static bool counting_grow(void ***items, size_t count, size_t *capacity) {
     size_t more = *capacity == 0 ? COUNTING_ROOM : 2 * *capacity;
-    void **copy = counting_copy(*items, count * sizeof **items,
-                                more * sizeof **items);
+    void **copy =
+        counting_copy(*items, count * sizeof **items, more * sizeof **items);
     if (copy == NULL) {
         return false;
     }
@@ -138,10 +138,9 @@ static bool counting_advance(struct mutator *mutator, struct counting *counting,
     bool more;
     do {
         more = counting_step(counting, limit);
-        counting_free(mutator, more ? &counting->call.cells
-                                    : &counting->domain.cells);
-    } while (more && counting->call.wish == COUNT_FREE &&
-             !world_is_stopping());
+        counting_free(mutator,
+                      more ? &counting->call.cells : &counting->domain.cells);
+    } while (more && counting->call.wish == COUNT_FREE && !world_is_stopping());
     init_leave(mutator);
     return more;
 }
@@ -165,8 +164,9 @@ static NOINLINE void counting_run(struct counting *counting, size_t limit,
     for (;;) {
         uint64_t left = until - domain->figures.destroyed;
         bool is_done = domain->figures.destroyed >= until;
-        size_t batch = is_done ? 0 : left < COUNTING_BATCH ? left
-                                                           : COUNTING_BATCH;
+        size_t batch = is_done                 ? 0
+                       : left < COUNTING_BATCH ? left
+                                               : COUNTING_BATCH;
         if (!counting_advance(mutator, counting, batch)) {
             if (is_done || !counting_owes(counting)) {
                 break;

@@ -54,8 +54,8 @@ struct cycles {
 struct counting {
     struct count_domain domain; // first: a domain's `more` is its counting
     struct count_call call;     // what is being done
-    const uint64_t *frame;      // a word of the drainer's frame, which holds ...
-    uint64_t nonce;             // ... this while it drains
+    const uint64_t *frame; // a word of the drainer's frame, which holds ...
+    uint64_t nonce;        // ... this while it drains
     struct counting_pool pool;
     struct cycles cycles;
     uint32_t condemned; // of the conductor's, when it was last looked for

@@ -69,8 +69,7 @@ static bool cycles_add(struct counting *counting, size_t from) {
     struct count_buffer *suspects = &counting->domain.suspects;
     for (size_t i = suspects->count; i-- > from;) {
         void *object = suspects->items[i];
-        if (object != NULL &&
-            !trial_add(&counting->cycles.trial, object)) {
+        if (object != NULL && !trial_add(&counting->cycles.trial, object)) {
             return false;
         }
     }
@@ -126,7 +125,7 @@ static enum cycles_end cycles_slice(struct counting *counting,
     }
     if (trial_take(&cycles->trial) != 0) {
         // No stop may find them neither held nor dead.
-        reclaim_begin(&cycles->reclaim, false);
+        reclaim_begin(&cycles->reclaim, false, cycles->trial.has_code);
         bool wish = reclaim_advance(&cycles->reclaim, &cycles->trial,
                                     &counting->domain, &counting->call, 0);
         ASSERT(!wish);
@@ -242,7 +241,7 @@ static bool cycles_take(struct counting *counting, bool shared, size_t *count) {
     if (fits && *count != 0) {
         visited->count =
             explain_take(owner, shared, visited->items, visited->capacity);
-        reclaim_begin(&cycles->reclaim, true);
+        reclaim_begin(&cycles->reclaim, true, true);
         (void)reclaim_advance(&cycles->reclaim, &cycles->trial,
                               &counting->domain, &counting->call, 0);
     }

@@ -18,13 +18,16 @@
 _Static_assert(LOAM_HEAD_ONE == COUNTED_ONE, "one head");
 _Static_assert(LOAM_HEAD_QUIET == COUNTED_QUIET, "one head");
 _Static_assert(LOAM_HEAD_OTHER == COUNTED_OTHER, "one head");
-_Static_assert((int)LOAM_TYPE_ACYCLIC == (int)KINDS_ACYCLIC, "one set of flags");
+_Static_assert((int)LOAM_TYPE_ACYCLIC == (int)KINDS_ACYCLIC,
+               "one set of flags");
 _Static_assert((int)LOAM_TYPE_LEAF == (int)KINDS_LEAF, "one set of flags");
-_Static_assert((int)LOAM_TYPE_DEFERRED == (int)KINDS_DEFERRED, "one set of flags");
+_Static_assert((int)LOAM_TYPE_DEFERRED == (int)KINDS_DEFERRED,
+               "one set of flags");
 _Static_assert((int)LOAM_TYPE_SHARED == (int)KINDS_SHARED, "one set of flags");
 _Static_assert((int)LOAM_TYPE_ATOMIC == (int)KINDS_ATOMIC, "one set of flags");
 _Static_assert((int)LOAM_TYPE_TRACED == (int)KINDS_TRACED, "one set of flags");
-_Static_assert((int)LOAM_TYPE_QUARANTINE == (int)KINDS_QUARANTINE, "one set of flags");
+_Static_assert((int)LOAM_TYPE_QUARANTINE == (int)KINDS_QUARANTINE,
+               "one set of flags");
 
 // --- Types and objects -----------------------------------------------------
 

@@ -55,8 +55,7 @@ static void *count_pop(struct count_domain *domain) {
         domain->dead = (uintptr_t)(head & COUNT_LINK_BITS);
         domain->owed_count--;
         count_set_word(object, (uint32_t)head & COUNT_STAYS);
-        counted_of(object)->info = (uint32_t)(head >> 52)
-                                   << COUNTED_TYPE_SHIFT;
+        counted_of(object)->info = (uint32_t)(head >> 52) << COUNTED_TYPE_SHIFT;
     }
     return object;
 }

@@ -1,5 +1,7 @@
 #include "rc/reclaim.h"
 
+#include <string.h>
+
 #include "base/check.h"
 #include "rc/bias.h"
 
@@ -10,9 +12,9 @@ static void reclaim_set_word(void *object, uint32_t word) {
     __atomic_store_n(&counted_of(object)->word, word, __ATOMIC_RELAXED);
 }
 
-void reclaim_begin(struct reclaim *reclaim, bool by_tracer) {
+void reclaim_begin(struct reclaim *reclaim, bool by_tracer, bool has_code) {
     ASSERT(reclaim->phase == RECLAIM_IDLE);
-    reclaim->phase = RECLAIM_BEGIN;
+    reclaim->phase = has_code ? RECLAIM_BEGIN : RECLAIM_QUICK;
     reclaim->next = 0;
     reclaim->finalizes = false;
     reclaim->by_tracer = by_tracer;
@@ -115,6 +117,29 @@ static bool reclaim_free(struct reclaim *reclaim, struct count_domain *domain,
     return !count_finish(domain, call, object);
 }
 
+// A member whose peers are DEAD, or freed already: what it owns beside them is
+// released, and its cell freed.
+static bool reclaim_quick(struct reclaim *reclaim, struct count_domain *domain,
+                          struct count_call *call, void *object) {
+    const struct kinds_type *type = kinds_of(object);
+    if (type->visit != NULL) {
+        count_release_slots(domain, object, type);
+    } else {
+        for (uint32_t i = 0; i < type->slot_count; i++) {
+            void *owned;
+            memcpy(&owned, (char *)object + type->slots[i], sizeof owned);
+            if (owned != NULL && counted_type(owned) != 0 &&
+                !(counted_flags(owned) & COUNTED_DEAD)) {
+                (void)count_release(domain, owned);
+            }
+        }
+    }
+    reclaim_set_word(object, counted_flags(object) & ~COUNTED_COUNT_MASK);
+    domain->figures.in_rings += !reclaim->by_tracer;
+    domain->figures.by_tracer += reclaim->by_tracer;
+    return !count_finish(domain, call, object);
+}
+
 // --- Phases --------------------------------------------------------------
 
 // Before the first finalizer: those that are due are noted, and what weak
@@ -146,9 +171,10 @@ static void reclaim_review(struct reclaim *reclaim, struct trial *trial,
 }
 
 static reclaim_step *const reclaim_steps[] = {
-    [RECLAIM_BEGIN] = reclaim_hold,      [RECLAIM_FINALIZE] = reclaim_finalize,
-    [RECLAIM_DIE] = reclaim_die,         [RECLAIM_DESTROY] = reclaim_destroy,
-    [RECLAIM_SLOTS] = reclaim_slots,     [RECLAIM_FREE] = reclaim_free};
+    [RECLAIM_QUICK] = reclaim_quick,       [RECLAIM_BEGIN] = reclaim_hold,
+    [RECLAIM_FINALIZE] = reclaim_finalize, [RECLAIM_DIE] = reclaim_die,
+    [RECLAIM_DESTROY] = reclaim_destroy,   [RECLAIM_SLOTS] = reclaim_slots,
+    [RECLAIM_FREE] = reclaim_free};
 
 static void reclaim_next_phase(struct reclaim *reclaim, struct trial *trial,
                                struct count_domain *domain) {
@@ -162,6 +188,7 @@ static void reclaim_next_phase(struct reclaim *reclaim, struct trial *trial,
         reclaim_review(reclaim, trial, domain);
         reclaim->phase = RECLAIM_DIE;
         break;
+    case RECLAIM_QUICK:
     case RECLAIM_FREE:
         trial->visited.count = 0;
         reclaim->phase = RECLAIM_IDLE;
@@ -185,8 +212,8 @@ bool reclaim_advance(struct reclaim *reclaim, struct trial *trial,
             continue;
         }
         // What must happen at once happens at once: there is no half of it.
-        bool may_pause = reclaim->phase != RECLAIM_BEGIN &&
-                         reclaim->phase != RECLAIM_DIE;
+        bool may_pause =
+            reclaim->phase != RECLAIM_BEGIN && reclaim->phase != RECLAIM_DIE;
         if (done >= limit && may_pause) {
             return false;
         }

@@ -33,6 +33,7 @@
 
 enum reclaim_phase {
     RECLAIM_IDLE,
+    RECLAIM_QUICK, // slots and cells at once: all are dead, none has code
     RECLAIM_BEGIN,
     RECLAIM_FINALIZE,
     RECLAIM_DIE,
@@ -54,8 +55,8 @@ static inline bool reclaim_is_on(const struct reclaim *reclaim) {
 }
 
 // Begins with the members that trial_take left in `trial`; not while another is
-// on.
-void reclaim_begin(struct reclaim *reclaim, bool by_tracer);
+// on. Without code they are DEAD already.
+void reclaim_begin(struct reclaim *reclaim, bool by_tracer, bool has_code);
 
 // Goes on, for about `limit` members, or until something is to be done outside:
 // then true, as count_advance.

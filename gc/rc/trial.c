@@ -36,14 +36,18 @@ static bool trial_visit(struct trial *trial, void *object) {
     if (!trial_push(&trial->visited, object)) {
         return false;
     }
+    const struct kinds_type *type = kinds_of(object);
+    trial->has_code |= type->destroy != NULL || type->finalize != NULL;
     uint32_t count = count_get(object);
     trial_set(object, count >= TRIAL_ALIVE - 1 ? TRIAL_ALIVE : count + 1);
     return true;
 }
 
 bool trial_add(struct trial *trial, void *object) {
-    ASSERT(trial->phase == TRIAL_IDLE || trial->phase == TRIAL_PROPOSE);
-    trial->phase = TRIAL_PROPOSE;
+    if (trial->phase == TRIAL_IDLE) {
+        trial->phase = TRIAL_PROPOSE;
+        trial->has_code = false;
+    }
     return !trial_is_plain(object) || trial_scratch(object) != 0 ||
            trial_visit(trial, object);
 }
@@ -230,9 +234,12 @@ void trial_abort(struct trial *trial) {
 size_t trial_take(struct trial *trial) {
     void **items = trial->visited.items;
     size_t kept = 0;
+    uint32_t dead = trial->has_code ? 0 : COUNTED_DEAD;
     for (size_t i = 0; i < trial->visited.count; i++) {
-        bool is_garbage = trial_scratch(items[i]) == 1;
-        trial_set(items[i], 0); // TR2
+        struct counted *head = counted_of(items[i]);
+        bool is_garbage = (head->info & COUNTED_SCRATCH_MASK) == 1;
+        head->info &= ~COUNTED_SCRATCH_MASK; // TR2
+        head->word |= is_garbage ? dead : 0;
         items[kept] = items[i];
         kept += is_garbage;
     }

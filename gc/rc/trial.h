@@ -62,6 +62,8 @@ struct trial {
     struct trial_vector live;    // of these, to be looked through; same room
     size_t next;                 // of visited, to be looked through
     void *faulty;                // see TR5; NULL: none
+    bool has_code;               // some visited object has a destructor, or a
+                                 // finalizer
     uint64_t visited_total;      // for ever
 };
 
@@ -75,8 +77,8 @@ enum trial_answer trial_step(struct trial *trial, size_t limit);
 // Leaves everything as it was.
 void trial_abort(struct trial *trial);
 
-// Ends it: what is garbage is in visited, in the order of visits.  Returns
-// their number.
+// Ends it: what is garbage is in visited, in the order of visits, DEAD already
+// unless has_code.  Returns their number.
 size_t trial_take(struct trial *trial);
 
 // Decides anew, of the objects in visited alone, whose counts are each one too

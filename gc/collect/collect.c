@@ -287,6 +287,29 @@ static void collect_mark_word(uintptr_t word, void *data) {
     mark_word(data, word);
 }
 
+// Counted objects that are held where nobody looks.
+static void collect_explain(struct collect_walk *walk) {
+    if (explain_is_used()) {
+        struct marker *marker = &walk->conductor->marker;
+        explain_held(walk->collector->heap, collect_mark_word, marker,
+                     &walk->report->explained);
+        mark_drain(marker);
+    }
+}
+
+// And those that are to be destroyed when the world runs again.
+static void collect_condemn(struct collect_walk *walk) {
+    if (explain_is_used()) {
+        struct conductor *conductor = walk->conductor;
+        explain_condemn(walk->collector->heap, collect_mark_word,
+                        &conductor->marker, &walk->report->explained);
+        mark_drain(&conductor->marker);
+        if (walk->report->explained.condemned_count != 0) {
+            __atomic_fetch_add(&conductor->condemned, 1, __ATOMIC_RELEASE);
+        }
+    }
+}
+
 static void collect_mark(struct collect_walk *walk) {
     struct conductor *conductor = walk->conductor;
     struct marker *marker = &conductor->marker;
@@ -298,7 +321,9 @@ static void collect_mark(struct collect_walk *walk) {
     settle_roots(&conductor->settle, false, collect_mark_word, marker);
     collect_turn(conductor, COLLECT_MARK);
     mark_drain(marker);
+    collect_explain(walk);
     settle_mark(&conductor->settle, marker, &walk->report->settled);
+    collect_condemn(walk);
     walk->report->mark_ns = clock_now_ns() - began_ns;
     walk->report->scanned_bytes = marker->scanned_bytes;
 }

@@ -561,7 +561,7 @@ int main(void) {
         TEST(test_tails),    TEST(test_tails),      TEST(test_audit),
         TEST(test_trim),
     };
-    const void *cold_end = stack_own_cold_end();
+    const void *cold_end = stack_cold_end();
     void *page = malloc(4096);
     if (page == NULL || cold_end == NULL || !stage_init(&stage, GiB)) {
         return 77; // no memory for it here

@@ -15,6 +15,14 @@
 #define HALT_SPINS   400     // looks at the answers before sleeping
 #define HALT_TICK_NS 1000000 // a nap of the conductor
 
+// The state becomes `to` if it is `from`; what it was.
+static uint32_t halt_change(struct mutator *mutator, uint32_t from,
+                            uint32_t to) {
+    (void)__atomic_compare_exchange_n(&mutator->state, &from, to, false,
+                                      __ATOMIC_SEQ_CST, __ATOMIC_SEQ_CST);
+    return from;
+}
+
 // --- A thread that runs ----------------------------------------------------
 
 void halt_tell(struct halt *halt) {
@@ -62,31 +70,20 @@ bool halt_must_answer(const struct halt *halt, const struct record *record) {
 // --- A thread in a safe region ---------------------------------------------
 
 void halt_run(struct mutator *mutator) {
-    uint32_t state = MUTATOR_SAFE;
-    if (__atomic_compare_exchange_n(&mutator->state, &state, MUTATOR_RUNS,
-                                    false, __ATOMIC_SEQ_CST,
-                                    __ATOMIC_RELAXED)) {
+    if (halt_change(mutator, MUTATOR_SAFE, MUTATOR_RUNS) == MUTATOR_SAFE) {
         return;
     }
     uint64_t mask = suspend_block(); // no handler of the program meanwhile
     for (;;) {
-        state = MUTATOR_SAFE;
-        if (__atomic_compare_exchange_n(&mutator->state, &state, MUTATOR_RUNS,
-                                        false, __ATOMIC_SEQ_CST,
-                                        __ATOMIC_RELAXED)) {
-            break;
-        }
-        if (state == MUTATOR_RUNS) {
+        uint32_t was = halt_change(mutator, MUTATOR_SAFE, MUTATOR_RUNS);
+        if (was == MUTATOR_SAFE || was == MUTATOR_RUNS) {
             break;
         }
         if (copy_is_new()) { // held by a conductor that is not here
             __atomic_store_n(&mutator->state, MUTATOR_RUNS, __ATOMIC_RELAXED);
             break;
         }
-        state = MUTATOR_HELD; // H4
-        (void)__atomic_compare_exchange_n(&mutator->state, &state, HALT_WAITS,
-                                          false, __ATOMIC_SEQ_CST,
-                                          __ATOMIC_RELAXED);
+        (void)halt_change(mutator, MUTATOR_HELD, HALT_WAITS); // H4
         (void)lock_wait(&mutator->state, HALT_WAITS, 0);
     }
     suspend_unblock(mask);
@@ -94,10 +91,7 @@ void halt_run(struct mutator *mutator) {
 
 void halt_make_safe(struct halt *halt, struct mutator *mutator) {
     // It may be SAFE already, or HELD: by a handler of the program that ended.
-    uint32_t runs = MUTATOR_RUNS;
-    (void)__atomic_compare_exchange_n(&mutator->state, &runs, MUTATOR_SAFE,
-                                      false, __ATOMIC_SEQ_CST,
-                                      __ATOMIC_SEQ_CST);
+    (void)halt_change(mutator, MUTATOR_RUNS, MUTATOR_SAFE);
     if (UNLIKELY(__atomic_load_n(&halt->stopping, __ATOMIC_SEQ_CST) != 0)) {
         halt_tell(halt); // H3
     }
@@ -117,17 +111,11 @@ void halt_end(struct halt *halt) {
 }
 
 bool halt_hold(struct mutator *mutator) {
-    uint32_t state = MUTATOR_SAFE;
-    return __atomic_compare_exchange_n(&mutator->state, &state, MUTATOR_HELD,
-                                       false, __ATOMIC_SEQ_CST,
-                                       __ATOMIC_RELAXED);
+    return halt_change(mutator, MUTATOR_SAFE, MUTATOR_HELD) == MUTATOR_SAFE;
 }
 
 void halt_free(struct mutator *mutator) {
-    uint32_t state = MUTATOR_HELD;
-    if (__atomic_compare_exchange_n(&mutator->state, &state, MUTATOR_SAFE,
-                                    false, __ATOMIC_SEQ_CST,
-                                    __ATOMIC_RELAXED)) {
+    if (halt_change(mutator, MUTATOR_HELD, MUTATOR_SAFE) == MUTATOR_HELD) {
         return;
     }
     // It waits to leave, and has left: or else the next stop, if it is quick,

@@ -50,6 +50,7 @@
 #include "os/suspend.h"
 #include "roots/halt.h"
 #include "roots/mutator.h"
+#include "roots/reserve.h"
 #include "roots/roll.h"
 
 #define WORLD_NAME_BYTES 16
@@ -159,7 +160,11 @@ MUST_USE static inline bool world_try_lock(void) {
     return !copy_is_new() && lock_try(&world.lock);
 }
 
+// Before the lock is free, what handlers took without it is made good.
 static inline void world_unlock(void) {
+    if (UNLIKELY(reserve_was_asked())) {
+        reserve_top_up();
+    }
     lock_release(&world.lock);
 }
 

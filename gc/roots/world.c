@@ -86,7 +86,9 @@ static void world_come_out(struct mutator *mutator) {
         world_park(mutator);
     }
     // In a child it may be the middle of a cycle, of which its caches tell.
-    world_copy(mutator);
+    if (mutator->busy != MUTATOR_INSIDE) { // who waits for the lock looks there
+        world_copy(mutator);
+    }
 }
 
 void world_safe_enter_at(struct mutator *mutator, const uintptr_t *saved,
@@ -209,10 +211,10 @@ void world_lock_taken(struct mutator *mutator) {
            __atomic_exchange_n(word, 2, __ATOMIC_ACQUIRE) != 0) {
         (void)lock_wait(word, 2, WORLD_LOOK_NS);
     }
+    world_safe_leave(mutator); // there is no stop now: it does not wait
     if (UNLIKELY(copy_is_new())) {
         world_begin_anew(mutator);
     }
-    world_safe_leave(mutator); // there is no stop now: it does not wait
 }
 
 // --- Threads come and go ---------------------------------------------------
@@ -537,14 +539,15 @@ static bool world_is_hopeless(struct world_stop_report *report) {
     return true;
 }
 
-// Lets time pass before the next attempt, the signals free: another collector
-// may be trying to stop us.
-static void world_back_off(struct mutator *self, uint32_t attempts) {
+// Lets time pass, the signals free: another collector may want to stop us.
+// False in a child that a handler made meanwhile: nobody is here to be stopped.
+static bool world_back_off(struct mutator *self, uint32_t attempts) {
     uint8_t busy = self->busy;
     mutator_enter(self); // a handler of the program finds the lock taken
     uint32_t doublings = attempts < 6 ? attempts : 6;
     suspend_rest(world.mask, (uint64_t)WORLD_NAP_NS << doublings);
     self->busy = busy;
+    return !copy_is_new();
 }
 
 static void world_tally(struct world_stop_report *report, uint64_t begin_ns) {
@@ -573,12 +576,11 @@ bool world_stop(struct mutator *self, struct world_stop_report *report) {
         }
         bool is_hopeless = world_is_hopeless(report);
         world_release(); // W5, W7
-        if (is_hopeless) {
+        if (is_hopeless || !world_back_off(self, report->attempts)) {
             __atomic_store_n(&world.conductor, NULL, __ATOMIC_RELAXED);
             suspend_unblock(world.mask);
             return false;
         }
-        world_back_off(self, report->attempts);
     }
 }
 
@@ -587,8 +589,6 @@ void world_resume(void) {
     __atomic_store_n(&world.conductor, NULL, __ATOMIC_RELAXED);
     suspend_unblock(world.mask);
 }
-
-// --- In the stop -----------------------------------------------------------
 
 void world_each_stack(world_words *visit, void *data) {
     stacks_all(world.roll.records, visit, data);

@@ -67,6 +67,26 @@ bool halt_must_answer(const struct halt *halt, const struct record *record) {
              mutator->busy != MUTATOR_INSIDE)); // H5
 }
 
+// The mark is taken away at the end, not at the beginning: else the conductor
+// might send another signal meanwhile, whose mark this handler would take, too.
+// And who found the mark has not sent: so one more look at the stop.
+bool halt_hear(struct halt *halt, struct record *record, const void *hot_end,
+               bool ours) {
+    bool claimed =
+        ours && __atomic_load_n(&record->signalled, __ATOMIC_SEQ_CST);
+    if (halt_must_answer(halt, record)) {
+        halt_answer(halt, record, hot_end);
+    }
+    if (!claimed) {
+        return false;
+    }
+    __atomic_store_n(&record->signalled, false, __ATOMIC_SEQ_CST); // H6
+    if (halt_must_answer(halt, record)) {
+        halt_answer(halt, record, hot_end);
+    }
+    return true;
+}
+
 // --- A thread in a safe region ---------------------------------------------
 
 void halt_run(struct mutator *mutator) {
@@ -108,6 +128,14 @@ uint32_t halt_begin(struct halt *halt) {
 void halt_end(struct halt *halt) {
     __atomic_store_n(&halt->stopping, 0, __ATOMIC_SEQ_CST);
     (void)lock_wake(&halt->stopping, SIZE_MAX);
+}
+
+bool halt_may_send(struct record *record) {
+    return !__atomic_exchange_n(&record->signalled, true, __ATOMIC_SEQ_CST);
+}
+
+void halt_not_sent(struct record *record) {
+    __atomic_store_n(&record->signalled, false, __ATOMIC_SEQ_CST);
 }
 
 bool halt_hold(struct mutator *mutator) {

@@ -30,15 +30,8 @@ struct world world;
 // Rung in the handler of the signal.
 static bool world_suspended(const struct suspend_here *here) {
     struct record *record = roll_find(&world.roll, here->thread);
-    if (record == NULL) {
-        return false;
-    }
-    bool awaited =
-        __atomic_exchange_n(&record->signalled, false, __ATOMIC_ACQ_REL);
-    if (halt_must_answer(&world.halt, record)) { // W3
-        halt_answer(&world.halt, record, here->hot_end);
-    }
-    return here->ours && awaited;
+    return record != NULL &&
+           halt_hear(&world.halt, record, here->hot_end, here->ours); // W3
 }
 
 static void world_park_here(const void *hot_end, void *data) {
@@ -286,13 +279,17 @@ static void world_gone(struct record *record) {
     world.recount = true;
 }
 
-// Sends the signal; false: the thread is gone.
-static bool world_signal(struct record *record) {
-    if (SUSPEND_COOPERATIVE) {
+// Sends the signal, `again` if the last one was lost; false: the thread is
+// gone.
+static bool world_signal(struct record *record, bool again) {
+    if (SUSPEND_COOPERATIVE || (!halt_may_send(record) && !again)) {
         return true;
     }
-    __atomic_store_n(&record->signalled, true, __ATOMIC_RELEASE);
-    if (suspend_send(record->thread) != SUSPEND_GONE) {
+    enum suspend_sent sent = suspend_send(record->thread);
+    if (sent != SUSPEND_SENT) {
+        halt_not_sent(record);
+    }
+    if (sent != SUSPEND_GONE) {
         return true; // a refusal is temporary: it is sent again
     }
     world_gone(record);
@@ -319,7 +316,7 @@ static void world_inquire(struct record *record, bool strong,
         return;
     }
     if (answer == DEAF_LOST && !strong) {
-        (void)world_signal(record);
+        (void)world_signal(record, true);
         return;
     }
     if ((answer != DEAF_BLOCKS && !strong) || deaf_trace(record)) { // W3
@@ -361,7 +358,7 @@ static bool world_call(struct record *record, const struct mutator *self,
         world_inquire(record, false, report);
         return record->thread == 0 || record->stop != RECORD_RUNS;
     }
-    return !world_signal(record);
+    return !world_signal(record, false);
 }
 
 // Whether a thread that had to be waited for has stopped by now.

@@ -196,7 +196,8 @@ static bool object_is_in_cycle(void) {
 static void object_serve_handler(struct object_request *request) {
     struct mutator *mutator = request->mutator;
     // A handler that was set behind our back may find its thread waiting.
-    if (object_is_in_cycle() || mutator->state != MUTATOR_RUNS) {
+    if (object_is_in_cycle() ||
+        __atomic_load_n(&mutator->state, __ATOMIC_RELAXED) != MUTATOR_RUNS) {
         return;
     }
     uint8_t busy = object_break_in(mutator);

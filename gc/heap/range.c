@@ -171,7 +171,9 @@ bool range_extend(size_t blocks) {
     if (!memory_commit(frontier, blocks * BLOCK_BYTES)) {
         return false;
     }
-    range.frontier_bytes += blocks * BLOCK_BYTES;
+    __atomic_store_n(&range.frontier_bytes,
+                     range.frontier_bytes + blocks * BLOCK_BYTES,
+                     __ATOMIC_RELEASE);
     return true;
 }
 
@@ -180,7 +182,7 @@ bool range_use_freed(void) {
         !range_table_commit(TABLE_FREED, range_block_count())) {
         return false;
     }
-    range.freed_in_use = true;
+    __atomic_store_n(&range.freed_in_use, true, __ATOMIC_RELEASE);
     return true;
 }
 

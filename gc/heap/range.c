@@ -178,8 +178,10 @@ bool range_extend(size_t blocks) {
 }
 
 bool range_use_freed(void) {
-    if (!range.freed_in_use &&
-        !range_table_commit(TABLE_FREED, range_block_count())) {
+    if (range.freed_in_use) {
+        return true;
+    }
+    if (!range_table_commit(TABLE_FREED, range_block_count())) {
         return false;
     }
     __atomic_store_n(&range.freed_in_use, true, __ATOMIC_RELEASE);

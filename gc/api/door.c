@@ -60,18 +60,21 @@ void loam_door_unwound(void) {
     loam_door_safe_leave();
 }
 
-void loam_door_handler_enter(struct world_safe *was) {
+void loam_door_handler_enter(struct loam_door_handler *was) {
     struct mutator *mutator = init_mutator;
-    was->depth = 0;
+    was->outer = init_handler;
+    init_handler = was;
+    was->safe.depth = 0;
     if (mutator != NULL && mutator->safe_depth != 0) {
-        *was = world_safe_break(mutator); // D4
+        was->safe = world_safe_break(mutator); // D4
     }
 }
 
-void loam_door_handler_leave(const struct world_safe *was) {
+void loam_door_handler_leave(const struct loam_door_handler *was) {
     struct mutator *mutator = init_mutator;
-    if (mutator != NULL && was->depth != 0) {
-        world_safe_mend(mutator, was);
+    init_handler = was->outer;
+    if (mutator != NULL && was->safe.depth != 0) {
+        world_safe_mend(mutator, &was->safe);
     }
 }
 

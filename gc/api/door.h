@@ -62,8 +62,14 @@ LOAM_API void loam_door_safe_leave(void);
 LOAM_API void loam_door_unwound(void);
 
 // A handler of the program begins, and has ended; *was is what it interrupted.
-LOAM_API void loam_door_handler_enter(struct world_safe *was);
-LOAM_API void loam_door_handler_leave(const struct world_safe *was);
+// Its frames lie below those of the caller, who stays.
+struct loam_door_handler {
+    struct world_safe safe;
+    const void *outer; // where another handler's frames begin, or NULL
+};
+
+LOAM_API void loam_door_handler_enter(struct loam_door_handler *was);
+LOAM_API void loam_door_handler_leave(const struct loam_door_handler *was);
 
 // --- Threads -----------------------------------------------------------
 

@@ -128,7 +128,8 @@ void world_safe_leave(struct mutator *mutator) {
 struct world_safe world_safe_break(struct mutator *mutator) {
     struct world_safe was = {.depth = mutator->safe_depth};
     if (was.depth != 0) {
-        was.is_safe = mutator->state != MUTATOR_RUNS;
+        was.is_safe =
+            __atomic_load_n(&mutator->state, __ATOMIC_RELAXED) != MUTATOR_RUNS;
         was.busy = mutator->busy;
         was.hot_end = mutator->stopped_at;
         memcpy(was.registers, mutator->registers, sizeof was.registers);
@@ -230,19 +231,18 @@ struct mutator *world_attach_deaf(struct heap *home, bool single,
                                   struct mutator **here, uint64_t mask) {
     world_lock_deaf(mask);
     struct mutator *mutator = *here;
-    bool is_known = mutator != NULL;
-    if (!is_known) {
+    if (mutator == NULL) {
         *here = mutator = roll_attach(&world.roll, thread_id(), home, single);
-    }
-    if (mutator != NULL && !is_known) {
-        is_known = mutator->thread_pointer == segments_thread_pointer();
-        mutator->thread_pointer = segments_thread_pointer();
-        mutator->here = here;
+        if (mutator != NULL) {
+            uintptr_t pointer = segments_thread_pointer();
+            if (mutator->thread_pointer != pointer) {
+                mutator->cold_end = NULL; // not a thread that comes back
+            }
+            mutator->thread_pointer = pointer;
+            mutator->here = here;
+        }
     }
     lock_release(&world.lock);
-    if (mutator != NULL && !is_known) {
-        mutator_find_stack(mutator); // without the lock: it may allocate
-    }
     return mutator;
 }
 

@@ -101,7 +101,8 @@ MUST_USE bool world_init(int signal);
 // the one it left with world_detach; takes the lock.  NULL: no memory.
 // The caller has blocked all signals, lest a handler of the program attach the
 // thread too, and hears those of `mask` while it waits.  *here, where its
-// mutator is kept, is set; if it is set already, that is the answer.
+// mutator is kept, is set; if it is set already, that is the answer.  Where its
+// stack is (cold_end) is for the caller to find out, without the lock.
 struct mutator *world_attach_deaf(struct heap *home, bool single,
                                   struct mutator **here, uint64_t mask);
 
@@ -111,6 +112,7 @@ static inline struct mutator *world_attach(struct heap *home, bool single) {
     (void)world_attach_deaf(home, single, &mutator, mask);
     if (mutator != NULL) {
         mutator->here = NULL;
+        mutator_find_stack(mutator, true);
     }
     suspend_unblock(mask);
     return mutator;

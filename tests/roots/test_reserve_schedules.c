@@ -210,6 +210,13 @@ static void top_up(void *data) {
     reserve_top_up();
 }
 
+// Gives all back and takes it anew: what a handler takes meanwhile is not given
+// back.
+static void keep_anew(void *data) {
+    (void)data;
+    reserve_keep(&ground.heap.region, RESERVE_BLOCKS);
+}
+
 static void top_up_now(size_t instructions, void *data) {
     if (instructions == *(size_t *)data) {
         reserve_top_up();
@@ -268,6 +275,7 @@ static void interrupt(void (*body)(void *data), step_between *between) {
 static void test_interrupted(void **state) {
     (void)state;
     interrupt(top_up, take_now);
+    interrupt(keep_anew, take_now);
     interrupt(take_one, top_up_now);
 }
 

@@ -28,6 +28,10 @@ static struct {
     size_t bytes_max;
     bool nests; // each raises two more, one over the other
     size_t rings, asked, refused;
+    size_t met_null;           // handlers that were refused something, while
+    size_t steps;              // the program got on: its steps so far,
+    size_t seen;               // as the last handler saw them
+    size_t stuck;              // handlers since it did
     unsigned char *kept[KEPT]; // each begins with its number in `kept`
     size_t bytes[KEPT];
     struct gen gen;
@@ -62,14 +66,26 @@ static void keep(unsigned char *object, size_t bytes) {
     object[0] = object[bytes - 1] = (unsigned char)at;
 }
 
+// Where handlers come faster than they end, the code below them, which may have
+// the lock, does not get on, and nobody can fill what they empty.
+#define STUCK 6
+
+static void count(size_t refused) {
+    handlers.stuck = handlers.steps == handlers.seen ? handlers.stuck + 1 : 0;
+    handlers.seen = handlers.steps;
+    handlers.met_null += refused != 0 && handlers.stuck < STUCK;
+    handlers.refused += refused;
+}
+
 static void on_ring(int number) {
     int error = errno;
+    size_t refused = 0;
     for (size_t i = 0; i < handlers.objects; i++) {
         size_t bytes = 1 + gen_below(&handlers.gen, handlers.bytes_max);
         size_t which = gen_below(&handlers.gen, 8);
         unsigned char *object = make(bytes, which);
         if (object == NULL) {
-            handlers.refused++;
+            refused++;
         } else {
             for (size_t at = 0; which != 0 && at < bytes; at++) {
                 if (object[at] != 0) {
@@ -80,6 +96,7 @@ static void on_ring(int number) {
         }
         handlers.asked++;
     }
+    count(refused);
     if (handlers.nests && number == SIGALRM) {
         (void)raise(SIGUSR1);
     } else if (handlers.nests && number == SIGUSR1) {
@@ -118,17 +135,22 @@ static void work(size_t rings) {
         if (kept[i % 64] == NULL) {
             abort();
         }
+        handlers.steps++;
     }
 }
 
-// A refusal is possible, and so rare that a run of this length has next to
-// none: where the processors are taken by others a handler may find the lock
-// held by a thread that does not get on.
+// The first refusals teach the reserve how much to keep; another is possible
+// where the holder of the lock is without a processor for long.
+static bool are_served(void) {
+    return handlers.met_null <= 2 + handlers.rings / 200;
+}
+
 static void see_served(void) {
-    print_message("%zu handlers, %zu objects, %zu refused\n", handlers.rings,
-                  handlers.asked, handlers.refused);
+    print_message("%zu handlers, %zu objects, %zu refused in %zu handlers\n",
+                  handlers.rings, handlers.asked, handlers.refused,
+                  handlers.met_null);
     assert_true(handlers.asked >= 1000);
-    assert_true(handlers.refused * 1000 <= handlers.asked);
+    assert_true(are_served());
     for (size_t at = 0; at < KEPT; at++) {
         check(at);
     }
@@ -231,12 +253,11 @@ static void test_children(void **state) {
         pid_t child = fork();
         assert_true(child >= 0);
         if (child == 0) {
-            handlers.rings = handlers.asked = handlers.refused = 0;
+            handlers.rings = handlers.asked = handlers.met_null = 0;
             ring_every(500);
             work(100);
             ring_every(0);
-            bool served = handlers.refused * 1000 <= handlers.asked;
-            _exit(served && loam_collect() ? 0 : 1);
+            _exit(are_served() && loam_collect() ? 0 : 1);
         }
         work(handlers.rings + 20);
         ring_every(0);

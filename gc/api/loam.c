@@ -176,16 +176,21 @@ static bool loam_extent(const void *start, size_t bytes,
            !bits_add_overflows(extent->start, bytes, &extent->end);
 }
 
-bool loam_roots_add(const void *start, size_t bytes) {
+static bool loam_ranges_add(struct ranges *ranges, const void *start,
+                            size_t bytes) {
     struct extent extent;
     struct mutator *mutator;
     if (!loam_extent(start, bytes, &extent) ||
         (mutator = init_lock()) == NULL) {
         return false;
     }
-    bool added = ranges_add(&init_state.conductor.roots.added, extent);
+    bool added = ranges_add(ranges, extent);
     init_unlock(mutator);
     return added;
+}
+
+bool loam_roots_add(const void *start, size_t bytes) {
+    return loam_ranges_add(&init_state.conductor.roots.added, start, bytes);
 }
 
 bool loam_roots_remove(const void *start, size_t bytes) {
@@ -203,15 +208,7 @@ bool loam_roots_remove(const void *start, size_t bytes) {
 }
 
 bool loam_roots_exclude(const void *start, size_t bytes) {
-    struct extent extent;
-    struct mutator *mutator;
-    if (!loam_extent(start, bytes, &extent) ||
-        (mutator = init_lock()) == NULL) {
-        return false;
-    }
-    bool excluded = ranges_add(&init_state.conductor.roots.excluded, extent);
-    init_unlock(mutator);
-    return excluded;
+    return loam_ranges_add(&init_state.conductor.roots.excluded, start, bytes);
 }
 
 bool loam_roots_scanner(loam_scanner_fn *scanner, void *data) {

@@ -172,47 +172,48 @@ static void object_break_out(struct mutator *mutator, uint8_t busy) {
     }
 }
 
-// From a level of the reserve: what it has, or with a block brought to it.
-static void *object_take_reserved(struct reserve_level *level,
-                                  struct heap *heap, struct order order) {
-    void *cell = reserve_take(level, heap, order);
-    if (cell != NULL) {
-        return cell;
+// From a level of the reserve: what it has, or what it can be brought.
+static void object_take_reserved(struct object_request *request, size_t level) {
+    struct reserve *reserve = &request->mutator->reserve;
+    struct reserve_order order = {.heap = request->collector->heap,
+                                  .kind = request->order.kind == KIND_DESCRIBED
+                                              ? KIND_SCANNED
+                                              : request->order.kind,
+                                  .bytes = request->bytes,
+                                  .alignment = request->alignment};
+    request->zero = true;
+    request->object = reserve_take(reserve, level, &order);
+    if (request->object == NULL) {
+        bool locked = world_try_lock();
+        request->object =
+            reserve_bring(reserve, level, &order, locked, &request->zero);
+        if (locked) {
+            world_unlock();
+        }
     }
-    bool locked = world_try_lock();
-    bool fed = reserve_feed(level, heap, order, locked);
-    if (locked) {
-        world_unlock();
-    }
-    return fed ? reserve_take(level, heap, order)
-               : reserve_take_larger(level, heap, order);
 }
 
 // Whether the calling thread is the conductor of a cycle that is on: of the
 // signals that cannot be held back a handler may run even there.
 static bool object_is_in_cycle(void) {
-    return init_state.conductor.phase != COLLECT_IDLE;
+    return collect_is_on(&init_state.conductor);
 }
 
-// In a handler over us: no run, no shelf for described cells, no climb.
+// In a handler over us: no layout, no climb.
 static void object_serve_handler(struct object_request *request) {
     struct mutator *mutator = request->mutator;
     // A handler that was set behind our back may find its thread waiting.
-    if (object_is_in_cycle() || mutator->state != MUTATOR_RUNS) {
+    if (object_is_in_cycle() ||
+        __atomic_load_n(&mutator->state, __ATOMIC_RELAXED) != MUTATOR_RUNS) {
         return;
     }
-    struct order order = {.kind = request->order.kind == KIND_DESCRIBED
-                                      ? KIND_SCANNED
-                                      : request->order.kind,
-                          .cls = object_class(request)};
-    mutator->keeps |= block_kind_is_counted(order.kind);
+    if (block_kind_is_counted(request->order.kind)) {
+        return; // what counts is for no handler
+    }
     uint8_t busy = object_break_in(mutator);
-    struct reserve_level *level = reserve_enter(&mutator->reserve, mutator->id);
-    if (level != NULL) {
-        if (order.cls != CLASS_FREE) {
-            request->object =
-                object_take_reserved(level, request->collector->heap, order);
-        }
+    size_t level = reserve_enter(&mutator->reserve, mutator->id);
+    if (level != RESERVE_LEVELS) {
+        object_take_reserved(request, level);
         reserve_leave(&mutator->reserve);
     }
     struct place place;
@@ -222,6 +223,7 @@ static void object_serve_handler(struct object_request *request) {
         object_use_whole(&place);
     }
     object_break_out(mutator, busy); // O4
+    object_clear(request);
 }
 
 static NOINLINE void *object_serve(struct object_request *request) {

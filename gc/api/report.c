@@ -213,9 +213,12 @@ void report_stop(const struct world_stop_report *why) {
     struct text text;
     text_init(&text, sentence, sizeof sentence);
     text_add(&text, "a collection was given up, nothing was reclaimed: ");
-    report_add_thread(&text, why->thread, why->name);
-    text_add(&text, " did not stop: ");
-    text_add(&text, why->reason);
+    if (why->thread != 0) {
+        report_add_thread(&text, why->thread, why->name);
+        text_add(&text, " did not stop: ");
+    }
+    text_add(&text, why->reason != NULL ? why->reason
+                                        : "not all threads could be found");
     report_note(REPORT_STOP, sentence);
 }
 

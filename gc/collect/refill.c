@@ -326,6 +326,14 @@ static void refill_climb(struct climb *climb) {
     }
 }
 
+// What a handler may want next, and the end of the climb.
+static void refill_unlock(const struct climb *climb) {
+    if (climb->collected) {
+        reserve_settle();
+    }
+    world_unlock();
+}
+
 // No lock for what the cache has; one for all rungs above.
 void *refill_cell(struct collector *collector, struct mutator *mutator,
                   struct cache *cache) {
@@ -338,8 +346,7 @@ void *refill_cell(struct collector *collector, struct mutator *mutator,
     }
     world_lock(mutator);
     refill_climb(&climb);
-    reserve_top_up(collector->heap->ground);
-    world_unlock();
+    refill_unlock(&climb);
     return climb.got;
 }
 
@@ -355,8 +362,7 @@ void *refill_run(struct collector *collector, struct mutator *mutator,
                           .alignment = run->alignment};
     world_lock(mutator);
     refill_climb(&climb);
-    reserve_top_up(collector->heap->ground);
-    world_unlock();
+    refill_unlock(&climb);
     *zero = climb.zero;
     return climb.got;
 }

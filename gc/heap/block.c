@@ -183,7 +183,7 @@ void block_clear_hole(uint32_t block, struct hole hole) {
 }
 
 enum freed_by block_free_remotely(uint32_t block, uint32_t cell) {
-    ASSERT(range.freed_in_use);
+    ASSERT(block_freed_in_use());
     uint64_t bit = (uint64_t)1 << (cell % 64);
     if (!block_is_allocated(block, cell)) {
         return FREED_TWICE;

@@ -211,6 +211,17 @@ uint32_t cache_drain(struct cache *cache, uint32_t block) {
     return cache_settle(cache, block);
 }
 
+void cache_abandon(struct cache *cache) {
+    ASSERT(cache->bump == cache->limit && cache->free_count == 0);
+    ASSERT(cache->mine.head == BLOCK_NONE);
+    if (cache->block != BLOCK_NONE) {
+        cache_note_exact(cache);
+        block_clear_flags(cache->block, BLOCK_CURRENT);
+        cache->block = BLOCK_NONE;
+        cache->bump = cache->limit = 0;
+    }
+}
+
 void cache_give_up(struct cache *cache, struct heap *heap) {
     cache->free_count = 0;
     if (cache->block != BLOCK_NONE) {

@@ -123,6 +123,10 @@ MUST_USE uint32_t cache_free_cells(struct cache *cache, uint32_t block,
 // order, leaving the tail alone.  Returns as cache_free.
 MUST_USE uint32_t cache_drain(struct cache *cache, uint32_t block);
 
+// Leaves the current block to the next flip and does not use it again, without
+// the lock.  The cache has nothing but that block, and no tail.
+void cache_abandon(struct cache *cache);
+
 // Gives everything up: the tail's bits, the freed cells, the blocks, which go
 // to their shelves or, empty, back.  Under the lock, or in a stop.
 void cache_give_up(struct cache *cache, struct heap *heap);

@@ -179,6 +179,20 @@ static void heap_count_made(struct heap *heap, size_t bytes) {
     heap->used_bytes += bytes;
 }
 
+// The bytes that a run is counted with.
+static size_t heap_dress_run(uint32_t block, unsigned kind, size_t bytes) {
+    size_t pages = bits_div_ceil(bytes, HEAP_PAGE_BYTES);
+    block_format_run(block, bits_div_ceil(bytes, BLOCK_BYTES), pages, kind);
+    block_set_hole(block, (struct hole){0, 1});
+    return block_cell_bytes(block);
+}
+
+size_t heap_use_run(struct heap *heap, uint32_t block, unsigned kind,
+                    size_t bytes) {
+    heap_own(heap, block, bits_div_ceil(bytes, BLOCK_BYTES));
+    return heap_dress_run(block, kind, bytes);
+}
+
 struct object *heap_make_run(struct heap *heap, unsigned kind, size_t bytes,
                              size_t alignment, bool *zero) {
     size_t wanted = bytes + block_kind_shift(kind);
@@ -195,9 +209,7 @@ struct object *heap_make_run(struct heap *heap, unsigned kind, size_t bytes,
     if (block == BLOCK_NONE) {
         return NULL;
     }
-    block_format_run(block, count, pages, kind);
-    block_set_hole(block, (struct hole){0, 1});
-    heap_count_made(heap, block_cell_bytes(block));
+    heap_count_made(heap, heap_dress_run(block, kind, wanted));
     return (struct object *)block_first(block);
 }
 

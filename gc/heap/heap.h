@@ -126,6 +126,11 @@ struct object *heap_make_run(struct heap *heap, unsigned kind, size_t bytes,
 void heap_use_block(struct heap *heap, uint32_t block, bool zero,
                     struct order order, uint32_t owner);
 
+// The same for a run; the caller counts the bytes returned, of an object that
+// was made.
+size_t heap_use_run(struct heap *heap, uint32_t block, unsigned kind,
+                    size_t bytes);
+
 // Sets the layout of a run of KIND_DESCRIBED before its address is known to
 // anybody else.
 void heap_describe_run(struct object *object, unsigned layout);

@@ -80,7 +80,8 @@ struct block;
 
 struct range {
     uintptr_t base;          // of block 0; constant after range_init
-    size_t frontier_bytes;   // committed from base on; heap lock
+    size_t frontier_bytes;   // committed from base on; changed under the heap
+                             // lock, atomically: anybody may compare
     size_t bytes;            // reserved; constant after range_init
     uint16_t *entries;       // the tables, by block number
     uint64_t *bits;          //
@@ -89,7 +90,7 @@ struct range {
     uint64_t *taken, *dirty; // bitmaps; heap lock
     uint8_t *chunks;         // CHUNK_*; heap lock
     uint64_t *freed;         // committed if freed_in_use
-    bool freed_in_use;       // heap lock
+    bool freed_in_use;       // set under the heap lock; atomic
     size_t table_bytes;      // committed in tables; heap lock
 };
 
@@ -126,7 +127,8 @@ static inline uintptr_t range_block_address(uint32_t block) {
 
 // Whether a word is an address below the frontier.
 static inline bool range_has(uintptr_t word) {
-    return word - range.base < range.frontier_bytes;
+    return word - range.base <
+           __atomic_load_n(&range.frontier_bytes, __ATOMIC_RELAXED);
 }
 
 // The block that holds an address of the range.

@@ -4,6 +4,7 @@
 #include "heap/block.h"
 #include "heap/meta.h"
 #include "os/stack.h"
+#include "os/thread.h"
 
 struct mutator *mutator_make(uint32_t id, struct heap *heap, bool single) {
     ASSERT(id != 0); // U3
@@ -17,10 +18,15 @@ struct mutator *mutator_make(uint32_t id, struct heap *heap, bool single) {
     return mutator;
 }
 
-void mutator_find_stack(struct mutator *mutator) {
-    const void *lowest, *cold_end;
+void mutator_find_stack(struct mutator *mutator, bool may_allocate) {
+    const void *lowest = NULL;
+    const void *cold_end = stack_cold_end();
     mutator->cold_end = NULL;
-    stack_own_bounds(&lowest, &cold_end);
+    if (may_allocate) {
+        stack_own_bounds(&lowest, &cold_end);
+    } else if (mutator->thread != thread_process_id()) {
+        cold_end = (const void *)mutator->thread_pointer;
+    }
     mutator->lowest = lowest;
     __atomic_store_n(&mutator->cold_end, cold_end, __ATOMIC_RELEASE);
 }

@@ -109,7 +109,9 @@ MUST_USE struct mutator *mutator_make(uint32_t id, struct heap *heap,
                                       bool single);
 
 // Asks for the stack of the calling thread; until then any stack is foreign.
-void mutator_find_stack(struct mutator *mutator);
+// Unless it may allocate, the library is not asked: of a thread's stack only
+// the far end is known then, where the library has put its control block.
+void mutator_find_stack(struct mutator *mutator, bool may_allocate);
 
 // Gives one back whose caches are empty.  Under the lock.
 void mutator_free(struct mutator *mutator);

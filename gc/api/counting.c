@@ -16,27 +16,19 @@
 
 // --- Memory ----------------------------------------------------------------
 
-static void *counting_copy(const void *items, size_t bytes, size_t more_bytes) {
-    void *copy = meta_make(more_bytes);
-    if (copy != NULL && bytes != 0) {
-        memcpy(copy, items, bytes);
-    }
-    return copy;
-}
-
 // Twice the room; the old piece goes back.  Under the lock.
 static bool counting_grow(void ***items, size_t count, size_t *capacity) {
-    size_t more = *capacity == 0 ? COUNTING_ROOM : 2 * *capacity;
-    void **copy =
-        counting_copy(*items, count * sizeof **items, more * sizeof **items);
-    if (copy == NULL) {
+    size_t room = *capacity == 0 ? COUNTING_ROOM : 2 * *capacity;
+    void **larger = meta_make(room * sizeof **items);
+    if (larger == NULL) {
         return false;
     }
     if (*capacity != 0) {
+        memcpy(larger, *items, count * sizeof **items);
         meta_free(*items, *capacity * sizeof **items);
     }
-    *items = copy;
-    *capacity = more;
+    *items = larger;
+    *capacity = room;
     return true;
 }
 
@@ -180,7 +172,7 @@ static NOINLINE void counting_run(struct counting *counting, size_t limit,
 }
 
 bool counting_is_draining(const struct counting *counting) {
-    uint64_t here;
+    uint64_t here = 0;
     return counting_is_nested(counting, &here);
 }
 
@@ -197,7 +189,7 @@ void counting_unname(struct counting *counting, void *object) {
 }
 
 size_t counting_drain(struct counting *counting, size_t limit) {
-    uint64_t here;
+    uint64_t here = 0;
     struct mutator *mutator = init_mutator;
     if (counting_is_nested(counting, &here) || !init_is_free(mutator)) {
         return 0; // CU2

@@ -26,7 +26,7 @@
  *               be freed by another thread than the one that made it.  Figures
  *               are the default heap's.
  *   Signals     A handler may allocate and free.  One that interrupted this
- *               library in the same thread is served from a small reserve, and
+ *               library in the same thread is served from a reserve, and
  *               meets NULL when that is used up; it cannot collect, nor change
  *               roots, limits or hooks then.
  *   Cost        "constant" is a few nanoseconds; an allocation may run a

@@ -29,6 +29,9 @@ cc program.c $(pkg\\-config \\-\\-cflags \\-\\-libs loam)
 .SH DESCRIPTION
 """
 
+MORE = (("THREADS AND STACKS", "threads.h"), ("WEAK THINGS", "weak.h"),
+        ("HEAPS", "heaps.h"), ("LAYOUTS", "typed.h"))
+
 END = """
 .SH SEE ALSO
 .BR malloc (3)
@@ -53,11 +56,16 @@ def comment(block):
 
 
 def paragraphs(text):
-    """Prose as paragraphs; lines that are indented are kept as they are."""
+    """Prose as paragraphs; lines that are indented are kept as they are, but
+    for a list within a paragraph."""
     out = []
+    text = re.sub(r"^(?! )(.*\n)(?=  \w+ {2,})", r"\1\n", text, flags=re.M)
+    text = re.sub(r"^( {6,}.*\n)(?! )", r"\1\n", text, flags=re.M)
     for part in re.split(r"\n\s*\n", text):
         indented = all(line.startswith("  ") for line in part.splitlines())
-        if indented:
+        if re.match(r"  \w+ {2,}", part):
+            out.append(conventions(part + "\n") + "\n.PP")
+        elif indented:
             out.append(".PP\n.nf\n.RS 4\n" + troff(part) + "\n.RE\n.fi")
         else:
             flat = " ".join(line.strip() for line in part.splitlines())
@@ -95,6 +103,21 @@ def struct_fields(code):
     return "\n".join(f".TP\n.B {name}\n{troff(what)}" for name, what in rows)
 
 
+def enum_names(code):
+    names = re.findall(r"\bLOAM_\w+", code[:code.index("}")])
+    return ".PP\n" + ",\n".join(f"\\fB{name}\\fR" for name in names)
+
+
+def named(code):
+    """The name of the struct or enum that the code begins to define, and what
+    it has; or None."""
+    kind = re.match(r"(struct|enum) \w+(?= \{)", code)
+    if not kind:
+        return None
+    has = struct_fields(code) if kind[1] == "struct" else enum_names(code)
+    return (kind[0], has) if has else None
+
+
 def functions(path):
     with open(path, encoding="utf-8") as file:
         text = file.read()
@@ -109,8 +132,8 @@ def functions(path):
             r"^(?:LOAM_API[^;]*;|typedef [^;]*;|static inline [^{]*\{"
             r"|#define LOAM_\w+\([^)]*\)|#define LOAM_\w+_MAX +\d+)",
             code, re.M)
-        fields = struct_fields(code) if re.match(r"struct \w+ \{", code) else ""
-        if not said and not fields:
+        thing = named(code)
+        if not said and not thing:
             waiting = words if code.strip() == "" else ""
             continue
         if said:
@@ -118,10 +141,10 @@ def functions(path):
             out += [f".B \"{troff(declaration(one))}\"" for one in said]
             out.append(".fi\n.RS 4")
         else:
-            out.append(".PP\n.B struct loam_stats\n.RS 4")
+            out.append(f".PP\n.B {thing[0]}\n.RS 4")
         told = f"{waiting}\n\n{words}" if waiting else words
         out.append(paragraphs(told).removeprefix(".PP\n"))
-        out.append(fields)
+        out.append(thing[1] if thing else "")
         out.append(".RE")
         waiting = ""
     return "\n".join(line for line in out if line)
@@ -154,10 +177,9 @@ def page(root, version):
         INTRODUCTION.strip(), paragraphs(prose.strip()),
         ".SS Conventions", conventions(habits),
         ".SH FUNCTIONS", functions(header),
-        ".SH THREADS AND STACKS", ".PP\n.B #include <loam/threads.h>",
-        functions(os.path.join(root, "include", "loam", "threads.h")),
-        ".SH LAYOUTS", ".PP\n.B #include <loam/typed.h>",
-        functions(os.path.join(root, "include", "loam", "typed.h")),
+        *(f".SH {title}\n.PP\n.B #include <loam/{name}>\n"
+          + functions(os.path.join(root, "include", "loam", name))
+          for title, name in MORE),
         environment(rows), END.strip(), ""])
 
 

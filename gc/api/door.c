@@ -9,6 +9,7 @@
 #include "os/suspend.h"
 #include "os/thread.h"
 #include "roots/mutator.h"
+#include "roots/roll.h"
 
 // --- Waiting -----------------------------------------------------------
 
@@ -31,9 +32,31 @@ static COLD void door_let_pass(uint32_t epoch) {
     (void)thread_id(); // D6
 }
 
+static bool door_is_built(void) {
+    return __atomic_load_n(&init_state.built, __ATOMIC_ACQUIRE);
+}
+
+// A thread that is older than the collector, or was made behind its back, and
+// that a stop has found all the same: the next would end its waits again.
+static struct mutator *door_meet(void) {
+    if (!door_is_built()) {
+        return NULL; // D1
+    }
+    const struct record *record = roll_find(&world.roll, thread_id());
+    if (record == NULL ||
+        __atomic_load_n(&record->mutator, __ATOMIC_RELAXED) != NULL) {
+        return NULL; // not met, or a mutator that is about to end
+    }
+    int saved = error_save();
+    struct mutator *mutator = init_ready();
+    error_restore(saved); // D2
+    return mutator;
+}
+
 __attribute__((used)) static void
 door_enter(void *entered, const uintptr_t *saved, const void *hot_end) {
-    struct mutator *mutator = door_find_mutator();
+    struct mutator *mutator =
+        init_mutator != NULL ? door_find_mutator() : door_meet();
     *(bool *)entered = mutator != NULL;
     if (mutator == NULL) {
         return;
@@ -60,18 +83,21 @@ void loam_door_unwound(void) {
     loam_door_safe_leave();
 }
 
-void loam_door_handler_enter(struct world_safe *was) {
+void loam_door_handler_enter(struct loam_door_handler *was) {
     struct mutator *mutator = init_mutator;
-    was->depth = 0;
+    was->outer = init_handler;
+    init_handler = was;
+    was->safe.depth = 0;
     if (mutator != NULL && mutator->safe_depth != 0) {
-        *was = world_safe_break(mutator); // D4
+        was->safe = world_safe_break(mutator); // D4
     }
 }
 
-void loam_door_handler_leave(const struct world_safe *was) {
+void loam_door_handler_leave(const struct loam_door_handler *was) {
     struct mutator *mutator = init_mutator;
-    if (mutator != NULL && was->depth != 0) {
-        world_safe_mend(mutator, was);
+    init_handler = was->outer;
+    if (mutator != NULL && was->safe.depth != 0) {
+        world_safe_mend(mutator, &was->safe);
     }
 }
 
@@ -103,10 +129,6 @@ void loam_door_unlock(void) {
     if (init_mutator != NULL) {
         world_leave(init_mutator);
     }
-}
-
-static bool door_is_built(void) {
-    return __atomic_load_n(&init_state.built, __ATOMIC_ACQUIRE);
 }
 
 bool loam_door_is_open(void) {

@@ -20,7 +20,8 @@
 //
 // Invariants:
 //   D1  idle    before the collector is built, and in a thread without a
-//               mutator, a call here changes nothing and builds nothing
+//               mutator, a call here changes nothing and builds nothing; but a
+//               thread that a stop has met is attached before it waits again
 //   D2  errno   errno is as the caller left it
 //   D3  whole   while a thread counts as waiting, the registers that its caller
 //               had at loam_door_safe_enter, and its stack from there on, are
@@ -62,8 +63,14 @@ LOAM_API void loam_door_safe_leave(void);
 LOAM_API void loam_door_unwound(void);
 
 // A handler of the program begins, and has ended; *was is what it interrupted.
-LOAM_API void loam_door_handler_enter(struct world_safe *was);
-LOAM_API void loam_door_handler_leave(const struct world_safe *was);
+// Its frames lie below those of the caller, who stays.
+struct loam_door_handler {
+    struct world_safe safe;
+    const void *outer; // where another handler's frames begin, or NULL
+};
+
+LOAM_API void loam_door_handler_enter(struct loam_door_handler *was);
+LOAM_API void loam_door_handler_leave(const struct loam_door_handler *was);
 
 // --- Threads -----------------------------------------------------------
 

@@ -200,7 +200,7 @@ static void finalizer_describe(const struct fate *fate,
 
 static struct fate finalizer_fate(const struct place *place,
                                   const struct loam_finalizer *finalizer) {
-    return (struct fate){.object = place->start,
+    return (struct fate){.object = object_start(place),
                          .function = finalizer->function,
                          .data = (uintptr_t)finalizer->data,
                          .block = place->block,
@@ -213,7 +213,7 @@ static bool finalizer_put(const struct place *place,
                           const struct loam_finalizer *finalizer,
                           struct loam_finalizer *previous) {
     struct settle *settle = finalizer_settle();
-    struct fate *old = fate_find(&settle->fates, place->start);
+    struct fate *old = fate_find(&settle->fates, object_start(place));
     struct loam_finalizer was;
     finalizer_describe(old, &was);
     if (finalizer == NULL || finalizer->function == NULL) {
@@ -281,7 +281,7 @@ bool loam_finalizer_get(const void *object, struct loam_finalizer *finalizer) {
     const struct fate *fate = NULL;
     struct mutator *mutator = init_lock();
     if (mutator != NULL) {
-        fate = fate_find(&finalizer_settle()->fates, place.start);
+        fate = fate_find(&finalizer_settle()->fates, object_start(&place));
         finalizer_describe(fate, finalizer);
         init_unlock(mutator);
     }
@@ -298,7 +298,7 @@ struct loam_guardian *loam_guardian_make(void) {
 // Under the lock.
 static bool finalizer_guard(const struct place *place, struct fate_guard *guard,
                             struct fate_token *token) {
-    struct fate fate = {.object = place->start,
+    struct fate fate = {.object = object_start(place),
                         .data = (uintptr_t)token,
                         .block = place->block,
                         .cell = (uint16_t)place->cell,

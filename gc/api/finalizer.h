@@ -27,6 +27,8 @@
 #ifndef API_FINALIZER_H
 #define API_FINALIZER_H
 
+#include "api/counting.h"
+#include "api/cycles.h"
 #include "api/init.h"
 #include "base/defs.h"
 
@@ -39,6 +41,9 @@ static inline void finalizer_poll(void) {
     if (UNLIKELY(__atomic_load_n(&settle->fates.ready_count,
                                  __ATOMIC_RELAXED) != 0)) {
         finalizer_attend();
+    }
+    if (counting_is_called()) {
+        cycles_poll();
     }
 }
 

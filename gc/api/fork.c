@@ -22,7 +22,7 @@ static void fork_tally(struct cache *cache, void *data) {
 
 static void fork_rebuild(struct mutator *self) {
     reserve_forget(); // its blocks have no entries: they are free again
-    rebuild_begin();
+    rebuild_begin(self != NULL ? self->id : 0);
     if (self != NULL) {
         self->inbox = BLOCK_NONE;
         mutator_each_cache(self, NULL, fork_claim, NULL);
@@ -34,6 +34,12 @@ static void fork_rebuild(struct mutator *self) {
         }
     }
     rebuild_end();
+    for (size_t slot = 0; slot <= UINT16_MAX; slot++) {
+        struct heap *heap = heap_find(slot);
+        if (heap != NULL) {
+            collect_bring_back(heap);
+        }
+    }
     reserve_keep(fork_order.ground, RESERVE_BLOCKS);
 }
 

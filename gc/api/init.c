@@ -19,6 +19,7 @@
 struct init_state init_state;
 __thread struct mutator *init_mutator
     __attribute__((tls_model("initial-exec")));
+__thread const void *init_handler __attribute__((tls_model("initial-exec")));
 
 static void init_tell(const char *sentence, void *data) {
     (void)data;
@@ -101,6 +102,10 @@ static void init_give_up(struct mutator *mutator) {
     init_give_up_set(mutator, &mutator->home);
     for (struct cacheset *set = mutator->sets; set != NULL; set = set->next) {
         init_give_up_set(mutator, set);
+    }
+    if (mutator->keeps) {
+        heap_disown_counted(mutator->id);
+        mutator->keeps = false;
     }
 }
 
@@ -232,21 +237,32 @@ static COLD bool init_gate(void) {
     return init_is_built();
 }
 
+// What the C library knows of the calling thread.  A handler may have
+// interrupted malloc, which the library would call here.
+static void init_meet(struct mutator *mutator) {
+    bool may_allocate = !init_is_in_handler();
+    if (mutator->cold_end == NULL) {
+        mutator_find_stack(mutator, may_allocate);
+    }
+    if (may_allocate || thread_arms_freely()) {
+        // Where the system refuses, the thread is found gone by a later stop.
+        (void)thread_exit_arm(mutator);
+    }
+}
+
 // No handler of the program meanwhile, nor in init_detach: it would attach the
 // thread too, and wait for locks that the interrupted code holds.
 static struct mutator *init_attach_quietly(uint64_t mask) {
     const struct conductor *conductor = &init_state.conductor;
     if ((!init_is_built() && !init_gate()) ||
-        (conductor->phase != COLLECT_IDLE &&
-         conductor->thread == thread_id())) {
+        collect_is_by(conductor, thread_id())) {
         return NULL; // I2
     }
     bool single = init_state.options.collect_every != 0;
     struct mutator *mutator =
         world_attach_deaf(&init_state.home.heap, single, &init_mutator, mask);
     if (mutator != NULL) {
-        // Where the system refuses, the thread is found gone by a later stop.
-        (void)thread_exit_arm(mutator);
+        init_meet(mutator);
     }
     return mutator;
 }

@@ -60,6 +60,17 @@ extern struct init_state init_state;
 extern __thread struct mutator *init_mutator
     __attribute__((tls_model("initial-exec")));
 
+// Where the frames of the innermost handler of the calling thread begin, as far
+// as the shims tell; NULL: it runs none.  One that jumped out leaves it behind.
+extern __thread const void *init_handler
+    __attribute__((tls_model("initial-exec")));
+
+// Whether the caller may have interrupted the C library.
+static inline bool init_is_in_handler(void) {
+    const void *here = __builtin_frame_address(0);
+    return init_handler != NULL && here <= init_handler;
+}
+
 // The thread calls in from a safe region: it jumped out of it, or a handler
 // runs over it.  Ends the region; false where it is inside of us.
 COLD bool init_come_back(struct mutator *mutator);

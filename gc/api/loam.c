@@ -114,12 +114,18 @@ static COLD void loam_report(const char *function, const void *pointer,
     report_misuse(function, pointer, caller);
 }
 
+// The object that starts at p and is the caller's alone to free: a counted one
+// may have other owners.
+static bool loam_find(const void *p, struct place *place) {
+    return object_is_start(p, place) && !block_kind_is_counted(place->kind);
+}
+
 void *loam_realloc(void *p, size_t bytes) {
     if (p == NULL) {
         return loam_alloc(bytes);
     }
     struct place place;
-    if (!object_is_start(p, &place)) {
+    if (!loam_find(p, &place)) {
         loam_report("loam_realloc", p, __builtin_return_address(0));
         error_set_invalid();
         return NULL;
@@ -137,7 +143,7 @@ void loam_free(void *p) {
     }
     int error = error_save();
     struct place place;
-    if (!object_is_start(p, &place) || !object_free(&place)) {
+    if (!loam_find(p, &place) || !object_free(&place)) {
         loam_report("loam_free", p, __builtin_return_address(0));
     }
     error_restore(error);
@@ -149,7 +155,7 @@ size_t loam_usable_size(const void *p) {
         return 0;
     }
     object_use_whole(&place);
-    return place.bytes;
+    return object_bytes(&place);
 }
 
 bool loam_is_heap(const void *p) {
@@ -159,7 +165,8 @@ bool loam_is_heap(const void *p) {
 
 void *loam_base(const void *p) {
     struct place place;
-    return object_find((uintptr_t)p, &place) ? (void *)place.start : NULL;
+    return object_find((uintptr_t)p, &place) ? (void *)object_start(&place)
+                                             : NULL;
 }
 
 static bool loam_extent(const void *start, size_t bytes,
@@ -169,16 +176,21 @@ static bool loam_extent(const void *start, size_t bytes,
            !bits_add_overflows(extent->start, bytes, &extent->end);
 }
 
-bool loam_roots_add(const void *start, size_t bytes) {
+static bool loam_ranges_add(struct ranges *ranges, const void *start,
+                            size_t bytes) {
     struct extent extent;
     struct mutator *mutator;
     if (!loam_extent(start, bytes, &extent) ||
         (mutator = init_lock()) == NULL) {
         return false;
     }
-    bool added = ranges_add(&init_state.conductor.roots.added, extent);
+    bool added = ranges_add(ranges, extent);
     init_unlock(mutator);
     return added;
+}
+
+bool loam_roots_add(const void *start, size_t bytes) {
+    return loam_ranges_add(&init_state.conductor.roots.added, start, bytes);
 }
 
 bool loam_roots_remove(const void *start, size_t bytes) {
@@ -196,15 +208,7 @@ bool loam_roots_remove(const void *start, size_t bytes) {
 }
 
 bool loam_roots_exclude(const void *start, size_t bytes) {
-    struct extent extent;
-    struct mutator *mutator;
-    if (!loam_extent(start, bytes, &extent) ||
-        (mutator = init_lock()) == NULL) {
-        return false;
-    }
-    bool excluded = ranges_add(&init_state.conductor.roots.excluded, extent);
-    init_unlock(mutator);
-    return excluded;
+    return loam_ranges_add(&init_state.conductor.roots.excluded, start, bytes);
 }
 
 bool loam_roots_scanner(loam_scanner_fn *scanner, void *data) {

@@ -182,7 +182,7 @@ static bool map_reserve(const struct map *map) {
 static void map_set_handle(struct handle *handle, const void *value,
                            const struct place *place) {
     handle_set(handle, (uintptr_t)value, place);
-    map_watch(place->block);
+    map_watch(place);
 }
 
 // The weak part of a new entry.
@@ -199,7 +199,7 @@ static void *map_make_cell(const struct map *map, const void *key,
             const struct place *at = map_place(key, &place);
             ephemeron_set(ephemeron, (uintptr_t)key, at, (uintptr_t)value);
             if (at != NULL) {
-                map_watch(at->block);
+                map_watch(at);
             }
         }
         return ephemeron;

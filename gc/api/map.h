@@ -35,6 +35,8 @@
 
 #include "base/defs.h"
 #include "heap/block.h"
+#include "heap/blockmap.h"
+#include "heap/counted.h"
 
 #define MAP_FIRST_CAPACITY ((size_t)8)
 
@@ -84,9 +86,17 @@ bool map_remove(struct map *map, const void *key);
 // made to lead there.
 COLD void map_watch_block(uint32_t block);
 
-static inline void map_watch(uint32_t block) {
-    if (UNLIKELY(!(block_flags(block) & BLOCK_WATCHED))) {
-        map_watch_block(block);
+static inline void map_watch(const struct place *place) {
+    if (UNLIKELY(!(block_flags(place->block) & BLOCK_WATCHED))) {
+        map_watch_block(place->block);
+    }
+    if (UNLIKELY(block_kind_is_counted(place->kind))) {
+        // Of a biased object the block alone says so.
+        if (place->kind < KIND_BIASED) {
+            void *object = (void *)(place->start + sizeof(struct counted));
+            __atomic_fetch_or(&counted_of(object)->word, COUNTED_WATCHED,
+                              __ATOMIC_RELAXED);
+        }
     }
 }
 

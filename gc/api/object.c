@@ -3,6 +3,8 @@
 #include <string.h>
 
 #include "api/init.h"
+#include "base/bits.h"
+#include "base/check.h"
 #include "collect/collect.h"
 #include "collect/refill.h"
 #include "heap/block.h"
@@ -57,7 +59,12 @@ static bool object_is_run(const struct object_request *request) {
 }
 
 // The class that serves a request, or CLASS_FREE if none does.
-static unsigned object_class(size_t bytes, size_t alignment) {
+static unsigned object_class(const struct object_request *request) {
+    size_t bytes = request->bytes;
+    size_t alignment = request->alignment;
+    if (block_kind_is_counted(request->order.kind)) {
+        return object_class_counted(bytes, request->order.kind);
+    }
     if (alignment > GRANULE_BYTES) {
         return sizeclass_find_aligned(bytes, alignment);
     }
@@ -117,7 +124,7 @@ static struct cache *object_cache(struct mutator *mutator, struct cacheset *set,
 // INSIDE: from the cache, or by the ladder.
 static void object_take_or_climb(struct object_request *request) {
     struct mutator *mutator = request->mutator;
-    request->order.cls = object_class(request->bytes, request->alignment);
+    request->order.cls = object_class(request);
     if (!object_is_run(request)) {
         struct cacheset *set = object_set(mutator, request->collector->heap);
         if (set == NULL) {
@@ -165,46 +172,48 @@ static void object_break_out(struct mutator *mutator, uint8_t busy) {
     }
 }
 
-// From a level of the reserve: what it has, or with a block brought to it.
-static void *object_take_reserved(struct reserve_level *level,
-                                  struct heap *heap, struct order order) {
-    void *cell = reserve_take(level, heap, order);
-    if (cell != NULL) {
-        return cell;
+// From a level of the reserve: what it has, or what it can be brought.
+static void object_take_reserved(struct object_request *request, size_t level) {
+    struct reserve *reserve = &request->mutator->reserve;
+    struct reserve_order order = {.heap = request->collector->heap,
+                                  .kind = request->order.kind == KIND_DESCRIBED
+                                              ? KIND_SCANNED
+                                              : request->order.kind,
+                                  .bytes = request->bytes,
+                                  .alignment = request->alignment};
+    request->zero = true;
+    request->object = reserve_take(reserve, level, &order);
+    if (request->object == NULL) {
+        bool locked = world_try_lock();
+        request->object =
+            reserve_bring(reserve, level, &order, locked, &request->zero);
+        if (locked) {
+            world_unlock();
+        }
     }
-    bool locked = world_try_lock();
-    bool fed = reserve_feed(level, heap, order, locked);
-    if (locked) {
-        world_unlock();
-    }
-    return fed ? reserve_take(level, heap, order)
-               : reserve_take_larger(level, heap, order);
 }
 
 // Whether the calling thread is the conductor of a cycle that is on: of the
 // signals that cannot be held back a handler may run even there.
 static bool object_is_in_cycle(void) {
-    return init_state.conductor.phase != COLLECT_IDLE;
+    return collect_is_on(&init_state.conductor);
 }
 
-// In a handler over us: no run, no shelf for described cells, no climb.
+// In a handler over us: no layout, no climb.
 static void object_serve_handler(struct object_request *request) {
     struct mutator *mutator = request->mutator;
     // A handler that was set behind our back may find its thread waiting.
-    if (object_is_in_cycle() || mutator->state != MUTATOR_RUNS) {
+    if (object_is_in_cycle() ||
+        __atomic_load_n(&mutator->state, __ATOMIC_RELAXED) != MUTATOR_RUNS) {
         return;
     }
-    struct order order = {
-        .kind = request->order.kind == KIND_DESCRIBED ? KIND_SCANNED
-                                                      : request->order.kind,
-        .cls = object_class(request->bytes, request->alignment)};
+    if (block_kind_is_counted(request->order.kind)) {
+        return; // what counts is for no handler
+    }
     uint8_t busy = object_break_in(mutator);
-    struct reserve_level *level = reserve_enter(&mutator->reserve, mutator->id);
-    if (level != NULL) {
-        if (order.cls != CLASS_FREE) {
-            request->object =
-                object_take_reserved(level, request->collector->heap, order);
-        }
+    size_t level = reserve_enter(&mutator->reserve, mutator->id);
+    if (level != RESERVE_LEVELS) {
+        object_take_reserved(request, level);
         reserve_leave(&mutator->reserve);
     }
     struct place place;
@@ -214,6 +223,7 @@ static void object_serve_handler(struct object_request *request) {
         object_use_whole(&place);
     }
     object_break_out(mutator, busy); // O4
+    object_clear(request);
 }
 
 static NOINLINE void *object_serve(struct object_request *request) {
@@ -249,6 +259,23 @@ void *object_make(size_t bytes, struct order order) {
         cell = object_make_in(&init_state.home.collector, bytes, order);
     }
     return cell;
+}
+
+void *object_make_counted(size_t bytes, unsigned kind) {
+    size_t front = block_kind_front(kind);
+    ASSERT(front != 0);
+    size_t cell_bytes;
+    if (bits_add_overflows(bytes, front, &cell_bytes)) {
+        error_set_no_memory();
+        return NULL;
+    }
+    void *object = object_take_counted(cell_bytes, kind);
+    if (UNLIKELY(object == NULL)) {
+        char *cell = object_make_in(&init_state.home.collector, cell_bytes,
+                                    (struct order){.kind = kind});
+        object = cell == NULL ? NULL : cell + front;
+    }
+    return object;
 }
 
 void *object_make_aligned(size_t bytes, size_t alignment) {
@@ -290,7 +317,8 @@ bool object_find(uintptr_t word, struct place *place) {
 }
 
 bool object_is_start(const void *p, struct place *place) {
-    return object_find((uintptr_t)p, place) && place->start == (uintptr_t)p;
+    return object_find((uintptr_t)p, place) &&
+           object_start(place) == (uintptr_t)p;
 }
 
 // --- Free ------------------------------------------------------------------
@@ -438,6 +466,64 @@ bool object_free(const struct place *place) {
     }
     mutator_enter(mutator);
     bool freed = object_free_inside(mutator, place);
+    world_leave(mutator);
+    return freed;
+}
+
+// The cache into which a cell of the block can be freed as it is; NULL if more
+// has to be looked at.
+static inline struct cache *object_cache_at_hand(struct mutator *mutator,
+                                                 uint32_t block) {
+    struct order order = heap_order_of(block);
+    if (UNLIKELY(block_owner(block) != mutator->id || order.cls > CLASS_LAST ||
+                 (block_flags(block) & BLOCK_WATCHED) ||
+                 block_get(block)->heap != mutator->home.heap->slot)) {
+        return NULL;
+    }
+    struct cache *cache = &mutator->home.caches[order.kind][order.cls];
+    return cache->bytes != 0 ? cache : NULL;
+}
+
+void object_free_cells(struct mutator *mutator, uint32_t block, size_t word,
+                       uint64_t bits) {
+    struct cache *cache = object_cache_at_hand(mutator, block);
+    if (LIKELY(cache != NULL)) {
+        uint32_t empty = cache_free_cells(cache, block, word, bits);
+        if (UNLIKELY(empty != BLOCK_NONE)) {
+            object_release(mutator, mutator->home.heap, empty);
+        }
+        return;
+    }
+    for (; bits != 0; bits &= bits - 1) {
+        uint32_t cell = (uint32_t)(word * 64 + bits_lowest(bits));
+        struct place place = {.start = block_cell_address(block, cell),
+                              .bytes = block_cell_bytes(block),
+                              .block = block,
+                              .cell = cell,
+                              .kind = ENTRY_KIND(block_entry(block))};
+        (void)object_free_inside(mutator, &place);
+    }
+}
+
+bool object_free_counted(const struct place *place) {
+    ASSERT(block_kind_is_counted(place->kind));
+    struct mutator *mutator = init_mutator;
+    if (UNLIKELY(mutator == NULL || mutator->busy != MUTATOR_OUT)) {
+        return object_free(place);
+    }
+    mutator_enter(mutator);
+    struct cache *cache = object_cache_at_hand(mutator, place->block);
+    bool freed;
+    if (LIKELY(cache != NULL)) {
+        freed = block_is_allocated(place->block, place->cell) &&
+                !block_is_freed(place->block, place->cell);
+        uint32_t empty = freed ? cache_free(cache, place) : BLOCK_NONE;
+        if (UNLIKELY(empty != BLOCK_NONE)) {
+            object_release(mutator, mutator->home.heap, empty);
+        }
+    } else {
+        freed = object_free_inside(mutator, place);
+    }
     world_leave(mutator);
     return freed;
 }

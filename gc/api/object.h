@@ -30,6 +30,18 @@
 #include "heap/sizeclass.h"
 #include "roots/mutator.h"
 
+// The next cell of a cache, asked for with `bytes`; busy was OUT.
+static ALWAYS_INLINE void *object_bump(struct mutator *mutator,
+                                       struct cache *cache, size_t bytes) {
+    // A handler that runs between these lines sees that the cache is in use.
+    __atomic_store_n(&mutator->busy, MUTATOR_TAKING, __ATOMIC_RELAXED);
+    __atomic_signal_fence(__ATOMIC_SEQ_CST);
+    void *cell = cache_take_for(cache, bytes);
+    __atomic_signal_fence(__ATOMIC_SEQ_CST);
+    __atomic_store_n(&mutator->busy, MUTATOR_OUT, __ATOMIC_RELAXED);
+    return cell;
+}
+
 // The fast path: a cell for `bytes` > 0 bytes of a kind that has no layout, if
 // the cache has one at hand; else NULL.
 static ALWAYS_INLINE void *object_take(size_t bytes, unsigned kind) {
@@ -39,14 +51,46 @@ static ALWAYS_INLINE void *object_take(size_t bytes, unsigned kind) {
         return NULL;
     }
     struct cache *cache = &mutator->home.caches[kind][sizeclass_of(bytes)];
-    // A handler that runs between these lines sees that the cache is in use.
-    __atomic_store_n(&mutator->busy, MUTATOR_TAKING, __ATOMIC_RELAXED);
-    __atomic_signal_fence(__ATOMIC_SEQ_CST);
-    void *cell = cache_take_for(cache, bytes);
-    __atomic_signal_fence(__ATOMIC_SEQ_CST);
-    __atomic_store_n(&mutator->busy, MUTATOR_OUT, __ATOMIC_RELAXED);
-    return cell;
+    return object_bump(mutator, cache, bytes);
 }
+
+// The class that serves cells of `bytes` bytes of a counted kind; CLASS_FREE:
+// they are runs.
+static ALWAYS_INLINE unsigned object_class_counted(size_t bytes,
+                                                   unsigned kind) {
+    if (block_kind_shift(kind) != 0) {
+        return bytes <= SMALL_BYTES_MAX ? sizeclass_of_shifted(bytes)
+                                        : CLASS_FREE;
+    }
+    return bytes <= CELL_BYTES_MAX ? sizeclass_of(bytes) : CLASS_FREE;
+}
+
+// The fast path for an object of a counted kind whose cell, with what is in
+// front, is to have `cell_bytes` bytes: the object, or NULL.  All zero.
+static ALWAYS_INLINE void *object_take_counted(size_t cell_bytes,
+                                               unsigned kind) {
+    struct mutator *mutator = init_mutator;
+    unsigned cls = object_class_counted(cell_bytes, kind);
+    if (UNLIKELY(mutator == NULL || cls == CLASS_FREE ||
+                 mutator->busy != MUTATOR_OUT)) {
+        return NULL;
+    }
+    struct cache *cache = &mutator->home.caches[kind][cls];
+    char *cell = object_bump(mutator, cache, cell_bytes);
+    return UNLIKELY(cell == NULL) ? NULL : cell + block_kind_front(kind);
+}
+
+// An object of `bytes` > 0 bytes of a counted kind, behind what is in front of
+// it, all zero; NULL with errno when memory is short or the size absurd.
+void *object_make_counted(size_t bytes, unsigned kind);
+
+// Frees an object of a counted kind; false when it was freed before.
+bool object_free_counted(const struct place *place);
+
+// Frees the cells whose `bits` stand in bitmap word `word` of a block of a
+// counted kind.  INSIDE.
+void object_free_cells(struct mutator *mutator, uint32_t block, size_t word,
+                       uint64_t bits);
 
 // An object of `bytes` > 0 bytes, of the kind and layout of `order` (its class
 // is not read); NULL with errno when memory is short or the size absurd.
@@ -61,6 +105,16 @@ void *object_make_aligned(size_t bytes, size_t alignment);
 
 // The object that a word points into.
 bool object_find(uintptr_t word, struct place *place);
+
+// The start of the object in a cell, as the program sees it.
+static inline uintptr_t object_start(const struct place *place) {
+    return place_object(place);
+}
+
+// Its bytes.
+static inline size_t object_bytes(const struct place *place) {
+    return place->bytes - block_kind_front(place->kind);
+}
 
 // Whether p is the start of an object.
 bool object_is_start(const void *p, struct place *place);

@@ -46,6 +46,7 @@ struct options {
     uint32_t growth_percent; // room beyond what is alive, 10 to 1000
     uint32_t collect_every;  // slow paths between collections; 0: never
     uint32_t check_flags;    // OPTIONS_CHECK_*
+    uint32_t release_step;   // objects a release destroys; 0: all
     bool trace;              // a line a collection on standard error
     bool stats;              // a summary on standard error at exit
     enum options_huge huge;  // huge pages for the heap

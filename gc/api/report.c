@@ -119,15 +119,20 @@ static void report_what(struct text *text, const void *pointer) {
         text_add(text, "not in use (freed before, or found dead)");
         return;
     }
-    if (place.start != word) {
+    uintptr_t start = place_object(&place);
+    if (start != word) {
         text_add(text, "inside an object of ");
-        text_add_size(text, place.bytes);
+        text_add_size(text, place.bytes - (start - place.start));
         text_add(text, " that starts at ");
-        text_add_hex(text, place.start);
+        text_add_hex(text, start);
         return;
     }
     if (block_is_freed(place.block, place.cell)) {
         text_add(text, "not in use (freed before)");
+        return;
+    }
+    if (block_kind_is_counted(place.kind)) {
+        text_add(text, "counted: release it");
         return;
     }
     text_add(text, "not in use (never handed out)");
@@ -165,6 +170,32 @@ void report_heap(const char *function, const void *handle, const void *caller) {
     report_warning(REPORT_MISUSE, sentence);
 }
 
+void report_type(const char *name, const char *fault) {
+    char sentence[REPORT_LINE_BYTES];
+    struct text text;
+    text_init(&text, sentence, sizeof sentence);
+    text_add(&text, "the type ");
+    text_add(&text, name == NULL ? "without a name" : name);
+    text_add(&text, " of counted objects is refused: ");
+    text_add(&text, fault);
+    report_warning(REPORT_MISUSE, sentence);
+}
+
+void report_count(const char *function, const void *object, const char *fault,
+                  const void *caller) {
+    char sentence[REPORT_LINE_BYTES];
+    struct text text;
+    text_init(&text, sentence, sizeof sentence);
+    text_add(&text, function);
+    text_add(&text, "(");
+    text_add_hex(&text, (uintptr_t)object);
+    text_add(&text, "): ");
+    text_add(&text, fault);
+    text_add(&text, "; ignored; called from ");
+    unwind_describe(&text, caller);
+    report_warning(REPORT_MISUSE, sentence);
+}
+
 // "thread 4711 (name)"
 static void report_add_thread(struct text *text, uint32_t thread,
                               const char *name) {
@@ -182,9 +213,12 @@ void report_stop(const struct world_stop_report *why) {
     struct text text;
     text_init(&text, sentence, sizeof sentence);
     text_add(&text, "a collection was given up, nothing was reclaimed: ");
-    report_add_thread(&text, why->thread, why->name);
-    text_add(&text, " did not stop: ");
-    text_add(&text, why->reason);
+    if (why->thread != 0) {
+        report_add_thread(&text, why->thread, why->name);
+        text_add(&text, " did not stop: ");
+    }
+    text_add(&text, why->reason != NULL ? why->reason
+                                        : "not all threads could be found");
     report_note(REPORT_STOP, sentence);
 }
 

@@ -66,6 +66,13 @@ void report_misuse(const char *function, const void *pointer,
 // NULL, the default heap where it may not be.
 void report_heap(const char *function, const void *handle, const void *caller);
 
+// Says that a type of counted objects makes no sense.
+void report_type(const char *name, const char *fault);
+
+// Says what is wrong with counting an object.
+void report_count(const char *function, const void *object, const char *fault,
+                  const void *caller);
+
 // Says that a collection was given up, and because of whom; the bell of the
 // conductor.
 void report_stop(const struct world_stop_report *why);

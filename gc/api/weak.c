@@ -61,7 +61,7 @@ static struct loam_weak *weak_make(const void *target,
     if (handle != NULL) {
         handle->sort = (uint16_t)sort;
         handle_set(handle, (uintptr_t)target, place);
-        map_watch(place->block);
+        map_watch(place);
     }
     loam_keep(target);
     return (struct loam_weak *)handle;
@@ -99,7 +99,7 @@ bool loam_weak_set(struct loam_weak *weak, const void *target) {
         return false;
     }
     handle_set(handle, (uintptr_t)target, &place);
-    map_watch(place.block);
+    map_watch(&place);
     loam_keep(target);
     return true;
 }

@@ -89,8 +89,8 @@ static NO_SANITIZE void collect_stack(const struct collect_walk *walk,
         if (!collect_is_near(word)) {
             continue;
         }
-        // The end of an object is the start of a granule.
-        if (word % GRANULE_BYTES == 0 && collect_is_exact(word - 1)) {
+        // The end of a cell: not in all blocks the start of a granule.
+        if (word % WORD_BYTES == 0 && collect_is_exact(word - 1)) {
             collect_beside(walk, word, word - 1);
         }
         for (size_t by = GRANULE_BYTES; by <= STACK_SLOP_BYTES;
@@ -261,6 +261,17 @@ static void collect_tails_in(struct mutator *mutator, void *data) {
     mutator_each_cache(mutator, in.heap, collect_tail_in, &in);
 }
 
+// Counted blocks that the flip left to their mutators, with room in them.
+void collect_bring_back(struct heap *heap) {
+    uint32_t block = heap_take_kept(heap);
+    for (; block != BLOCK_NONE; block = heap_take_kept(heap)) {
+        struct mutator *owner = world_find(block_owner(block));
+        if (owner == NULL || !mutator_keep(owner, heap, block)) {
+            heap_disown(heap, block);
+        }
+    }
+}
+
 static void collect_verify(const struct collector *collector) {
     if (collector->conductor->check_verify) {
         verify_heap(collector->heap);
@@ -276,6 +287,29 @@ static void collect_mark_word(uintptr_t word, void *data) {
     mark_word(data, word);
 }
 
+// Counted objects that are held where nobody looks.
+static void collect_explain(struct collect_walk *walk) {
+    if (explain_is_used()) {
+        struct marker *marker = &walk->conductor->marker;
+        explain_held(walk->collector->heap, collect_mark_word, marker,
+                     &walk->report->explained);
+        mark_drain(marker);
+    }
+}
+
+// And those that are to be destroyed when the world runs again.
+static void collect_condemn(struct collect_walk *walk) {
+    if (explain_is_used()) {
+        struct conductor *conductor = walk->conductor;
+        explain_condemn(walk->collector->heap, collect_mark_word,
+                        &conductor->marker, &walk->report->explained);
+        mark_drain(&conductor->marker);
+        if (walk->report->explained.condemned_count != 0) {
+            __atomic_fetch_add(&conductor->condemned, 1, __ATOMIC_RELEASE);
+        }
+    }
+}
+
 static void collect_mark(struct collect_walk *walk) {
     struct conductor *conductor = walk->conductor;
     struct marker *marker = &conductor->marker;
@@ -287,7 +321,9 @@ static void collect_mark(struct collect_walk *walk) {
     settle_roots(&conductor->settle, false, collect_mark_word, marker);
     collect_turn(conductor, COLLECT_MARK);
     mark_drain(marker);
+    collect_explain(walk);
     settle_mark(&conductor->settle, marker, &walk->report->settled);
+    collect_condemn(walk);
     walk->report->mark_ns = clock_now_ns() - began_ns;
     walk->report->scanned_bytes = marker->scanned_bytes;
 }
@@ -326,6 +362,7 @@ static void collect_stopped(struct collect_walk *walk) {
     settle_finish(&conductor->settle, &report->settled);
     collect_turn(conductor, COLLECT_FLIP);
     heap_flip(heap, &report->census);
+    collect_bring_back(heap);
     world_each(collect_tails_in, heap);
     collect_verify(collector);
     collect_turn(conductor, COLLECT_IDLE);

@@ -42,6 +42,7 @@
 #include "collect/pacer.h"
 #include "collect/settle.h"
 #include "heap/heap.h"
+#include "rc/explain.h"
 #include "roots/mutator.h"
 #include "roots/roots.h"
 #include "roots/world.h"
@@ -81,6 +82,7 @@ struct collect_report {
     size_t threads;         // stopped, the conductor not counted
     size_t audited_objects; // reached by the audit, if it ran
     struct settle_report settled; // weak references and their like
+    struct explain_report explained; // counted objects
 };
 
 // What it has done so far.
@@ -100,6 +102,7 @@ struct conductor {
     enum collect_phase phase; // conductor; atomic, after the thread
     uint32_t thread;          // the conductor's, in a cycle; conductor; atomic
     uint32_t disabled;        // nested; automatic cycles only; atomic
+    uint32_t condemned;       // cycles that condemned counted objects; atomic
     bool neighbours;          // a word one past the end keeps; constant
     bool check_mark;          // run the audit; constant
     bool check_verify;        // walk the heap at phase borders; constant
@@ -165,5 +168,10 @@ void collect_trim(struct collector *collector);
 // Adds the tally of a set to its heap's sums; by its mutator with the lock, or
 // in a stop.
 void collect_add_tally(struct cacheset *set);
+
+// Brings the counted blocks that a flip, or the rebuilding of a child's heap,
+// has left to their mutators (E3 of heap/heap.h) to the caches they belong to.
+// In a stop, or in such a child.
+void collect_bring_back(struct heap *heap);
 
 #endif

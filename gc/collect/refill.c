@@ -59,16 +59,38 @@ static bool refill_own(struct climb *climb) {
     return climb->got != NULL;
 }
 
-// The cache of a mutator that a block's cells belong to.
+// The cache of a mutator that a block's cells belong to.  A counted block is
+// its own for good, if only by way of its reserve.
 static struct cache *refill_cache_of(struct mutator *mutator, uint32_t block) {
     struct cacheset *set = mutator_find_set(mutator, heap_get(block));
     struct order order = heap_order_of(block);
-    return set == NULL ? NULL : mutator_find_cache(set, order);
+    if (set == NULL) {
+        return NULL;
+    }
+    struct cache *cache = mutator_find_cache(set, order);
+    return cache == NULL && block_kind_is_counted(order.kind)
+               ? mutator_add_cache(mutator, set, order)
+               : cache;
+}
+
+// A counted run: they have an owner like counted blocks.
+static void refill_drain_run(struct heap *heap, uint32_t block) {
+    uint32_t owner = block_owner(block);
+    bool gone = block_is_freed(block, 0);
+    block_set_owner(block, 0);
+    heap_drain_block(heap, block);
+    if (!gone) { // told of nothing
+        block_set_owner(block, owner);
+    }
 }
 
 // A block of this mutator in which others freed cells.
 static void refill_drain_own(struct climb *climb, struct heap *heap,
                              uint32_t block) {
+    if (ENTRY_CLASS(block_entry(block)) == CLASS_RUN_HEAD) {
+        refill_drain_run(heap, block);
+        return;
+    }
     struct cache *cache = refill_cache_of(climb->mutator, block);
     if (cache == NULL) {
         // Inherited, with the id of a thread that is gone.
@@ -161,6 +183,10 @@ static bool refill_run_fresh(struct climb *climb) {
     if (climb->order.layout != 0) {
         heap_describe_run(run, climb->order.layout);
     }
+    if (block_kind_is_counted(climb->order.kind)) {
+        climb->mutator->keeps = true;
+        block_set_owner(range_block_of((uintptr_t)run), climb->mutator->id);
+    }
     climb->got = run;
     return true;
 }
@@ -181,7 +207,8 @@ static bool refill_new(struct climb *climb) {
 // Bytes of blocks that refill_new would take.
 static size_t refill_new_bytes(const struct climb *climb) {
     if (climb->cache == NULL) {
-        return bits_round_up(climb->bytes, BLOCK_BYTES);
+        return bits_round_up(climb->bytes + block_kind_shift(climb->order.kind),
+                             BLOCK_BYTES);
     }
     return sizeclass_table[climb->order.cls].blocks * BLOCK_BYTES;
 }
@@ -299,6 +326,14 @@ static void refill_climb(struct climb *climb) {
     }
 }
 
+// What a handler may want next, and the end of the climb.
+static void refill_unlock(const struct climb *climb) {
+    if (climb->collected) {
+        reserve_settle();
+    }
+    world_unlock();
+}
+
 // No lock for what the cache has; one for all rungs above.
 void *refill_cell(struct collector *collector, struct mutator *mutator,
                   struct cache *cache) {
@@ -311,8 +346,7 @@ void *refill_cell(struct collector *collector, struct mutator *mutator,
     }
     world_lock(mutator);
     refill_climb(&climb);
-    reserve_top_up(collector->heap->ground);
-    world_unlock();
+    refill_unlock(&climb);
     return climb.got;
 }
 
@@ -328,8 +362,7 @@ void *refill_run(struct collector *collector, struct mutator *mutator,
                           .alignment = run->alignment};
     world_lock(mutator);
     refill_climb(&climb);
-    reserve_top_up(collector->heap->ground);
-    world_unlock();
+    refill_unlock(&climb);
     *zero = climb.zero;
     return climb.got;
 }

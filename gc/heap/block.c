@@ -1,6 +1,7 @@
 #include "heap/block.h"
 
 #include "base/bits.h"
+#include "base/check.h"
 
 #define PAGE_BYTES_OF_RUN ((size_t)4096)
 
@@ -17,23 +18,38 @@ size_t block_cells(uint32_t block) {
 size_t block_span(uint32_t block) {
     unsigned cls = ENTRY_CLASS(block_entry(block));
     if (cls == CLASS_RUN_HEAD) {
-        return bits_div_ceil(block_cell_bytes(block), BLOCK_BYTES);
+        size_t pages = block_get(block)->run_pages;
+        return bits_div_ceil(pages * PAGE_BYTES_OF_RUN, BLOCK_BYTES);
     }
     return sizeclass_table[cls].blocks;
 }
 
 size_t block_cell_bytes(uint32_t block) {
-    unsigned cls = ENTRY_CLASS(block_entry(block));
+    unsigned entry = block_entry(block);
+    unsigned cls = ENTRY_CLASS(entry);
     if (cls == CLASS_RUN_HEAD) {
-        return block_get(block)->run_pages * PAGE_BYTES_OF_RUN;
+        return block_get(block)->run_pages * PAGE_BYTES_OF_RUN -
+               ENTRY_SHIFT(entry);
     }
     return sizeclass_table[cls].bytes;
 }
 
-// Kinds whose words the marker cannot treat like any other's.
-static unsigned block_look_closer(unsigned kind) {
-    return kind == KIND_DESCRIBED || kind == KIND_BASE_ONLY ? ENTRY_LOOK_CLOSER
-                                                            : 0;
+bool block_kind_takes(unsigned kind, unsigned cls) {
+    const struct sizeclass *c = &sizeclass_table[cls];
+    if (block_kind_shift(kind) == 0) {
+        return cls >= CLASS_FIRST && cls <= CLASS_PLAIN_LAST;
+    }
+    return c->cells != 0 && c->bytes <= SMALL_BYTES_MAX &&
+           cls == sizeclass_of_shifted(c->bytes);
+}
+
+// The bits of an entry that follow from the kind: of those whose words the
+// marker cannot treat like any other's, and of those that are shifted.
+static unsigned block_kind_bits(unsigned kind) {
+    if (kind == KIND_DESCRIBED || kind == KIND_BASE_ONLY) {
+        return ENTRY_LOOK_CLOSER;
+    }
+    return block_kind_shift(kind) != 0 ? ENTRY_SHIFTED : 0;
 }
 
 // A reader that has no lock sees entries appear in this order.
@@ -42,22 +58,24 @@ static void block_set_entry(uint32_t block, unsigned entry) {
 }
 
 void block_format(uint32_t block, unsigned cls, unsigned kind) {
-    unsigned closer = block_look_closer(kind);
+    ASSERT(block_kind_takes(kind, cls)); // B14
+    unsigned bits = block_kind_bits(kind);
     for (unsigned i = sizeclass_table[cls].blocks; i-- > 0;) {
-        block_set_entry(block + i, ENTRY(cls, kind, i) | closer);
+        block_set_entry(block + i, ENTRY(cls, kind, i) | bits);
     }
 }
 
 void block_format_run(uint32_t block, size_t count, size_t pages,
                       unsigned kind) {
+    unsigned bits = block_kind_bits(kind) | ENTRY_LOOK_CLOSER;
     block_get(block)->run_pages = (uint32_t)pages;
     block_set_flags(block, BLOCK_EXACT);
     for (size_t i = count; i-- > 1;) {
         range.distances[block + i] = (uint32_t)i;
         block_set_entry(block + (uint32_t)i,
-                        ENTRY(CLASS_RUN_TAIL, kind, 0) | ENTRY_LOOK_CLOSER);
+                        ENTRY(CLASS_RUN_TAIL, kind, 0) | bits);
     }
-    block_set_entry(block, ENTRY(CLASS_RUN_HEAD, kind, 0) | ENTRY_LOOK_CLOSER);
+    block_set_entry(block, ENTRY(CLASS_RUN_HEAD, kind, 0) | bits);
 }
 
 void block_clear(uint32_t block) {
@@ -165,7 +183,7 @@ void block_clear_hole(uint32_t block, struct hole hole) {
 }
 
 enum freed_by block_free_remotely(uint32_t block, uint32_t cell) {
-    ASSERT(range.freed_in_use);
+    ASSERT(block_freed_in_use());
     uint64_t bit = (uint64_t)1 << (cell % 64);
     if (!block_is_allocated(block, cell)) {
         return FREED_TWICE;
@@ -254,9 +272,14 @@ static bool block_check_entries(uint32_t block) {
     unsigned entry = block_entry(block);
     unsigned cls = ENTRY_CLASS(entry);
     size_t span = block_span(block);
+    if (ENTRY_SHIFT(entry) != block_kind_shift(ENTRY_KIND(entry)) ||
+        (cls != CLASS_RUN_HEAD && !block_kind_takes(ENTRY_KIND(entry), cls))) {
+        return false; // B14
+    }
     for (size_t i = 1; i < span; i++) {
         unsigned other = block_entry(block + (uint32_t)i);
-        if (ENTRY_KIND(other) != ENTRY_KIND(entry)) {
+        if (ENTRY_KIND(other) != ENTRY_KIND(entry) ||
+            ENTRY_SHIFT(other) != ENTRY_SHIFT(entry)) {
             return false;
         }
         if (cls == CLASS_RUN_HEAD

@@ -7,6 +7,12 @@
 //     bits of block b   | mark 0 | alloc 0 | mark 1 | alloc 1 | ...
 //     cell i            bit i % 64 of pair i / 64
 //
+// In a shifted block the cells begin 8 bytes in, so that an object with a head
+// of 8 bytes in front (heap/counted.h) is aligned to a granule:
+//
+//     block | 8 unused | head 8 | object ... | head 8 | object ... |
+//                      cell 0                cell 1
+//
 // There is no sweep and no free list through the cells.  Allocation takes holes
 // of the allocation words (heap/cache.h); a collection replaces them by the
 // mark words, which is the flip.
@@ -28,7 +34,9 @@
 //   B6  count     live is the number of allocation bits set, tails included
 //   B7  owner     only the owner writes allocation words and live, but for the
 //                 conductor in a stop, and whoever holds the lock where there
-//                 is no owner; everybody else sets bits in freed
+//                 is no owner; everybody else sets bits in freed.  A counted
+//                 block that has an owner keeps it while anything is in it,
+//                 for as long as that thread does
 //   B8  freed     a bit in freed names a cell whose allocation bit is set, and
 //                 freed_any follows every bit that is set; the flip begins with
 //                 alloc &= ~freed, freed = 0.  A program that frees twice may
@@ -46,6 +54,8 @@
 //   B13 watched   while BLOCK_WATCHED is set, a cell freed by hand keeps its
 //                 allocation bit, and has its bit in freed, until the next
 //                 cycle begins: nobody meets another object in its place
+//   B14 shifted   the entries of a block say that it is shifted if and only if
+//                 its kind is; then its last cell ends in the block too
 //
 // The struct of a span is that of its first block; the others' are unused.
 // Design, alternatives and measurements: docs/design/heap/block.md
@@ -67,6 +77,12 @@ enum kind {
     KIND_SCANNED,     // any word may be a pointer
     KIND_DESCRIBED,   // words named by a layout may be
     KIND_BASE_ONLY,   // scanned; kept by pointers into the first 4 KiB only
+    // From here on counted: a head is in front of the object (heap/counted.h),
+    // and all is zero when handed out.
+    KIND_COUNTED,      // shifted; scanned
+    KIND_COUNTED_LEAF, // shifted; not read
+    KIND_BIASED,       // 16 bytes in front; scanned
+    KIND_BIASED_LEAF,  // 16 bytes in front; not read
     KIND_COUNT
 };
 
@@ -83,8 +99,27 @@ static inline bool block_kind_is_leaf(unsigned kind) {
 
 // Whether the marker reads the words of an object that it marks.
 static inline bool block_kind_is_read(unsigned kind) {
-    return kind >= KIND_PINNED;
+    const unsigned unread = 1u << KIND_COUNTED_LEAF | 1u << KIND_BIASED_LEAF |
+                            ((1u << KIND_PINNED) - 1);
+    return (~unread >> kind) & 1;
 }
+
+static inline bool block_kind_is_counted(unsigned kind) {
+    return kind >= KIND_COUNTED;
+}
+
+// Bytes before the first cell of a block of this kind.
+static inline size_t block_kind_shift(unsigned kind) {
+    return kind == KIND_COUNTED || kind == KIND_COUNTED_LEAF ? SHIFT_BYTES : 0;
+}
+
+// Bytes of a cell in front of the program's object.
+static inline size_t block_kind_front(unsigned kind) {
+    return kind < KIND_COUNTED ? 0 : kind < KIND_BIASED ? 8 : 16;
+}
+
+// Whether a block of this kind may have cells of this class.
+bool block_kind_takes(unsigned kind, unsigned cls);
 
 enum {
     BLOCK_ZERO = 1,    // B10
@@ -93,12 +128,13 @@ enum {
     BLOCK_WATCHED = 8, // a weak reference, an ephemeron or a finalizer may
                        // lead to an object in it; set by whoever makes one,
                        // renewed by the conductor in a stop
+    BLOCK_CONDEMNED = 16 // has counted objects that their owner is to destroy
 };
 
 struct block {
     uint32_t next, prev; // neighbours in its list, or BLOCK_NONE; list's owner
-    uint32_t owner;      // mutator id, 0 if none; itself, or lock where none
-    uint32_t run_pages;  // of a run's head: 4 KiB pages of the object; constant
+    uint32_t owner;      // who it is, 0 if none; itself, or lock where none
+    uint32_t run_pages;  // of a run's head: 4 KiB pages in use; constant
     uint32_t next_freed; // on the heap's stack of these, or in an inbox; atomic
     uint16_t live;       // cells with their bit set (B6); owner
     uint16_t heap;       // slot of its heap; constant while in use
@@ -125,9 +161,18 @@ static inline uint16_t block_entry(uint32_t block) {
     return __atomic_load_n(&range.entries[block], __ATOMIC_RELAXED);
 }
 
+// An owner is a mutator, by its id, or a level of the reserve of one
+// (roots/reserve.h): then the bits from here on say which.
+#define BLOCK_OWNER_LEVEL ((uint32_t)1 << 30)
+
 // The owner, 0 if none.  Others read it at any time: a free by hand asks.
 static inline uint32_t block_owner(uint32_t block) {
     return __atomic_load_n(&block_get(block)->owner, __ATOMIC_RELAXED);
+}
+
+// The mutator that an owner is, or is a part of.
+static inline uint32_t block_owner_mutator(uint32_t block) {
+    return block_owner(block) & (BLOCK_OWNER_LEVEL - 1);
 }
 
 static inline void block_set_owner(uint32_t block, uint32_t owner) {
@@ -172,9 +217,13 @@ static inline bool block_is_marked(uint32_t block, uint32_t cell) {
     return (block_pair(block, cell / 64)[0] >> (cell % 64)) & 1;
 }
 
+// Where the cells of a block, span or run begin.
+static inline uintptr_t block_first(uint32_t block) {
+    return range_block_address(block) + ENTRY_SHIFT(block_entry(block));
+}
+
 static inline uintptr_t block_cell_address(uint32_t block, uint32_t cell) {
-    return range_block_address(block) +
-           (uintptr_t)cell * block_class(block)->bytes;
+    return block_first(block) + (uintptr_t)cell * block_class(block)->bytes;
 }
 
 // The bitmap words of a block in use: 1 for a run.
@@ -193,7 +242,7 @@ size_t block_cell_bytes(uint32_t block);
 // whole or not at all.  The blocks were taken from the region, bits clear.
 void block_format(uint32_t block, unsigned cls, unsigned kind);
 
-// The same for a run of `count` blocks whose object has `pages` pages.
+// The same for a run of `count` blocks whose object ends with page `pages`.
 void block_format_run(uint32_t block, size_t count, size_t pages,
                       unsigned kind);
 
@@ -251,7 +300,7 @@ void block_mark_all(uint32_t block);
 // The flip (B11); returns the cells that were found dead.
 uint32_t block_flip(uint32_t block);
 
-// B5, B6 and the entries of the span; for VERIFY.
+// B5, B6, B14 and the entries of the span; for VERIFY.
 bool block_check(uint32_t block);
 
 #endif

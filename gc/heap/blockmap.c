@@ -9,7 +9,7 @@ bool blockmap_find_run(uintptr_t word, uint32_t block, struct place *place) {
     }
     place->block = block;
     place->cell = 0;
-    place->start = range_block_address(block);
+    place->start = block_first(block);
     place->bytes = block_cell_bytes(block);
     place->kind = ENTRY_KIND(block_entry(block));
     return word - place->start < place->bytes;

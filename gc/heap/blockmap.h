@@ -9,7 +9,7 @@
 //     entry       = class, kind, index in span  one 16-bit load
 //     cell        = offset * reciprocal >> 40   one multiplication
 //
-// The second half, whether that cell is an object, is its allocation bit.
+// Of a shifted block the offset counts from its first cell.  The second half, whether that cell is an object, is its allocation bit.
 //
 // Invariants, for every word of the address space
 //   F1  inside   blockmap_find is true exactly when the word lies in
@@ -31,7 +31,8 @@
 #include "heap/range.h"
 #include "heap/sizeclass.h"
 
-// A cell that a word points into.
+// A cell that a word points into.  The object that the program sees there
+// begins behind what a counted kind has in front.
 struct place {
     uintptr_t start; // address of the cell
     size_t bytes;    // of the cell
@@ -39,6 +40,11 @@ struct place {
     uint32_t cell;   // index
     unsigned kind;   // enum kind
 };
+
+// The start of the program's object in a cell.
+static inline uintptr_t place_object(const struct place *place) {
+    return place->start + block_kind_front(place->kind);
+}
 
 // The run of large object that `word` points into; see blockmap_find.
 bool blockmap_find_run(uintptr_t word, uint32_t block, struct place *place);
@@ -56,12 +62,17 @@ static inline bool blockmap_find(uintptr_t word, struct place *place) {
     }
     const struct sizeclass *sizeclass = &sizeclass_table[cls];
     unsigned index = ENTRY_INDEX(entry);
-    uint64_t inside = (offset & (BLOCK_BYTES - 1)) + index * BLOCK_BYTES;
+    // Before the first cell of a shifted block this is less than nothing, and
+    // the number of the cell larger than any.
+    size_t shift = ENTRY_SHIFT(entry);
+    uint64_t inside =
+        (offset & (BLOCK_BYTES - 1)) + index * BLOCK_BYTES - shift;
     uint64_t cell = inside * sizeclass->reciprocal >> 40;
     place->block = block - index;
     place->cell = (uint32_t)cell;
     place->bytes = sizeclass->bytes;
-    place->start = range_block_address(place->block) + cell * place->bytes;
+    place->start =
+        range_block_address(place->block) + shift + cell * place->bytes;
     place->kind = ENTRY_KIND(entry);
     return cell < sizeclass->cells;
 }

@@ -28,7 +28,7 @@ void cache_add_tally(struct heap *heap, struct tally *tally) {
 }
 
 static struct hole cache_tail_hole(const struct cache *cache) {
-    uintptr_t start = range_block_address(cache->block);
+    uintptr_t start = block_first(cache->block);
     return (struct hole){(uint32_t)((cache->bump - start) / cache->bytes),
                          (uint32_t)((cache->limit - start) / cache->bytes)};
 }
@@ -47,7 +47,7 @@ static void cache_count_freed(struct cache *cache, size_t bytes) {
 // Sets the bits of a hole, and makes it the tail.
 static void cache_open_hole(struct cache *cache, uint32_t block,
                             struct hole hole) {
-    uintptr_t start = range_block_address(block);
+    uintptr_t start = block_first(block);
     block_set_hole(block, hole);
     cache->bump = start + (uintptr_t)hole.from * cache->bytes;
     cache->limit = start + (uintptr_t)hole.end * cache->bytes;
@@ -185,6 +185,21 @@ uint32_t cache_free(struct cache *cache, const struct place *place) {
     return empty;
 }
 
+uint32_t cache_free_cells(struct cache *cache, uint32_t block, size_t word,
+                          uint64_t bits) {
+    struct block *b = block_get(block);
+    ASSERT(b->owner == cache->owner);
+    uint64_t *pair = block_pair(block, word);
+    ASSERT((pair[1] & bits) == bits);
+    block_clear_flags(block, BLOCK_ZERO); // B10: before the bits
+    pair[0] &= ~bits;
+    __atomic_store_n(&pair[1], pair[1] & ~bits, __ATOMIC_RELAXED);
+    uint32_t count = (uint32_t)bits_count(bits);
+    b->live = (uint16_t)(b->live - count);
+    cache_count_freed(cache, (size_t)count * cache->bytes);
+    return cache_settle(cache, block);
+}
+
 uint32_t cache_drain(struct cache *cache, uint32_t block) {
     ASSERT(block_get(block)->owner == cache->owner);
     struct hole tail = {0, 0};
@@ -196,14 +211,14 @@ uint32_t cache_drain(struct cache *cache, uint32_t block) {
     return cache_settle(cache, block);
 }
 
-// A block that the cache lets go: to its shelf, or back.
-static void cache_let_go(struct heap *heap, uint32_t block) {
-    struct block *b = block_get(block);
-    block_set_owner(block, 0);
-    if (b->live == 0) {
-        heap_release_block(heap, block);
-    } else if (b->live < block_cells(block)) {
-        heap_shelve(heap, block);
+void cache_abandon(struct cache *cache) {
+    ASSERT(cache->bump == cache->limit && cache->free_count == 0);
+    ASSERT(cache->mine.head == BLOCK_NONE);
+    if (cache->block != BLOCK_NONE) {
+        cache_note_exact(cache);
+        block_clear_flags(cache->block, BLOCK_CURRENT);
+        cache->block = BLOCK_NONE;
+        cache->bump = cache->limit = 0;
     }
 }
 
@@ -220,13 +235,19 @@ void cache_give_up(struct cache *cache, struct heap *heap) {
         block_clear_flags(block, BLOCK_CURRENT);
         cache->block = BLOCK_NONE;
         cache->bump = cache->limit = 0;
-        cache_let_go(heap, block);
+        heap_disown(heap, block);
     }
     while (cache->mine.head != BLOCK_NONE) {
         uint32_t block = cache->mine.head;
         shelf_remove(&cache->mine, block);
-        cache_let_go(heap, block);
+        heap_disown(heap, block);
     }
+}
+
+void cache_keep(struct cache *cache, uint32_t block) {
+    ASSERT(block_owner(block) == cache->owner);
+    ASSERT(block_get(block)->live < block_cells(block)); // C6
+    shelf_append(&cache->mine, block, SHELF_MINE);
 }
 
 void cache_tail_out(struct cache *cache) {
@@ -272,7 +293,7 @@ static bool cache_check_tail(const struct cache *cache) {
         return true;
     }
     struct hole hole = cache_tail_hole(cache);
-    uintptr_t start = range_block_address(cache->block);
+    uintptr_t start = block_first(cache->block);
     if (start + (uintptr_t)hole.from * cache->bytes != cache->bump ||
         start + (uintptr_t)hole.end * cache->bytes != cache->limit ||
         hole.from >= hole.end || hole.end > block_cells(cache->block)) { // C1

@@ -19,12 +19,14 @@
 //   C1  tail     [bump, limit) is a whole number of cells of the current block
 //   C2  taken    their allocation bits are set, and those of no other cell that
 //                was not handed out (but for other caches' tails)
-//   C3  zeroed   cells of a scanned kind are zero when they are handed out
+//   C3  zeroed   cells are zero when they are handed out, but for those of the
+//                program's own leaves
 //   C4  stack    a cell on the stack has its bit clear and lies in a block of
 //                this mutator; no hole is taken while the stack holds a cell
 //   C5  current  the current block has this mutator as owner and BLOCK_CURRENT
 //   C6  mine     blocks in the cache's own list are its mutator's, have room,
-//                and are neither current nor on a shelf
+//                and are neither current nor on a shelf.  A cycle puts them on
+//                shelves but for those of a counted kind, which come back
 //
 // Used by its mutator only; the conductor may move its tail in a stop.  A
 // mutator may be stopped between the load and the store of `bump`: whatever a
@@ -112,13 +114,26 @@ void cache_adopt(struct cache *cache, uint32_t block);
 // be released under the lock; else BLOCK_NONE.
 MUST_USE uint32_t cache_free(struct cache *cache, const struct place *place);
 
+// Frees the cells whose `bits` stand in bitmap word `word` of such a block, all
+// of them objects.  Returns as cache_free.
+MUST_USE uint32_t cache_free_cells(struct cache *cache, uint32_t block,
+                                   size_t word, uint64_t bits);
+
 // Frees what others have asked for in a block of this cache's mutator and
 // order, leaving the tail alone.  Returns as cache_free.
 MUST_USE uint32_t cache_drain(struct cache *cache, uint32_t block);
 
+// Leaves the current block to the next flip and does not use it again, without
+// the lock.  The cache has nothing but that block, and no tail.
+void cache_abandon(struct cache *cache);
+
 // Gives everything up: the tail's bits, the freed cells, the blocks, which go
 // to their shelves or, empty, back.  Under the lock, or in a stop.
 void cache_give_up(struct cache *cache, struct heap *heap);
+
+// In a stop: a block of its mutator, of its order and with room, that the flip
+// has left in no list, comes into its own list.
+void cache_keep(struct cache *cache, uint32_t block);
 
 // Whether an address lies in the tail: not an object, though its bit is set.
 static inline bool cache_has_tail(const struct cache *cache, uintptr_t word) {
@@ -128,8 +143,8 @@ static inline bool cache_has_tail(const struct cache *cache, uintptr_t word) {
 // In a stop: takes the tail's bits out before marking, and sets them again
 // after the flip.  In between the cache has no tail: a callback of the program
 // that allocates meets the slow path, not a cell without its bit.  The first
-// also forgets freed cells and the own list, whose blocks the flip will shelve:
-// from here on the flip must come.  The second gives the current block back if
+// also forgets freed cells and the own list, whose blocks the flip will shelve,
+// or the conductor bring back (cache_keep): from here on the flip must come.  The second gives the current block back if
 // the flip left nothing in it, lest each class that was ever used hold a block;
 // but not where the mutator may be in the middle of taking a cell (`taking`).
 void cache_tail_out(struct cache *cache);

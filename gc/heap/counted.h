@@ -51,6 +51,7 @@ enum {
 #define COUNTED_COUNT_MASK   UINT32_C(0x7fffffc0)
 #define COUNTED_TYPE_SHIFT   20
 #define COUNTED_SCRATCH_MASK UINT32_C(0xfffff)
+#define COUNTED_LISTED       UINT32_C(0x80000) // in info, of what is DEAD
 #define COUNTED_ZOMBIE       4095u // CT5
 #define COUNTED_TYPE_MAX     4094u
 #define COUNTED_OWNER_BIT    UINT32_C(0x80000000)
@@ -68,11 +69,11 @@ struct counted_bias {
 };
 
 static inline struct counted *counted_of(const void *object) {
-    return (struct counted *)object - 1;
+    return (struct counted *)(uintptr_t)object - 1;
 }
 
 static inline struct counted_bias *counted_bias_of(const void *object) {
-    return (struct counted_bias *)object - 2;
+    return (struct counted_bias *)(uintptr_t)object - 2;
 }
 
 static inline uint32_t counted_flags(const void *object) {

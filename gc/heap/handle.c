@@ -2,10 +2,26 @@
 
 #include "base/bits.h"
 #include "base/check.h"
+#include "heap/counted.h"
 #include "heap/heap.h"
 #include "heap/range.h"
 
 _Static_assert(sizeof(struct handle) == 16, "four to a cache line");
+
+// The counted object of a handle.
+static const void *handle_object(const struct handle *handle) {
+    unsigned kind = ENTRY_KIND(block_entry(handle->block));
+    return (const void *)(block_cell_address(handle->block, handle->cell) +
+                          block_kind_front(kind));
+}
+
+bool handle_is_counted_out(const struct handle *handle) {
+    uint32_t flags = counted_flags(handle_object(handle));
+    bool was_done = (handle->sort & HANDLE_DONE) != 0;
+    bool is_short = (handle->sort & HANDLE_SORT_MASK) == HANDLE_SHORT;
+    return (flags & COUNTED_DEAD) ||
+           (is_short && !was_done && (flags & COUNTED_DONE));
+}
 
 void handle_set(struct handle *handle, uintptr_t target,
                 const struct place *place) {
@@ -13,6 +29,13 @@ void handle_set(struct handle *handle, uintptr_t target,
     handle_drop(handle); // N5: from here on it is empty
     handle->block = place->block;
     handle->cell = (uint16_t)place->cell;
+    unsigned sort = handle->sort & HANDLE_SORT_MASK;
+    if (block_kind_is_counted(place->kind)) {
+        sort |= HANDLE_COUNTED;
+        uint32_t flags = counted_flags(handle_object(handle));
+        sort |= flags & COUNTED_DONE ? HANDLE_DONE : 0;
+    }
+    handle->sort = (uint16_t)sort;
     __atomic_store_n(&handle->target, target, __ATOMIC_RELEASE);
 }
 
@@ -54,7 +77,8 @@ static void handle_judge(struct handle_walk *walk) {
 static void handle_clear_cell(struct handle_walk *walk, struct handle *first,
                               size_t count) {
     for (struct handle *handle = first; handle < first + count; handle++) {
-        if (handle->target == 0 || handle->sort != walk->sort ||
+        if (handle->target == 0 ||
+            (handle->sort & HANDLE_SORT_MASK) != walk->sort ||
             !handle_is_sound(handle)) {
             continue;
         }

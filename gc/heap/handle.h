@@ -25,9 +25,11 @@
 //   N3  freed    handle_get is 0 from the moment the target is freed by hand
 //   N4  watched  the block of a target, watched once the handle was set, stays
 //                so until a clearing that finds no handle to it
+//   N6  counted  handle_get is 0 from the moment a counted target begins to
+//                die; that of a short one, from when its finalizer is due
 //   N5  instant  a stop at any instruction of handle_set meets a handle that
 //                is empty or whole
-//   N6  rows     all handles of a row are treated like single ones
+//   N7  rows     all handles of a row are treated like single ones
 //
 // handle_get and handle_set: the program's threads, a handle being set by one
 // at a time; the rest: the conductor in a stop.
@@ -46,12 +48,21 @@ enum handle_sort {
     HANDLE_SORTS
 };
 
+// Beside the sort: the target is a counted object, whose head says whether it
+// is dead; and its finalizer had run when the reference was made.
+#define HANDLE_SORT_MASK 15u
+#define HANDLE_COUNTED   16u
+#define HANDLE_DONE      32u
+
 struct handle {
     uintptr_t target; // a word inside the object, or 0; atomic
     uint32_t block;   // head of the object's span or run
     uint16_t cell;    // index there
-    uint16_t sort;    // enum handle_sort; constant
+    uint16_t sort;    // enum handle_sort, and HANDLE_*; constant between sets
 };
+
+// Whether a counted target is gone, or to a short reference as good as gone.
+bool handle_is_counted_out(const struct handle *handle);
 
 // The target, or 0 when it was cleared or freed.  It is asked last: a stop
 // after the first question takes the bit in freed away, and clears the handle.
@@ -59,6 +70,10 @@ static inline uintptr_t handle_get(const struct handle *handle) {
     bool is_freed = block_is_freed(handle->block, handle->cell);
     __atomic_signal_fence(__ATOMIC_SEQ_CST);
     uintptr_t target = __atomic_load_n(&handle->target, __ATOMIC_ACQUIRE);
+    if (UNLIKELY(target != 0 && (handle->sort & HANDLE_COUNTED) != 0) &&
+        handle_is_counted_out(handle)) {
+        return 0; // N6
+    }
     return UNLIKELY(is_freed) ? 0 : target; // N3
 }
 

@@ -179,10 +179,25 @@ static void heap_count_made(struct heap *heap, size_t bytes) {
     heap->used_bytes += bytes;
 }
 
+// The bytes that a run is counted with.
+static size_t heap_dress_run(uint32_t block, unsigned kind, size_t bytes) {
+    size_t pages = bits_div_ceil(bytes, HEAP_PAGE_BYTES);
+    block_format_run(block, bits_div_ceil(bytes, BLOCK_BYTES), pages, kind);
+    block_set_hole(block, (struct hole){0, 1});
+    return block_cell_bytes(block);
+}
+
+size_t heap_use_run(struct heap *heap, uint32_t block, unsigned kind,
+                    size_t bytes) {
+    heap_own(heap, block, bits_div_ceil(bytes, BLOCK_BYTES));
+    return heap_dress_run(block, kind, bytes);
+}
+
 struct object *heap_make_run(struct heap *heap, unsigned kind, size_t bytes,
                              size_t alignment, bool *zero) {
-    size_t pages = bits_div_ceil(bytes, HEAP_PAGE_BYTES);
-    size_t count = bits_div_ceil(bytes, BLOCK_BYTES);
+    size_t wanted = bytes + block_kind_shift(kind);
+    size_t pages = bits_div_ceil(wanted, HEAP_PAGE_BYTES);
+    size_t count = bits_div_ceil(wanted, BLOCK_BYTES);
     if (pages > UINT32_MAX || count > UINT32_MAX) {
         return NULL;
     }
@@ -194,10 +209,8 @@ struct object *heap_make_run(struct heap *heap, unsigned kind, size_t bytes,
     if (block == BLOCK_NONE) {
         return NULL;
     }
-    block_format_run(block, count, pages, kind);
-    block_set_hole(block, (struct hole){0, 1});
-    heap_count_made(heap, pages * HEAP_PAGE_BYTES);
-    return (struct object *)range_block_address(block);
+    heap_count_made(heap, heap_dress_run(block, kind, wanted));
+    return (struct object *)block_first(block);
 }
 
 void heap_describe_run(struct object *object, unsigned layout) {
@@ -299,6 +312,48 @@ void heap_shelve(struct heap *heap, uint32_t block) {
     shelf_put(shelf, block);
 }
 
+void heap_disown(struct heap *heap, uint32_t block) {
+    struct block *b = block_get(block);
+    block_set_owner(block, 0);
+    if (b->live == 0) {
+        heap_release_block(heap, block);
+    } else if (b->live < block_cells(block)) {
+        heap_shelve(heap, block);
+    }
+}
+
+static void heap_disown_block(uint32_t block, void *data) {
+    const uint32_t *mutator = data;
+    if (block_kind_is_counted(ENTRY_KIND(block_entry(block))) &&
+        block_owner_mutator(block) == *mutator) {
+        heap_disown(heap_get(block), block);
+    }
+}
+
+void heap_disown_counted(uint32_t mutator) {
+    heap_each_block(heap_disown_block, &mutator);
+}
+
+void heap_keep(struct heap *heap, uint32_t block) {
+    const struct block *b = block_get(block);
+    if (b->live == 0) {
+        heap_release_block(heap, block);
+        return;
+    }
+    block_set_owner(block, block_owner_mutator(block));
+    if (b->live < block_cells(block)) {
+        shelf_append(&heap->kept, block, SHELF_MINE);
+    }
+}
+
+uint32_t heap_take_kept(struct heap *heap) {
+    uint32_t block = heap->kept.head;
+    if (block != BLOCK_NONE) {
+        shelf_remove(&heap->kept, block);
+    }
+    return block;
+}
+
 void heap_each_block(heap_visit *visit, void *data) {
     uint32_t end = (uint32_t)range_block_count();
     uint32_t block = 1;
@@ -357,20 +412,21 @@ static void heap_flip_block(uint32_t block, void *data) {
         census->block_bytes += block_span(block) * BLOCK_BYTES;
         return;
     }
-    block_set_owner(block, 0);
     b->list = SHELF_NONE;
     b->next = b->prev = BLOCK_NONE;
-    if (b->live == 0) {
-        heap_release_block(flip->heap, block); // E4
-        return;
+    if (b->live != 0) { // E4
+        census->block_bytes += block_span(block) * BLOCK_BYTES;
     }
-    census->block_bytes += block_span(block) * BLOCK_BYTES;
-    if (b->live < block_cells(block)) {
-        heap_shelve(flip->heap, block); // E3
+    if (block_kind_is_counted(ENTRY_KIND(block_entry(block))) &&
+        block_owner(block) != 0) {
+        heap_keep(flip->heap, block); // E3
+    } else {
+        heap_disown(flip->heap, block); // E3
     }
 }
 
 void heap_clear_shelves(struct heap *heap) {
+    heap->kept = (struct shelf_ends){BLOCK_NONE, BLOCK_NONE};
     memset(heap->shelves, 0, sizeof heap->shelves);
     for (size_t i = 0; i < table_capacity(&heap->described); i++) {
         struct shelf *shelf = table_value(&heap->described, i);

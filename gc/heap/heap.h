@@ -27,7 +27,10 @@
 //                 and runs whose allocation bit is set
 //   E2  balance   allocated_bytes == used_bytes + freed_bytes + collected_bytes
 //   E3  shelved   after a flip every ownerless block with a free cell is on its
-//                 shelf, none is empty, and a full one is on none
+//                 shelf, none is empty, and a full one is on none.  A counted
+//                 block that is a mutator's has stayed so: with a free cell it
+//                 is in the list `kept`, until the conductor has brought it to
+//                 the cache it belongs to
 //   E4  released  a block with no cell in use that is not current is given back
 //                 by the flip
 //   E5  told      outside a cycle, a block whose freed_any is set is on the
@@ -54,6 +57,7 @@ struct heap {
     size_t used_blocks;    // of the ground, by this heap
     struct shelf shelves[KIND_COUNT][CLASS_LAST + 1];
     struct table described;   // layout and class → struct shelf
+    struct shelf_ends kept;   // E3; called SHELF_MINE
     uint32_t freed_blocks;    // the stack of blocks with freed cells; atomic
     uint16_t slot;            // in the table of heaps; constant
     void *keeper;             // what the floors above keep of it; constant
@@ -122,6 +126,11 @@ struct object *heap_make_run(struct heap *heap, unsigned kind, size_t bytes,
 void heap_use_block(struct heap *heap, uint32_t block, bool zero,
                     struct order order, uint32_t owner);
 
+// The same for a run; the caller counts the bytes returned, of an object that
+// was made.
+size_t heap_use_run(struct heap *heap, uint32_t block, unsigned kind,
+                    size_t bytes);
+
 // Sets the layout of a run of KIND_DESCRIBED before its address is known to
 // anybody else.
 void heap_describe_run(struct object *object, unsigned layout);
@@ -154,6 +163,21 @@ void heap_release_block(struct heap *heap, uint32_t block);
 
 // Puts an ownerless block with room on its shelf.
 void heap_shelve(struct heap *heap, uint32_t block);
+
+// A block in no list that is to be nobody's: to its shelf, or back if empty.
+void heap_disown(struct heap *heap, uint32_t block);
+
+// The same with every counted block and run, of any heap, of a mutator that has
+// given its caches up; others may still have such blocks when they are full.
+void heap_disown_counted(uint32_t mutator);
+
+// A block of E3, taken off the list; BLOCK_NONE if none is left.
+uint32_t heap_take_kept(struct heap *heap);
+
+// Leaves a counted block, in a stop, to its mutator alone: not to a level of
+// its reserve, whose own lists are forgotten.  In no list, and released if it
+// is empty; with room, in `kept`.
+void heap_keep(struct heap *heap, uint32_t block);
 
 // Forgets which blocks stand on the shelves; their list fields stay.
 void heap_clear_shelves(struct heap *heap);

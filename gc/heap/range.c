@@ -171,16 +171,20 @@ bool range_extend(size_t blocks) {
     if (!memory_commit(frontier, blocks * BLOCK_BYTES)) {
         return false;
     }
-    range.frontier_bytes += blocks * BLOCK_BYTES;
+    __atomic_store_n(&range.frontier_bytes,
+                     range.frontier_bytes + blocks * BLOCK_BYTES,
+                     __ATOMIC_RELEASE);
     return true;
 }
 
 bool range_use_freed(void) {
-    if (!range.freed_in_use &&
-        !range_table_commit(TABLE_FREED, range_block_count())) {
+    if (range.freed_in_use) {
+        return true;
+    }
+    if (!range_table_commit(TABLE_FREED, range_block_count())) {
         return false;
     }
-    range.freed_in_use = true;
+    __atomic_store_n(&range.freed_in_use, true, __ATOMIC_RELEASE);
     return true;
 }
 

@@ -11,7 +11,7 @@
 //      | block 0 | block 1 | ... |   reserved, not committed ......... |
 //
 //     table      a block's share   holds
-//     entries    2 bytes           class, kind, index in span, look closer
+//     entries    2 bytes           class, kind, index in span, two bits
 //     bits       1 KiB             for 64 cells: mark word, allocation word
 //     blocks     32 bytes          struct block (heap/block.h)
 //     distances  4 bytes           in a run: blocks back to its head
@@ -53,12 +53,17 @@
 
 // An entry: what one 16-bit load says about a block.
 //
-//     bit  15            14 .. 11        10 .. 7   6 .. 0
-//          look closer   index in span   kind      class
+//     bit  15        14            13 .. 11        10 .. 7   6 .. 0
+//          shifted   look closer   index in span   kind      class
+//
+// Look closer: the marker's short way does not do.  Shifted: the cells of the
+// block begin SHIFT_BYTES in.
 #define ENTRY_CLASS(entry)  ((unsigned)(entry)&127u)
 #define ENTRY_KIND(entry)   (((unsigned)(entry) >> 7) & 15u)
-#define ENTRY_INDEX(entry)  (((unsigned)(entry) >> 11) & 15u)
-#define ENTRY_LOOK_CLOSER   0x8000u
+#define ENTRY_INDEX(entry)  (((unsigned)(entry) >> 11) & 7u)
+#define ENTRY_SHIFT(entry)  (((unsigned)(entry) >> 12) & 8u) // in bytes
+#define ENTRY_LOOK_CLOSER   0x4000u
+#define ENTRY_SHIFTED       0x8000u
 #define ENTRY(cls, kind, i) ((cls) | (kind) << 7 | (i) << 11)
 
 enum { BLOCK_NONE = 0 };
@@ -75,7 +80,8 @@ struct block;
 
 struct range {
     uintptr_t base;          // of block 0; constant after range_init
-    size_t frontier_bytes;   // committed from base on; heap lock
+    size_t frontier_bytes;   // committed from base on; changed under the heap
+                             // lock, atomically: anybody may compare
     size_t bytes;            // reserved; constant after range_init
     uint16_t *entries;       // the tables, by block number
     uint64_t *bits;          //
@@ -84,7 +90,7 @@ struct range {
     uint64_t *taken, *dirty; // bitmaps; heap lock
     uint8_t *chunks;         // CHUNK_*; heap lock
     uint64_t *freed;         // committed if freed_in_use
-    bool freed_in_use;       // heap lock
+    bool freed_in_use;       // set under the heap lock; atomic
     size_t table_bytes;      // committed in tables; heap lock
 };
 
@@ -121,7 +127,8 @@ static inline uintptr_t range_block_address(uint32_t block) {
 
 // Whether a word is an address below the frontier.
 static inline bool range_has(uintptr_t word) {
-    return word - range.base < range.frontier_bytes;
+    return word - range.base <
+           __atomic_load_n(&range.frontier_bytes, __ATOMIC_RELAXED);
 }
 
 // The block that holds an address of the range.

@@ -36,15 +36,19 @@ static void rebuild_free(uint32_t block) {
     }
 }
 
-// Nobody's, in no list; and what its cache may have known of it and did not say
+// In no list, and nobody's, unless it is a counted block of the mutator that is
+// left; and what its cache may have known of it and did not say
 // is taken for granted (B12).
-static void rebuild_disown(uint32_t block) {
+static void rebuild_disown(uint32_t block, uint32_t mutator) {
     struct block *b = block_get(block);
+    unsigned kind = ENTRY_KIND(block_entry(block));
+    bool kept = block_kind_is_counted(kind) && mutator != 0 &&
+                block_owner_mutator(block) == mutator;
     if (block_flags(block) & BLOCK_CURRENT) {
         block_set_flags(block, BLOCK_EXACT);
     }
     block_clear_flags(block, BLOCK_CURRENT | BLOCK_ZERO);
-    block_set_owner(block, 0);
+    block_set_owner(block, kept ? mutator : 0);
     b->list = SHELF_NONE;
     b->next = b->prev = BLOCK_NONE;
     b->next_freed = BLOCK_NONE;
@@ -71,7 +75,7 @@ static void rebuild_forget(struct heap *heap) {
     }
 }
 
-void rebuild_begin(void) {
+void rebuild_begin(uint32_t mutator) {
     size_t end = range_block_count();
     if (end == 0) {
         return;
@@ -86,7 +90,7 @@ void rebuild_begin(void) {
         }
         size_t span = block_span(block);
         bitmap_set_range(range.taken, block, span);
-        rebuild_disown(block);
+        rebuild_disown(block, mutator);
         block += (uint32_t)span;
     }
 }
@@ -95,7 +99,7 @@ void rebuild_begin(void) {
 
 // The bits of its tail, which a cycle that is no more may have taken out.
 static void rebuild_tail(const struct cache *cache) {
-    uintptr_t start = range_block_address(cache->block);
+    uintptr_t start = block_first(cache->block);
     size_t end = (cache->limit - start) / cache->bytes;
     for (size_t cell = (cache->bump - start) / cache->bytes; cell < end;
          cell++) {
@@ -115,10 +119,10 @@ void rebuild_claim(struct cache *cache) {
         return;
     }
     struct block *b = block_get(cache->block);
-    ASSERT(rebuild_is_head(cache->block) && b->owner == 0);
+    ASSERT(rebuild_is_head(cache->block));
     block_set_owner(cache->block, cache->owner);
     block_set_flags(cache->block, BLOCK_CURRENT);
-    uintptr_t start = range_block_address(cache->block);
+    uintptr_t start = block_first(cache->block);
     b->cursor = 0;
     if (cache->bump != cache->limit) {
         rebuild_tail(cache); // D3
@@ -184,10 +188,10 @@ static void rebuild_block(uint32_t block, void *data) {
     if (block_flags(block) & BLOCK_CURRENT) {
         return;
     }
-    if (b->live == 0) {
-        heap_release_block(heap, block);
-    } else if (b->live < block_cells(block)) {
-        heap_shelve(heap, block);
+    if (block_owner(block) != 0) {
+        heap_keep(heap, block); // D3
+    } else {
+        heap_disown(heap, block);
     }
 }
 

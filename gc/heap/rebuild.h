@@ -14,10 +14,13 @@
 // point: a span is seen by its head, which is written last and freed first.
 // What is derived is forgotten and made anew:
 //
-//     rebuild_begin    what is a span or a run; nobody owns anything
+//     rebuild_begin    what is a span or a run; nobody owns any of it
 //     rebuild_claim    each cache that is left takes its current block again
 //     rebuild_tally    and tells what it has counted for itself
 //     rebuild_end      counts, sums, shelves; what is empty goes back
+//
+// Counted blocks of the mutator that is left stay its own: what is in them is
+// its to destroy.  They come to its caches as after a flip (E3 of heap/heap.h).
 //
 // Tails of the lost are not known to be tails: their cells count as objects
 // until the next cycle finds them dead.  Blocks of theirs have no owner, and
@@ -31,7 +34,7 @@
 //                 as tails of the lost are objects
 //   D3  own       bump, limit and current block of the caches that are left are
 //                 what they were; their freed cells and their other blocks are
-//                 the heap's
+//                 the heap's, but for those of counted kinds
 //   D4  anywhere  the same from every instruction at which the others may have
 //                 been
 //
@@ -45,7 +48,8 @@
 #include "heap/cache.h"
 #include "heap/heap.h"
 
-void rebuild_begin(void);
+// `mutator`: the one that is left, or 0.
+void rebuild_begin(uint32_t mutator);
 void rebuild_claim(struct cache *cache);
 void rebuild_tally(struct heap *heap, struct tally *tally);
 void rebuild_end(void);

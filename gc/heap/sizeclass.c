@@ -8,6 +8,14 @@
         .words = ((span)*65536 / (cell) + 63) / 64, .blocks = (span)           \
     }
 
+// The same with one cell less: SHIFT_BYTES and more are left over.
+#define TRIMMED(cell)                                                          \
+    {                                                                          \
+        .reciprocal = (((uint64_t)1 << 40) + (cell)-1) / (cell),               \
+        .bytes = (cell), .cells = 65536 / (cell)-1,                            \
+        .words = (65536 / (cell)-1 + 63) / 64, .blocks = 1                     \
+    }
+
 // Eight rows from the base of a doubling: base * 9/8 .. base * 2.
 #define EIGHT(base, a, b, c, d, e, f, g, h)                                    \
     ROW((base) / 8 * 9, a), ROW((base) / 8 * 10, b), ROW((base) / 8 * 11, c),  \
@@ -37,13 +45,23 @@ const struct sizeclass sizeclass_table[128] = {
     EIGHT(32768, 3, 2, 3, 3, 5, 7, 1, 1),
     EIGHT(65536, 6, 4, 3, 3, 5, 7, 2, 2),
     EIGHT(131072, 7, 5, 3, 3, 7, 7, 4, 4),
+    TRIMMED(16),
+    TRIMMED(32),
+    TRIMMED(64),
+    TRIMMED(128),
+    TRIMMED(256),
+    TRIMMED(512),
+    TRIMMED(1024),
+    TRIMMED(2048),
+    TRIMMED(4096),
+    TRIMMED(8192),
 };
 
 unsigned sizeclass_find_aligned(size_t bytes, size_t alignment) {
     if (bytes > CELL_BYTES_MAX || alignment > BLOCK_BYTES) {
         return CLASS_FREE;
     }
-    for (unsigned cls = sizeclass_of(bytes); cls <= CLASS_LAST; cls++) {
+    for (unsigned cls = sizeclass_of(bytes); cls <= CLASS_PLAIN_LAST; cls++) {
         if (sizeclass_table[cls].bytes % alignment == 0) {
             return cls;
         }

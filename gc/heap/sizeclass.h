@@ -13,6 +13,13 @@
 // later block of a run.  They have no cells, so that the general arithmetic
 // below turns every word that points there away without a special case.
 //
+// In a shifted block the cells begin SHIFT_BYTES in (heap/block.h).  Cells that
+// fill a block to its last byte have a trimmed twin for that, of the same bytes
+// and with one cell less:
+//
+//     class   97   98   99 .. 106
+//     bytes   16   32   64 .. 8192
+//
 // The table answers the collector's commonest question, "which cell does this
 // offset lie in?", by a multiplication: cell = offset * reciprocal >> 40.
 //
@@ -27,6 +34,8 @@
 //   S6  reciprocal  offset * t.reciprocal >> 40 == offset / t.bytes for every
 //                   offset in the span
 //   S7  no cells    free, run head and run tail have no cells
+//   S8  shifted     for n up to SMALL_BYTES_MAX sizeclass_of_shifted(n) has the
+//                   bytes of c, in one block, and SHIFT_BYTES of it are over
 //
 // Pure arithmetic and constant data: no lock, callable from anywhere.
 // Design, alternatives and measurements: docs/design/heap/sizeclass.md
@@ -41,15 +50,18 @@
 #define BLOCK_SHIFT     16
 #define SMALL_BYTES_MAX ((size_t)8192)       // one block of 64 KiB
 #define CELL_BYTES_MAX  ((size_t)256 * 1024) // larger objects are runs
+#define SHIFT_BYTES     ((size_t)8)          // before the first cell, if any
 
 enum {
     CLASS_FREE = 0,
     CLASS_FIRST = 1,
     CLASS_SMALL_LAST = 56,
-    CLASS_LAST = 96,
-    CLASS_RUN_HEAD = 97,
-    CLASS_RUN_TAIL = 98,
-    CLASS_COUNT = 99
+    CLASS_PLAIN_LAST = 96,
+    CLASS_TRIMMED_FIRST = 97, // twin of class 1
+    CLASS_LAST = 106,
+    CLASS_RUN_HEAD = 107,
+    CLASS_RUN_TAIL = 108,
+    CLASS_COUNT = 109
 };
 
 // What is known of a class: 24 bytes, read on every resolved word.
@@ -70,12 +82,25 @@ static inline unsigned sizeclass_of(size_t bytes) {
     return (shift - 4) * 8 + (unsigned)(last >> shift) + 1;
 }
 
+// The class for cells of at least `bytes` bytes, 1 .. SMALL_BYTES_MAX, of a
+// shifted block.
+static inline unsigned sizeclass_of_shifted(size_t bytes) {
+    unsigned cls = sizeclass_of(bytes);
+    // Classes 1, 2, 4, 8 and from there each eighth fill a block.
+    if (cls < 8) {
+        return (cls & (cls - 1)) != 0
+                   ? cls
+                   : CLASS_TRIMMED_FIRST + (unsigned)bits_log2_floor(cls);
+    }
+    return cls % 8 != 0 ? cls : CLASS_TRIMMED_FIRST + 2 + cls / 8;
+}
+
 // The bytes of a cell of class `cls`.
 static inline size_t sizeclass_bytes(unsigned cls) {
     return sizeclass_table[cls].bytes;
 }
 
-// The smallest class with cells of at least `bytes` bytes whose size is a
+// The smallest plain class with cells of at least `bytes` bytes whose size is a
 // multiple of `alignment` (a power of two), or CLASS_FREE if there is none.
 unsigned sizeclass_find_aligned(size_t bytes, size_t alignment);
 

@@ -9,6 +9,7 @@
 #include "os/loader.h"
 #include "os/mapping.h"
 #include "os/memory.h"
+#include "os/suspend.h"
 
 #include <elf.h>
 #include <sys/auxv.h>
@@ -50,8 +51,34 @@ static void segments_give(const struct segments_visitor *visitor,
     }
 }
 
+// Whether the module is ThreadSanitizer's own library: fifty megabytes of books
+// that it keeps, where no object of the program is held.  (clang's is a part of
+// the program, and read with it.)
+#if SUSPEND_COOPERATIVE
+void __tsan_init(void);
+
+static bool segments_is_sanitizer(const struct loader_module *module) {
+    uintptr_t inside = (uintptr_t)__tsan_init - module->bias;
+    for (size_t index = 0; index < module->count; index++) {
+        const Elf64_Phdr *part = &module->parts[index];
+        if (part->p_type == PT_LOAD && inside - part->p_vaddr < part->p_memsz) {
+            return module->parts_at != getauxval(AT_PHDR);
+        }
+    }
+    return false;
+}
+#else
+static bool segments_is_sanitizer(const struct loader_module *module) {
+    (void)module;
+    return false;
+}
+#endif
+
 static void segments_give_module(const struct loader_module *module,
                                  const struct segments_visitor *visitor) {
+    if (segments_is_sanitizer(module)) {
+        return;
+    }
     for (size_t index = 0; index < module->count; index++) {
         const Elf64_Phdr *part = &module->parts[index];
         // What becomes read-only after relocation is a part of such a
@@ -156,6 +183,9 @@ static void segments_begin_image(struct segments_scan *scan,
         }
     }
     segments_measure_tls(module);
+    if (segments_is_sanitizer(module)) {
+        module->count = 0; // nothing to be given
+    }
     if (module->parts_at == scan->program) {
         scan->program = 0;
     }
@@ -309,7 +339,7 @@ static uintptr_t segments_clip_above(uintptr_t from, uintptr_t to) {
 // long in each thread, and all there: so it is no longer than what can be read
 // where least can.  In most threads it ends with the stack's mapping, and from
 // the second on the page behind, which is not there, is not asked for.
-static size_t segments_control(uintptr_t pointer) {
+NO_SANITIZE static size_t segments_control(uintptr_t pointer) {
     size_t bytes = segments_tls.control_bytes;
     bytes = bytes == 0 ? SEGMENTS_CONTROL_BYTES : bytes;
     size_t there = segments_clip_above(pointer, pointer + bytes) - pointer;
@@ -347,9 +377,9 @@ static void segments_near(const struct segments_visitor *visitor,
 // Visits the blocks that the table at `table` names, but those that lie in
 // [start, end).  A thread about to die may have freed its table, so each of its
 // pages is asked for; an entry, aligned to its size, lies in one.
-static void segments_far(const struct segments_visitor *visitor,
-                         const struct segments_entry *table, uintptr_t start,
-                         uintptr_t end) {
+NO_SANITIZE static void segments_far(const struct segments_visitor *visitor,
+                                     const struct segments_entry *table,
+                                     uintptr_t start, uintptr_t end) {
     size_t page_bytes = memory_page_bytes();
     const struct segments_entry *entry = table - 1;
     size_t count = 0;
@@ -374,8 +404,8 @@ static void segments_far(const struct segments_visitor *visitor,
     }
 }
 
-void segments_each_tls(uintptr_t thread_pointer, segments_visit *visit,
-                       void *data) {
+NO_SANITIZE void segments_each_tls(uintptr_t thread_pointer,
+                                   segments_visit *visit, void *data) {
     // The stack of a thread that has all but ended, and its control block with
     // it, may be unmapped while the kernel still lists the thread.
     if (thread_pointer == 0 || thread_pointer % WORD_BYTES != 0 ||

@@ -128,14 +128,10 @@ bool stack_is_whole(const void *hot_end, const void *cold_end);
 // unknown.
 const void *stack_cold_end(void);
 
-// The far end of the calling thread's stack; NULL when unknown.  In a thread
-// other than main it asks the threads library, which may allocate: call it
-// once, outside the collector's own allocation.
-const void *stack_own_cold_end(void);
-
 // Both ends of the calling thread's stack (K7); *cold_end is NULL when unknown,
-// *lowest also in the main thread, whose stack grows.  It may allocate, too:
-// never with a lock of ours held.
+// *lowest also in the main thread, whose stack grows.  In other threads it asks
+// the threads library, which may allocate: call it once, outside the
+// collector's own allocation, and never with a lock of ours held.
 void stack_own_bounds(const void **lowest, const void **cold_end);
 
 #endif

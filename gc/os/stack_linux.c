@@ -142,9 +142,3 @@ void stack_own_bounds(const void **lowest, const void **cold_end) {
     *lowest = start;
     *cold_end = start == NULL ? NULL : (const void *)end; // K7
 }
-
-const void *stack_own_cold_end(void) {
-    const void *lowest, *cold_end;
-    stack_own_bounds(&lowest, &cold_end);
-    return cold_end;
-}

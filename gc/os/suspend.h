@@ -58,7 +58,8 @@ struct sigaction; // of <signal.h>
 struct suspend_here {
     const void *hot_end; // Z1
     uint32_t thread;     // the calling thread's id
-    bool ours;           // this process sent the signal to this thread alone
+    bool ours;           // this process sent the signal to this thread alone,
+                         // or the system has lost who sent it
 };
 
 // Rung in the handler; returns whether the signal was meant for it.

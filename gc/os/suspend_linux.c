@@ -147,11 +147,13 @@ static void suspend_chain(int signal, siginfo_t *info, ucontext_t *context) {
 // --- The handler -----------------------------------------------------------
 
 static void suspend_handle(int signal, siginfo_t *info, void *context) {
+    // Where too many signals wait the system keeps no word on who sent them.
+    bool is_lost = info->si_code == SI_USER && info->si_pid == 0;
     struct suspend_here here = {
         .hot_end = __builtin_frame_address(0), // Z1: the system's frame is
         .thread = thread_id(),                 // above this one
-        .ours = info->si_code == SI_TKILL &&
-                (uint32_t)info->si_pid == thread_process_id(),
+        .ours = is_lost || (info->si_code == SI_TKILL &&
+                            (uint32_t)info->si_pid == thread_process_id()),
     };
     if (!suspend.bell(&here)) {
         suspend_chain(signal, info, context);

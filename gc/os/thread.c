@@ -30,6 +30,13 @@ bool thread_at_exit(void (*parting)(void *value)) {
     return true;
 }
 
+// The library has room for so many values in a thread's block.
+#define THREAD_KEYS_INLINE 32u
+
+bool thread_arms_freely(void) {
+    return thread_parting <= THREAD_KEYS_INLINE;
+}
+
 bool thread_exit_arm(void *value) {
     return thread_parting != 0 &&
            pthread_setspecific(thread_parting - 1, value) == 0; // T2

@@ -35,6 +35,9 @@ uint32_t thread_process_id(void);
 // no key left.
 MUST_USE bool thread_at_exit(void (*parting)(void *value));
 
+// Whether thread_exit_arm allocates nothing: it is then async-signal-safe.
+bool thread_arms_freely(void);
+
 // Has the function called for the calling thread when it ends, with `value`;
 // NULL: it is not called.  False when the system refuses.
 bool thread_exit_arm(void *value);

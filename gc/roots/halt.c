@@ -15,6 +15,14 @@
 #define HALT_SPINS   400     // looks at the answers before sleeping
 #define HALT_TICK_NS 1000000 // a nap of the conductor
 
+// The state becomes `to` if it is `from`; what it was.
+static uint32_t halt_change(struct mutator *mutator, uint32_t from,
+                            uint32_t to) {
+    (void)__atomic_compare_exchange_n(&mutator->state, &from, to, false,
+                                      __ATOMIC_SEQ_CST, __ATOMIC_SEQ_CST);
+    return from;
+}
+
 // --- A thread that runs ----------------------------------------------------
 
 void halt_tell(struct halt *halt) {
@@ -59,34 +67,43 @@ bool halt_must_answer(const struct halt *halt, const struct record *record) {
              mutator->busy != MUTATOR_INSIDE)); // H5
 }
 
+// The mark is taken away at the end, not at the beginning: else the conductor
+// might send another signal meanwhile, whose mark this handler would take, too.
+// And who found the mark has not sent: so one more look at the stop.
+bool halt_hear(struct halt *halt, struct record *record, const void *hot_end,
+               bool ours) {
+    bool claimed =
+        ours && __atomic_load_n(&record->signalled, __ATOMIC_SEQ_CST);
+    if (halt_must_answer(halt, record)) {
+        halt_answer(halt, record, hot_end);
+    }
+    if (!claimed) {
+        return false;
+    }
+    __atomic_store_n(&record->signalled, false, __ATOMIC_SEQ_CST); // H6
+    if (halt_must_answer(halt, record)) {
+        halt_answer(halt, record, hot_end);
+    }
+    return true;
+}
+
 // --- A thread in a safe region ---------------------------------------------
 
 void halt_run(struct mutator *mutator) {
-    uint32_t state = MUTATOR_SAFE;
-    if (__atomic_compare_exchange_n(&mutator->state, &state, MUTATOR_RUNS,
-                                    false, __ATOMIC_SEQ_CST,
-                                    __ATOMIC_RELAXED)) {
+    if (halt_change(mutator, MUTATOR_SAFE, MUTATOR_RUNS) == MUTATOR_SAFE) {
         return;
     }
     uint64_t mask = suspend_block(); // no handler of the program meanwhile
     for (;;) {
-        state = MUTATOR_SAFE;
-        if (__atomic_compare_exchange_n(&mutator->state, &state, MUTATOR_RUNS,
-                                        false, __ATOMIC_SEQ_CST,
-                                        __ATOMIC_RELAXED)) {
-            break;
-        }
-        if (state == MUTATOR_RUNS) {
+        uint32_t was = halt_change(mutator, MUTATOR_SAFE, MUTATOR_RUNS);
+        if (was == MUTATOR_SAFE || was == MUTATOR_RUNS) {
             break;
         }
         if (copy_is_new()) { // held by a conductor that is not here
             __atomic_store_n(&mutator->state, MUTATOR_RUNS, __ATOMIC_RELAXED);
             break;
         }
-        state = MUTATOR_HELD; // H4
-        (void)__atomic_compare_exchange_n(&mutator->state, &state, HALT_WAITS,
-                                          false, __ATOMIC_SEQ_CST,
-                                          __ATOMIC_RELAXED);
+        (void)halt_change(mutator, MUTATOR_HELD, HALT_WAITS); // H4
         (void)lock_wait(&mutator->state, HALT_WAITS, 0);
     }
     suspend_unblock(mask);
@@ -94,10 +111,7 @@ void halt_run(struct mutator *mutator) {
 
 void halt_make_safe(struct halt *halt, struct mutator *mutator) {
     // It may be SAFE already, or HELD: by a handler of the program that ended.
-    uint32_t runs = MUTATOR_RUNS;
-    (void)__atomic_compare_exchange_n(&mutator->state, &runs, MUTATOR_SAFE,
-                                      false, __ATOMIC_SEQ_CST,
-                                      __ATOMIC_SEQ_CST);
+    (void)halt_change(mutator, MUTATOR_RUNS, MUTATOR_SAFE);
     if (UNLIKELY(__atomic_load_n(&halt->stopping, __ATOMIC_SEQ_CST) != 0)) {
         halt_tell(halt); // H3
     }
@@ -116,18 +130,20 @@ void halt_end(struct halt *halt) {
     (void)lock_wake(&halt->stopping, SIZE_MAX);
 }
 
+bool halt_may_send(struct record *record) {
+    return !__atomic_exchange_n(&record->signalled, true, __ATOMIC_SEQ_CST);
+}
+
+void halt_not_sent(struct record *record) {
+    __atomic_store_n(&record->signalled, false, __ATOMIC_SEQ_CST);
+}
+
 bool halt_hold(struct mutator *mutator) {
-    uint32_t state = MUTATOR_SAFE;
-    return __atomic_compare_exchange_n(&mutator->state, &state, MUTATOR_HELD,
-                                       false, __ATOMIC_SEQ_CST,
-                                       __ATOMIC_RELAXED);
+    return halt_change(mutator, MUTATOR_SAFE, MUTATOR_HELD) == MUTATOR_SAFE;
 }
 
 void halt_free(struct mutator *mutator) {
-    uint32_t state = MUTATOR_HELD;
-    if (__atomic_compare_exchange_n(&mutator->state, &state, MUTATOR_SAFE,
-                                    false, __ATOMIC_SEQ_CST,
-                                    __ATOMIC_RELAXED)) {
+    if (halt_change(mutator, MUTATOR_HELD, MUTATOR_SAFE) == MUTATOR_HELD) {
         return;
     }
     // It waits to leave, and has left: or else the next stop, if it is quick,

@@ -29,6 +29,8 @@
 //   H4  held    a thread whose state is HELD does not leave its safe region,
 //               and one that waits to leave is woken when it may
 //   H5  inside  a mutator that is INSIDE does not answer in the handler
+//   H6  once    each signal that a stop sent is claimed by halt_hear, once, and
+//               no other is, but one that was sent just when ours was
 //
 // halt_answer and below, up to the conductor's part: the thread whose record or
 // mutator it is, its signals blocked.  The conductor's: the holder of the lock.
@@ -61,6 +63,12 @@ bool halt_must_answer(const struct halt *halt, const struct record *record);
 // read of the thread's stack lies from hot_end on.
 void halt_answer(struct halt *halt, struct record *record, const void *hot_end);
 
+// What the handler of the signal does: answers the stop that is on, if the
+// thread is to stop where it is.  `ours`: a stop may have sent it.  Returns
+// whether one did.
+bool halt_hear(struct halt *halt, struct record *record, const void *hot_end,
+               bool ours);
+
 // --- A thread in a safe region ---------------------------------------------
 
 // From RUNS to SAFE; registers and hot end were published.
@@ -77,6 +85,13 @@ uint32_t halt_begin(struct halt *halt);
 
 // Ends it; who answered goes on.
 void halt_end(struct halt *halt);
+
+// Whether the signal is to be sent: not while one is under way, whose handler
+// will see this attempt.
+MUST_USE bool halt_may_send(struct record *record);
+
+// It could not be sent.
+void halt_not_sent(struct record *record);
 
 // From SAFE to HELD, if it is SAFE.
 MUST_USE bool halt_hold(struct mutator *mutator);

@@ -4,6 +4,7 @@
 #include "heap/block.h"
 #include "heap/meta.h"
 #include "os/stack.h"
+#include "os/thread.h"
 
 struct mutator *mutator_make(uint32_t id, struct heap *heap, bool single) {
     ASSERT(id != 0); // U3
@@ -17,10 +18,15 @@ struct mutator *mutator_make(uint32_t id, struct heap *heap, bool single) {
     return mutator;
 }
 
-void mutator_find_stack(struct mutator *mutator) {
-    const void *lowest, *cold_end;
+void mutator_find_stack(struct mutator *mutator, bool may_allocate) {
+    const void *lowest = NULL;
+    const void *cold_end = stack_cold_end();
     mutator->cold_end = NULL;
-    stack_own_bounds(&lowest, &cold_end);
+    if (may_allocate) {
+        stack_own_bounds(&lowest, &cold_end);
+    } else if (mutator->thread != thread_process_id()) {
+        cold_end = (const void *)mutator->thread_pointer;
+    }
     mutator->lowest = lowest;
     __atomic_store_n(&mutator->cold_end, cold_end, __ATOMIC_RELEASE);
 }
@@ -122,11 +128,27 @@ struct cache *mutator_add_cache(struct mutator *mutator, struct cacheset *set,
     struct cache *cache = mutator_new_cache(set, order);
     if (cache != NULL) {
         cache_init(cache, order, mutator->id, mutator->single, &set->tally);
+        mutator->keeps |= block_kind_is_counted(order.kind);
         cache->next = set->used; // U1
         // Whoever asks for figures walks the chain while this thread runs.
         __atomic_store_n(&set->used, cache, __ATOMIC_RELEASE);
     }
     return cache;
+}
+
+bool mutator_keep(struct mutator *mutator, const struct heap *heap,
+                  uint32_t block) {
+    struct cacheset *set = mutator_find_set(mutator, heap);
+    if (set == NULL || mutator->leaving) {
+        return false;
+    }
+    struct order order = heap_order_of(block);
+    struct cache *cache = mutator_find_cache(set, order);
+    if (cache == NULL) { // it has come from a level of the reserve
+        cache = mutator_add_cache(mutator, set, order);
+    }
+    cache_keep(cache, block);
+    return true;
 }
 
 static void mutator_each_of_set(const struct cacheset *set,

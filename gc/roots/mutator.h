@@ -76,6 +76,7 @@ struct mutator {
     bool single;              // caches take one cell at a time; constant
     bool leaving;             // its exit was seen; the thread may live on a bit
     bool in_hook;             // it runs the shortage hook; itself
+    bool keeps;               // it may own counted blocks or runs; itself
     uint32_t state;           // enum mutator_state, a futex word; CAS
     uint32_t id;              // blocks name it as owner; not 0; constant
     uint32_t thread;          // the system's number for the thread; constant
@@ -91,6 +92,7 @@ struct mutator {
     struct fiber_seat seat;               // which stack; itself
     struct mutator *next;                 // in the world; lock
     struct cacheset *sets;                // for other heaps; itself
+    void *domain;                         // what the door counts for it; itself
     uint32_t inbox;         // blocks with cells that others freed, linked; lock
     struct cacheset home;   // for the default heap
     struct reserve reserve; // for handlers that interrupt us
@@ -107,7 +109,9 @@ MUST_USE struct mutator *mutator_make(uint32_t id, struct heap *heap,
                                       bool single);
 
 // Asks for the stack of the calling thread; until then any stack is foreign.
-void mutator_find_stack(struct mutator *mutator);
+// Unless it may allocate, the library is not asked: of a thread's stack only
+// the far end is known then, where the library has put its control block.
+void mutator_find_stack(struct mutator *mutator, bool may_allocate);
 
 // Gives one back whose caches are empty.  Under the lock.
 void mutator_free(struct mutator *mutator);
@@ -145,6 +149,11 @@ static inline struct cache *mutator_find_cache(struct cacheset *set,
 // which can happen only for a described order, which needs the lock.
 struct cache *mutator_add_cache(struct mutator *mutator, struct cacheset *set,
                                 struct order order);
+
+// In a stop: brings a counted block of this mutator, with room and in no list,
+// to the cache it belongs to; false if it has none and cannot.
+MUST_USE bool mutator_keep(struct mutator *mutator, const struct heap *heap,
+                           uint32_t block);
 
 // Calls visit for each cache in use for `heap`, or of all heaps if NULL; those
 // of the reserve, too.

@@ -4,20 +4,29 @@
 // taking a cell, of a climb, of anything, perhaps with the lock held.  What the
 // interrupted code works on is not to be touched, and whoever waited for the
 // lock would wait for himself.  So each mutator has a few caches that nothing
-// but such handlers use, and the process keeps a few blocks that need no lock:
+// but such handlers use, and the process keeps blocks that need no lock:
 //
 //     program code       the mutator's caches, by busy OUT
 //       our code           <- a handler: level 0 of the reserve
 //         level 0 at work    <- a handler over it: level 1
-//           level 1 at work    <- another: nothing is left, NULL
+//           level 1 at work    <- another: level 2
+//             level 2 at work    <- one more: nothing is left, NULL
 //
 //     a level's cache is empty:  lock free?  a block of a shelf, or fresh
-//                                taken?      one of the blocks kept for this
+//                                taken?      of the blocks kept for this
 //
-// These caches take one cell at a time, so that they never have a tail, and
-// their blocks have an owner of their own: the interrupted code, which may be
-// in the middle of changing an allocation word, never meets such a word.
-// Nobody drains their blocks but the conductor, in a stop.
+// Sizes are rounded up to powers of two, so that a few caches serve a handler
+// that asks for many sizes.  Where blocks are scarce and the lock is taken all
+// small sizes come from one cache.  These caches take one cell at a time, so
+// that they never have a tail, and their blocks have an owner of their own: the
+// interrupted code, which may be in the middle of changing an allocation word,
+// never meets such a word.  Nobody drains their blocks but the conductor, in a
+// stop.
+//
+// Blocks are kept in a few stretches, each one word that says where it begins
+// and ends; who takes blocks moves the beginning by one exchange.  Whoever has
+// the lock makes good what was taken before it lets go of it (world_unlock),
+// and keeps more the more was taken at a time.
 //
 // Invariants
 //   V1  apart    a level is used by one handler at a time
@@ -27,12 +36,14 @@
 //                entry and is of no heap; it is given out once
 //   V5  tail     no cache of a reserve has a tail
 //   V6  frugal   blocks are kept only where the limit leaves plenty
+//   V7  refill   what was taken without the lock is there again when the holder
+//                of the lock lets go of it, if memory is to be had
 //
 // From reserve_enter to reserve_leave: a handler of the mutator's own thread,
 // which is INSIDE for that long, so that no stop finds a level half changed.
-// `locked` says that it has the lock.  reserve_keep, reserve_top_up: under the
-// lock.  The rest: under the lock by the mutator's own thread, or by the
-// conductor in a stop.
+// `locked` says that it has the lock.  reserve_keep, reserve_top_up,
+// reserve_settle: under the lock.  The rest: under the lock by the mutator's
+// own thread, or by the conductor in a stop.
 // Design, alternatives and measurements: docs/design/roots/reserve.md
 
 #ifndef ROOTS_RESERVE_H
@@ -43,15 +54,20 @@
 #include "heap/heap.h"
 #include "heap/region.h"
 
-#define RESERVE_LEVELS 2 // handlers over handlers, each over our code
-#define RESERVE_CACHES 6 // orders that a level serves at once
-#define RESERVE_BLOCKS 4 // kept by the process
+#define RESERVE_LEVELS     3   // handlers over handlers, each over our code
+#define RESERVE_CACHES     24  // orders that a level serves at once
+#define RESERVE_STRETCHES  8   // of blocks, kept by the process
+#define RESERVE_BLOCKS     4   // kept while no handler has interrupted us
+#define RESERVE_BLOCKS_USE 32  // once one has
+#define RESERVE_BLOCKS_MAX 128 // whatever was asked
+
+#define RESERVE_CELL_BYTES ((size_t)64 * KiB) // larger ones are runs
 
 // Owners of blocks from here on are levels of some mutator's reserve.
-#define RESERVE_OWNERS ((uint32_t)1 << 30)
+#define RESERVE_OWNERS BLOCK_OWNER_LEVEL
 
 struct reserve_cache {
-    struct heap *heap;  // NULL: not in use; V1
+    struct heap *heap;  // constant while its bit in `used` is set
     struct tally tally; // of this cache, since the last cycle; V1
     struct cache cache; // V1
 };
@@ -63,9 +79,31 @@ struct reserve_level {
 };
 
 struct reserve {
-    uint32_t depth; // levels at work; its own thread
+    uint32_t depth;                // levels at work; its own thread
+    uint32_t used[RESERVE_LEVELS]; // a bit for each cache in use; V1, atomic
     struct reserve_level levels[RESERVE_LEVELS];
 };
+
+// What a handler asks for.
+struct reserve_order {
+    struct heap *heap;
+    unsigned kind; // has no layout
+    size_t bytes, alignment;
+};
+
+// The blocks that are kept.
+struct reserve_kept {
+    uint32_t asked;        // handlers asked for blocks since the last top-up
+    uint32_t refused;      // and were refused; both atomic
+    struct region *region; // the blocks' own; lock
+    size_t least, wanted;  // blocks to be kept: to begin with, by now; lock
+    size_t left;           // after the last top-up; lock
+    size_t most;           // taken from one top-up to the next; lock
+    uint32_t quiet;        // cycles since the last look at that; lock
+    uint64_t stretches[RESERVE_STRETCHES]; // see reserve.c; exchanged
+};
+
+extern struct reserve_kept reserve_kept;
 
 static inline bool reserve_is_owner(uint32_t owner) {
     return owner >= RESERVE_OWNERS;
@@ -73,35 +111,42 @@ static inline bool reserve_is_owner(uint32_t owner) {
 
 // --- In a handler ----------------------------------------------------------
 
-// The level for the calling handler, or NULL; `id` is its mutator's.
-struct reserve_level *reserve_enter(struct reserve *reserve, uint32_t id);
+// A level for the calling handler: its number, or RESERVE_LEVELS if there is
+// none; `id` is its mutator's.
+size_t reserve_enter(struct reserve *reserve, uint32_t id);
 void reserve_leave(struct reserve *reserve);
 
-// A cell of what the level has, or NULL.  The order has no layout.
-void *reserve_take(struct reserve_level *level, const struct heap *heap,
-                   struct order order);
+// A cell of what the level has, zero if its kind is; or NULL.
+void *reserve_take(struct reserve *reserve, size_t level,
+                   const struct reserve_order *order);
 
-// The same of a larger cell, or of one that is scanned for one that need not
-// be: for want of anything better.
-void *reserve_take_larger(struct reserve_level *level, const struct heap *heap,
-                          struct order order);
-
-// Has a block brought to the level, from which reserve_take takes the next
-// cell; false when none can be had now.
-MUST_USE bool reserve_feed(struct reserve_level *level, struct heap *heap,
-                           struct order order, bool locked);
+// The same, after reserve_take had none: with blocks brought to the level, or a
+// larger cell, or one that is scanned for one that need not be; or a run.
+// *zero: whether it needs no clearing.
+void *reserve_bring(struct reserve *reserve, size_t level,
+                    const struct reserve_order *order, bool locked, bool *zero);
 
 // --- The blocks that are kept ----------------------------------------------
 
-// From now on so many blocks are kept: RESERVE_BLOCKS at most.  Gives what is
-// too many back.
+// From now on so many blocks of the region are kept, and more once they are
+// asked for; none if 0.  Gives what is too many back.
 void reserve_keep(struct region *region, size_t blocks);
 
 // Takes from the region what is missing.
-void reserve_top_up(struct region *region);
+void reserve_top_up(void);
+
+// The same after a cycle.  Keeps fewer if few were taken in many cycles.
+void reserve_settle(void);
+
+// How many are kept now.
+size_t reserve_count(void);
 
 // In a forked child whose region is built anew: none is kept.
 void reserve_forget(void);
+
+static inline bool reserve_was_asked(void) {
+    return __atomic_load_n(&reserve_kept.asked, __ATOMIC_RELAXED) != 0;
+}
 
 // --- For the conductor -----------------------------------------------------
 

@@ -56,7 +56,8 @@ enum record_stop {
 struct record {
     uint32_t thread;       // the kernel's id; 0: not on the roll; lock
     uint32_t acknowledged; // the stop it answered last; its thread
-    bool signalled;        // one of our signals is under way; exchanged
+    bool signalled;        // one of our signals is under way; set by who
+                           // sends it, cleared by its handler
     uint8_t stop;          // enum record_stop; conductor
     bool apart;            // not of the program (a worker of the kernel, of
                            // an emulator): never stopped; conductor

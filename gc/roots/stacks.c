@@ -135,13 +135,16 @@ static void stacks_stranger(const struct record *record, uintptr_t hot_end,
     } else {
         stacks_foreign(record, hot_end, call);
     }
-    // The library's control block usually ends the stack of its thread.
+    // The library's control block usually ends the stack of its thread.  Of one
+    // that was traced nobody knows whether it is on a signal's.
     struct mapping mapping;
     uintptr_t pointer = record->thread_pointer;
     bool elsewhere = fiber != NULL || record->alternate_end != NULL;
-    if (elsewhere && pointer != 0 && mapping_find(pointer, &mapping) &&
-        mapping.is_readable) {
-        stacks_words(call, mapping.start, mapping.end);
+    bool doubtful = elsewhere || record->stop == RECORD_TRACED;
+    if (doubtful && pointer != 0 && mapping_find(pointer, &mapping) &&
+        mapping.is_readable &&
+        (elsewhere || hot_end < mapping.start || hot_end >= mapping.end)) {
+        stacks_words(call, mapping.start, mapping.end); // Y2
     }
 }
 

@@ -30,15 +30,8 @@ struct world world;
 // Rung in the handler of the signal.
 static bool world_suspended(const struct suspend_here *here) {
     struct record *record = roll_find(&world.roll, here->thread);
-    if (record == NULL) {
-        return false;
-    }
-    bool awaited =
-        __atomic_exchange_n(&record->signalled, false, __ATOMIC_ACQ_REL);
-    if (halt_must_answer(&world.halt, record)) { // W3
-        halt_answer(&world.halt, record, here->hot_end);
-    }
-    return here->ours && awaited;
+    return record != NULL &&
+           halt_hear(&world.halt, record, here->hot_end, here->ours); // W3
 }
 
 static void world_park_here(const void *hot_end, void *data) {
@@ -86,7 +79,9 @@ static void world_come_out(struct mutator *mutator) {
         world_park(mutator);
     }
     // In a child it may be the middle of a cycle, of which its caches tell.
-    world_copy(mutator);
+    if (mutator->busy != MUTATOR_INSIDE) { // who waits for the lock looks there
+        world_copy(mutator);
+    }
 }
 
 void world_safe_enter_at(struct mutator *mutator, const uintptr_t *saved,
@@ -133,7 +128,8 @@ void world_safe_leave(struct mutator *mutator) {
 struct world_safe world_safe_break(struct mutator *mutator) {
     struct world_safe was = {.depth = mutator->safe_depth};
     if (was.depth != 0) {
-        was.is_safe = mutator->state != MUTATOR_RUNS;
+        was.is_safe =
+            __atomic_load_n(&mutator->state, __ATOMIC_RELAXED) != MUTATOR_RUNS;
         was.busy = mutator->busy;
         was.hot_end = mutator->stopped_at;
         memcpy(was.registers, mutator->registers, sizeof was.registers);
@@ -209,10 +205,10 @@ void world_lock_taken(struct mutator *mutator) {
            __atomic_exchange_n(word, 2, __ATOMIC_ACQUIRE) != 0) {
         (void)lock_wait(word, 2, WORLD_LOOK_NS);
     }
+    world_safe_leave(mutator); // there is no stop now: it does not wait
     if (UNLIKELY(copy_is_new())) {
         world_begin_anew(mutator);
     }
-    world_safe_leave(mutator); // there is no stop now: it does not wait
 }
 
 // --- Threads come and go ---------------------------------------------------
@@ -235,19 +231,18 @@ struct mutator *world_attach_deaf(struct heap *home, bool single,
                                   struct mutator **here, uint64_t mask) {
     world_lock_deaf(mask);
     struct mutator *mutator = *here;
-    bool is_known = mutator != NULL;
-    if (!is_known) {
+    if (mutator == NULL) {
         *here = mutator = roll_attach(&world.roll, thread_id(), home, single);
-    }
-    if (mutator != NULL && !is_known) {
-        is_known = mutator->thread_pointer == segments_thread_pointer();
-        mutator->thread_pointer = segments_thread_pointer();
-        mutator->here = here;
+        if (mutator != NULL) {
+            uintptr_t pointer = segments_thread_pointer();
+            if (mutator->thread_pointer != pointer) {
+                mutator->cold_end = NULL; // not a thread that comes back
+            }
+            mutator->thread_pointer = pointer;
+            mutator->here = here;
+        }
     }
     lock_release(&world.lock);
-    if (mutator != NULL && !is_known) {
-        mutator_find_stack(mutator); // without the lock: it may allocate
-    }
     return mutator;
 }
 
@@ -284,13 +279,17 @@ static void world_gone(struct record *record) {
     world.recount = true;
 }
 
-// Sends the signal; false: the thread is gone.
-static bool world_signal(struct record *record) {
-    if (SUSPEND_COOPERATIVE) {
+// Sends the signal, `again` if the last one was lost; false: the thread is
+// gone.
+static bool world_signal(struct record *record, bool again) {
+    if (SUSPEND_COOPERATIVE || (!halt_may_send(record) && !again)) {
         return true;
     }
-    __atomic_store_n(&record->signalled, true, __ATOMIC_RELEASE);
-    if (suspend_send(record->thread) != SUSPEND_GONE) {
+    enum suspend_sent sent = suspend_send(record->thread);
+    if (sent != SUSPEND_SENT) {
+        halt_not_sent(record);
+    }
+    if (sent != SUSPEND_GONE) {
         return true; // a refusal is temporary: it is sent again
     }
     world_gone(record);
@@ -317,7 +316,7 @@ static void world_inquire(struct record *record, bool strong,
         return;
     }
     if (answer == DEAF_LOST && !strong) {
-        (void)world_signal(record);
+        (void)world_signal(record, true);
         return;
     }
     if ((answer != DEAF_BLOCKS && !strong) || deaf_trace(record)) { // W3
@@ -359,7 +358,7 @@ static bool world_call(struct record *record, const struct mutator *self,
         world_inquire(record, false, report);
         return record->thread == 0 || record->stop != RECORD_RUNS;
     }
-    return !world_signal(record);
+    return !world_signal(record, false);
 }
 
 // Whether a thread that had to be waited for has stopped by now.
@@ -537,14 +536,15 @@ static bool world_is_hopeless(struct world_stop_report *report) {
     return true;
 }
 
-// Lets time pass before the next attempt, the signals free: another collector
-// may be trying to stop us.
-static void world_back_off(struct mutator *self, uint32_t attempts) {
+// Lets time pass, the signals free: another collector may want to stop us.
+// False in a child that a handler made meanwhile: nobody is here to be stopped.
+static bool world_back_off(struct mutator *self, uint32_t attempts) {
     uint8_t busy = self->busy;
     mutator_enter(self); // a handler of the program finds the lock taken
     uint32_t doublings = attempts < 6 ? attempts : 6;
     suspend_rest(world.mask, (uint64_t)WORLD_NAP_NS << doublings);
     self->busy = busy;
+    return !copy_is_new();
 }
 
 static void world_tally(struct world_stop_report *report, uint64_t begin_ns) {
@@ -573,12 +573,11 @@ bool world_stop(struct mutator *self, struct world_stop_report *report) {
         }
         bool is_hopeless = world_is_hopeless(report);
         world_release(); // W5, W7
-        if (is_hopeless) {
+        if (is_hopeless || !world_back_off(self, report->attempts)) {
             __atomic_store_n(&world.conductor, NULL, __ATOMIC_RELAXED);
             suspend_unblock(world.mask);
             return false;
         }
-        world_back_off(self, report->attempts);
     }
 }
 
@@ -587,8 +586,6 @@ void world_resume(void) {
     __atomic_store_n(&world.conductor, NULL, __ATOMIC_RELAXED);
     suspend_unblock(world.mask);
 }
-
-// --- In the stop -----------------------------------------------------------
 
 void world_each_stack(world_words *visit, void *data) {
     stacks_all(world.roll.records, visit, data);

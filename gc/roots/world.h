@@ -50,6 +50,7 @@
 #include "os/suspend.h"
 #include "roots/halt.h"
 #include "roots/mutator.h"
+#include "roots/reserve.h"
 #include "roots/roll.h"
 
 #define WORLD_NAME_BYTES 16
@@ -100,7 +101,8 @@ MUST_USE bool world_init(int signal);
 // the one it left with world_detach; takes the lock.  NULL: no memory.
 // The caller has blocked all signals, lest a handler of the program attach the
 // thread too, and hears those of `mask` while it waits.  *here, where its
-// mutator is kept, is set; if it is set already, that is the answer.
+// mutator is kept, is set; if it is set already, that is the answer.  Where its
+// stack is (cold_end) is for the caller to find out, without the lock.
 struct mutator *world_attach_deaf(struct heap *home, bool single,
                                   struct mutator **here, uint64_t mask);
 
@@ -110,6 +112,7 @@ static inline struct mutator *world_attach(struct heap *home, bool single) {
     (void)world_attach_deaf(home, single, &mutator, mask);
     if (mutator != NULL) {
         mutator->here = NULL;
+        mutator_find_stack(mutator, true);
     }
     suspend_unblock(mask);
     return mutator;
@@ -159,7 +162,11 @@ MUST_USE static inline bool world_try_lock(void) {
     return !copy_is_new() && lock_try(&world.lock);
 }
 
+// Before the lock is free, what handlers took without it is made good.
 static inline void world_unlock(void) {
+    if (UNLIKELY(reserve_was_asked())) {
+        reserve_top_up();
+    }
     lock_release(&world.lock);
 }
 

@@ -50,7 +50,7 @@ static void wrap_handle(int number, siginfo_t *info, void *context) {
         handler(number, info, context); // W8
         return;
     }
-    struct world_safe was;
+    struct loam_door_handler was;
     loam_door_handler_enter(&was); // W5
     handler(number, info, context);
     loam_door_handler_leave(&was);

@@ -85,7 +85,10 @@ static bool audit_find(uintptr_t word, struct audit_object *object) {
     }
     object->block = audit_head(block);
     object->bytes = block_cell_bytes(object->block);
-    uintptr_t first = range.base + object->block * BLOCK_BYTES;
+    uintptr_t first = block_first(object->block);
+    if (word < first) {
+        return false;
+    }
     size_t cell = (word - first) / object->bytes;
     if (cell >= block_cells(object->block)) {
         return false;
@@ -213,8 +216,7 @@ static void audit_pinned_block(uint32_t block, void *data) {
         return;
     }
     for (size_t cell = 0; cell < block_cells(block); cell++) {
-        audit_word(data,
-                   range_block_address(block) + cell * block_cell_bytes(block));
+        audit_word(data, block_cell_address(block, (uint32_t)cell));
     }
 }
 
@@ -234,8 +236,8 @@ static void audit_heap_block(uint32_t block, void *data) {
     }
     size_t bytes = block_cell_bytes(block);
     for (uint32_t cell = 0; cell < block_cells(block); cell++) {
-        struct audit_object object = {range_block_address(block) + cell * bytes,
-                                      bytes, block, cell};
+        struct audit_object object = {block_cell_address(block, cell), bytes,
+                                      block, cell};
         if (block_is_allocated(block, cell)) {
             audit_scan(roots->audit, &object);
             audit_drain(roots->audit);
@@ -261,8 +263,8 @@ static void audit_ephemeron_block(uint32_t block, void *data) {
     }
     size_t bytes = block_cell_bytes(block);
     for (uint32_t cell = 0; cell < block_cells(block); cell++) {
-        struct audit_object object = {range_block_address(block) + cell * bytes,
-                                      bytes, block, cell};
+        struct audit_object object = {block_cell_address(block, cell), bytes,
+                                      block, cell};
         if (bitmap_get(audit->seen, audit_bit(&object))) {
             audit_hang(audit, &object);
         }
@@ -298,8 +300,7 @@ static void audit_compare_block(uint32_t block, void *data) {
         if (bitmap_get(missed->audit->seen, bit) &&
             !block_is_marked(block, cell)) {
             missed->count++;
-            missed->example =
-                range_block_address(block) + cell * block_cell_bytes(block);
+            missed->example = block_cell_address(block, cell);
         }
     }
 }

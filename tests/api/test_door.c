@@ -34,9 +34,9 @@ static void ask_everything(void) {
     assert_false(entered);
     loam_door_safe_leave();
     loam_door_unwound();
-    struct world_safe was;
+    struct loam_door_handler was;
     loam_door_handler_enter(&was);
-    assert_int_equal(was.depth, 0);
+    assert_int_equal(was.safe.depth, 0);
     loam_door_handler_leave(&was);
     assert_false(loam_door_hold());
     loam_door_thread_begin();
@@ -62,10 +62,10 @@ static void *ask_as_a_stranger(void *unused) {
     bool entered = true;
     loam_door_safe_enter(&entered);
     loam_door_safe_leave();
-    struct world_safe was;
+    struct loam_door_handler was;
     loam_door_handler_enter(&was);
-    bool right =
-        !entered && was.depth == 0 && !loam_door_hold() && init_mutator == NULL;
+    bool right = !entered && was.safe.depth == 0 && !loam_door_hold() &&
+                 init_mutator == NULL;
     loam_door_handler_leave(&was);
     loam_door_thread_begin(); // now it is built, and this thread is met
     return right && init_mutator != NULL ? NULL : &told;
@@ -131,10 +131,10 @@ static void the_collector_s_own_work_is_no_wait(void **state) { // D1
 static void a_handler_breaks_a_wait_and_mends_it(void **state) { // D4
     (void)state;
     struct mutator *mutator = init_ready();
-    struct world_safe was;
+    struct loam_door_handler was;
     bool entered;
     loam_door_handler_enter(&was); // over program code: nothing to do
-    assert_int_equal(was.depth, 0);
+    assert_int_equal(was.safe.depth, 0);
     loam_door_handler_leave(&was);
     assert_int_equal(state_of(mutator), MUTATOR_RUNS);
     loam_door_safe_enter(&entered);
@@ -143,7 +143,7 @@ static void a_handler_breaks_a_wait_and_mends_it(void **state) { // D4
     uintptr_t registers[STACK_REGISTERS];
     memcpy(registers, mutator->registers, sizeof registers);
     loam_door_handler_enter(&was);
-    assert_int_equal(was.depth, 2);
+    assert_int_equal(was.safe.depth, 2);
     assert_int_equal(state_of(mutator), MUTATOR_RUNS);
     bool within; // the handler waits, too
     loam_door_safe_enter(&within);

@@ -226,30 +226,46 @@ static void *churn(void *data) {
     return kept[3];
 }
 
-static int live_with_threads(void) {
-    pthread_t threads[3];
-    bool stop = false;
-    for (size_t i = 0; i < 3; i++) {
-        if (pthread_create(&threads[i], NULL, churn, &stop) != 0) {
-            return 20;
+// Threads that do so.
+struct churners {
+    pthread_t threads[4];
+    size_t count;
+    bool stop;
+};
+
+static bool churn_begin(struct churners *churners, size_t count) {
+    churners->stop = false;
+    for (churners->count = 0; churners->count < count; churners->count++) {
+        if (pthread_create(&churners->threads[churners->count], NULL, churn,
+                           &churners->stop) != 0) {
+            return false;
         }
     }
-    int wrong = live();
-    __atomic_store_n(&stop, true, __ATOMIC_RELAXED);
-    for (size_t i = 0; i < 3; i++) {
-        pthread_join(threads[i], NULL);
+    return true;
+}
+
+static void churn_end(struct churners *churners) {
+    __atomic_store_n(&churners->stop, true, __ATOMIC_RELAXED);
+    for (size_t i = 0; i < churners->count; i++) {
+        pthread_join(churners->threads[i], NULL);
     }
+}
+
+static int live_with_threads(void) {
+    struct churners churners;
+    if (!churn_begin(&churners, 3)) {
+        return 20;
+    }
+    int wrong = live();
+    churn_end(&churners);
     return wrong;
 }
 
 static void test_threads(void **state) {
     (void)state;
     start();
-    pthread_t threads[4];
-    bool stop = false;
-    for (size_t i = 0; i < 4; i++) {
-        assert_int_equal(pthread_create(&threads[i], NULL, churn, &stop), 0);
-    }
+    struct churners churners;
+    assert_true(churn_begin(&churners, 4));
     for (size_t i = 0; i < 60; i++) {
         pid_t child = fork_one(i);
         if (child == 0) {
@@ -257,10 +273,7 @@ static void test_threads(void **state) {
         }
         assert_int_equal(finish(child), 0); // FO1
     }
-    __atomic_store_n(&stop, true, __ATOMIC_RELAXED);
-    for (size_t i = 0; i < 4; i++) {
-        pthread_join(threads[i], NULL);
-    }
+    churn_end(&churners);
     assert_true(is_whole(list, LIST));
 }
 
@@ -268,11 +281,8 @@ static void test_threads(void **state) {
 static void test_from_region(void **state) {
     (void)state;
     start();
-    pthread_t threads[2];
-    bool stop = false;
-    for (size_t i = 0; i < 2; i++) {
-        assert_int_equal(pthread_create(&threads[i], NULL, churn, &stop), 0);
-    }
+    struct churners churners;
+    assert_true(churn_begin(&churners, 2));
     for (size_t i = 0; i < 60; i++) {
         loam_blocking_enter();
         pid_t child = fork_one(i);
@@ -282,10 +292,7 @@ static void test_from_region(void **state) {
         }
         assert_int_equal(finish(child), 0);
     }
-    __atomic_store_n(&stop, true, __ATOMIC_RELAXED);
-    for (size_t i = 0; i < 2; i++) {
-        pthread_join(threads[i], NULL);
-    }
+    churn_end(&churners);
 }
 
 // A thread that has never called Loam forks, and its child does.

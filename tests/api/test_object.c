@@ -211,7 +211,7 @@ static void test_walk(void **state) {
     (void)state;
     struct gen gen;
     gen_init(&gen, gen_seed("resize"));
-    for (unsigned kind = 0; kind < KIND_COUNT; kind++) {
+    for (unsigned kind = 0; kind < KIND_COUNTED; kind++) {
         size_t bytes = random_bytes(&gen);
         unsigned char *p = must(object_make(bytes, order_of(kind)));
         fill(p, bytes);

@@ -254,7 +254,8 @@ NOT_INLINED static bool is_alive(void) {
     return loam_base(p) == p && *p == 4711;
 }
 
-#if defined(__x86_64__)
+// ThreadSanitizer puts a signal off until the next call of a library.
+#if defined(__x86_64__) && !defined(__SANITIZE_THREAD__)
 static volatile sig_atomic_t spinning;
 
 static void set_timer(void) {

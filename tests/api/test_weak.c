@@ -182,6 +182,10 @@ static void *read_all(void *data) {
                 seen++;
             }
         }
+#if defined(__SANITIZE_THREAD__) // nobody is interrupted there
+        loam_blocking_enter();
+        loam_blocking_leave();
+#endif
     }
     *(size_t *)data = seen;
     return NULL;

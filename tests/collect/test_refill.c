@@ -530,7 +530,7 @@ int main(void) {
         TEST(test_absurd),
     };
     eaten = malloc(8192 * sizeof *eaten);
-    const void *cold_end = stack_own_cold_end();
+    const void *cold_end = stack_cold_end();
     if (eaten == NULL || cold_end == NULL || !stage_init(&stage, 512 * MiB)) {
         return 77; // no memory for it here
     }

@@ -190,7 +190,7 @@ int main(void) {
         cmocka_unit_test(test_all),
     };
     gen_init(&gen, gen_seed("refused"));
-    const void *cold_end = stack_own_cold_end();
+    const void *cold_end = stack_cold_end();
     if (cold_end == NULL || !stage_init(&stage, 4 * GiB)) {
         return 77; // no memory for it here
     }

@@ -191,7 +191,11 @@ static void test_steps(void **state) {
     struct gen g;
     gen_init(&g, gen_seed("block steps"));
     for (size_t i = 0; i < CLASSES * KIND_COUNT; i++) {
-        uint32_t block = make(classes[i % CLASSES], (unsigned)(i / CLASSES));
+        unsigned kind = (unsigned)(i / CLASSES);
+        if (!block_kind_takes(kind, classes[i % CLASSES])) {
+            continue;
+        }
+        uint32_t block = make(classes[i % CLASSES], kind);
         for (size_t step = 0; step < 150; step++) {
             unsigned what = (unsigned)gen_below(&g, 10);
             if (what < 5) {
@@ -338,6 +342,9 @@ static void test_entries(void **state) {
     (void)state;
     for (unsigned cls = CLASS_FIRST; cls <= CLASS_LAST; cls++) {
         for (unsigned kind = 0; kind < KIND_COUNT; kind++) {
+            if (!block_kind_takes(kind, cls)) {
+                continue;
+            }
             uint32_t block = make(cls, kind);
             size_t span = block_span(block);
             for (uint32_t i = 0; i < span; i++) {
@@ -348,11 +355,24 @@ static void test_entries(void **state) {
                 assert_int_equal((entry & ENTRY_LOOK_CLOSER) != 0,
                                  kind == KIND_DESCRIBED ||
                                      kind == KIND_BASE_ONLY);
+                assert_int_equal(ENTRY_SHIFT(entry),
+                                 block_kind_shift(kind)); // B14
             }
+            uintptr_t end = block_cell_address(block, 0) +
+                            block_cells(block) * block_cell_bytes(block);
+            assert_true(end <=
+                        range_block_address(block + (uint32_t)span)); // B14
+            assert_int_equal(
+                (block_cell_address(block, 1) + block_kind_front(kind)) %
+                    GRANULE_BYTES,
+                0);
             uint16_t *last = &range.entries[block + span - 1];
             *last ^= (uint16_t)(1u << 7);
             assert_true(span == 1 || !block_check(block));
             *last ^= (uint16_t)(1u << 7);
+            *last ^= (uint16_t)ENTRY_SHIFTED;
+            assert_false(block_check(block)); // B14
+            *last ^= (uint16_t)ENTRY_SHIFTED;
             destroy(block);
             assert_int_equal(block_entry(block + (uint32_t)span - 1),
                              CLASS_FREE);

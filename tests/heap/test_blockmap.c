@@ -20,7 +20,8 @@ static int make_heap(void **state) {
     return heap_init(&heap, NULL) && range_init(64 * MiB) ? 0 : -1;
 }
 
-// What a word should find, worked out with divisions from the head's address.
+// What a word should find, worked out with divisions from the head's address,
+// or from SHIFT_BYTES behind it.
 struct answer {
     uint32_t block;
     unsigned kind;
@@ -29,15 +30,19 @@ struct answer {
 
 static bool check_word(uintptr_t word, const struct answer *in) {
     uintptr_t first = range_block_address(in->block);
+    if (in->kind == KIND_COUNTED || in->kind == KIND_COUNTED_LEAF) {
+        first += 8;
+    }
     size_t cell = (word - first) / in->bytes;
     struct place place;
     bool found = blockmap_find(word, &place);
-    if (cell >= in->cells) {
+    if (word < first || cell >= in->cells) {
         return !found; // F1
     }
     return found && place.block == in->block && place.cell == cell &&
            place.start == first + cell * in->bytes &&
-           place.bytes == in->bytes && place.kind == in->kind; // F2
+           place.bytes == in->bytes && place.kind == in->kind && // F2
+           (in->kind < KIND_COUNTED || place_object(&place) % 16 == 0);
 }
 
 static void check_every_word(const struct answer *in, size_t span_bytes,
@@ -57,6 +62,9 @@ static void test_classes(void **state) {
     for (unsigned cls = CLASS_FIRST; cls <= CLASS_LAST; cls++) {
         for (unsigned kind = 0; kind < KIND_COUNT; kind++) {
             struct order order = {kind, cls, 0};
+            if (!block_kind_takes(kind, cls)) {
+                continue;
+            }
             if (kind == KIND_DESCRIBED) {
                 order.layout = 1;
                 assert_true(heap_add_described(&heap, order));
@@ -66,7 +74,8 @@ static void test_classes(void **state) {
             const struct sizeclass *c = &sizeclass_table[cls];
             struct answer in = {block, kind, c->bytes, c->cells};
             check_every_word(&in, c->blocks * BLOCK_BYTES,
-                             kind == KIND_LEAF ? 1 : 15);
+                             kind == KIND_LEAF || kind == KIND_COUNTED ? 1
+                                                                       : 15);
             heap_release_block(&heap, block);
         }
     }
@@ -81,8 +90,9 @@ static void test_runs(void **state) {
             bool zero;
             struct object *run = heap_make_run(&heap, kind, sizes[i], 1, &zero);
             assert_non_null(run);
-            size_t bytes = bits_round_up(sizes[i], 4096);
-            size_t blocks_bytes = bits_round_up(sizes[i], BLOCK_BYTES);
+            size_t shift = block_kind_shift(kind);
+            size_t bytes = bits_round_up(sizes[i] + shift, 4096) - shift;
+            size_t blocks_bytes = bits_round_up(sizes[i] + shift, BLOCK_BYTES);
             uint32_t block = range_block_of((uintptr_t)run);
             struct answer in = {block, kind, bytes, 1};
             check_every_word(&in, blocks_bytes, bytes > MiB ? 4093 : 7);

@@ -108,7 +108,7 @@ static void finish(void) {
 // A fresh block is handed out from its first cell to its last, slice by slice.
 static void test_order(void **state) {
     (void)state;
-    for (unsigned cls = CLASS_FIRST; cls <= CLASS_LAST; cls++) {
+    for (unsigned cls = CLASS_FIRST; cls <= CLASS_PLAIN_LAST; cls++) {
         start((struct order){KIND_SCANNED, cls, 0}, cls % 2 == 0);
         uintptr_t first = (uintptr_t)take();
         assert_int_equal(first, range_block_address(cache.block));
@@ -242,7 +242,7 @@ static void test_random(void **state) {
     (void)state;
     struct gen g;
     gen_init(&g, gen_seed("cache"));
-    for (unsigned cls = 1; cls < CLASS_LAST; cls += 9) {
+    for (unsigned cls = 1; cls < CLASS_PLAIN_LAST; cls += 9) {
         unsigned kind = gen_chance(&g, 50) ? KIND_SCANNED : KIND_PINNED;
         start((struct order){kind, cls, 0}, gen_chance(&g, 30));
         object_count = 0;
@@ -383,7 +383,7 @@ static void test_drain(void **state) {
 // cells are holes, its blocks are on shelves or back.
 static void test_give_up(void **state) {
     (void)state;
-    for (unsigned cls = 4; cls < CLASS_LAST; cls += 7) {
+    for (unsigned cls = 4; cls < CLASS_PLAIN_LAST; cls += 7) {
         start((struct order){KIND_SCANNED, cls, 0}, false);
         uint32_t cells = sizeclass_table[cls].cells;
         uint32_t count = 3 * cells + 1;

@@ -189,7 +189,7 @@ static void test_gone(void **state) {
     ground_resume(&ground);
 }
 
-// N6: rows of every size, to objects of which every third lives.
+// N7: rows of every size, to objects of which every third lives.
 static void test_rows(void **state) {
     (void)state;
     const size_t counts[] = {2, 3, 64, 65, 500, 20000};
@@ -203,7 +203,7 @@ static void test_rows(void **state) {
             &ground, counts[i] * sizeof *rows[i], KIND_HANDLE, 0);
         assert_non_null(rows[i]);
         for (size_t at = 0; at < counts[i]; at++) {
-            assert_int_equal(rows[i][at].target, 0); // N6
+            assert_int_equal(rows[i][at].target, 0); // N7
             rows[i][at].sort = HANDLE_LONG;
             handle_set(&rows[i][at], targets[at % 3].start, &targets[at % 3]);
         }

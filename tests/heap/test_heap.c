@@ -89,7 +89,7 @@ static bool is_listed(const struct shelf *shelf, uint32_t block) {
 // A full block is on no shelf, one with room on its own, an empty one goes.
 static void test_flip(void **state) {
     (void)state;
-    for (unsigned cls = CLASS_FIRST; cls <= CLASS_LAST; cls++) {
+    for (unsigned cls = CLASS_FIRST; cls <= CLASS_PLAIN_LAST; cls++) {
         struct order order = {KIND_SCANNED, cls, 0};
         uint32_t cells = sizeclass_table[cls].cells;
         uint32_t block = make(order, 3);

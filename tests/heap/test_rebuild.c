@@ -185,7 +185,7 @@ static void claim(struct cache *cache, void *data) {
 static void rebuild(void) {
     ground.mutator = own;
     meta_forked();
-    rebuild_begin();
+    rebuild_begin(own->id);
     mutator_each_cache(own, NULL, claim, NULL);
     rebuild_tally(&ground.heap, &own->home.tally);
     rebuild_end();

@@ -16,7 +16,7 @@ static void test_requests(void **state) {
         unsigned cls = sizeclass_of(n);
         size_t bytes = sizeclass_bytes(cls);
         size_t waste = n / 8 + 1 > GRANULE_BYTES ? n / 8 + 1 : GRANULE_BYTES;
-        assert_true(cls >= CLASS_FIRST && cls <= CLASS_LAST);
+        assert_true(cls >= CLASS_FIRST && cls <= CLASS_PLAIN_LAST);
         assert_true(bytes >= n);                                         // S1
         assert_true(cls == CLASS_FIRST || sizeclass_bytes(cls - 1) < n); // S2
         assert_int_equal(bytes % GRANULE_BYTES, 0);                      // S3
@@ -24,20 +24,20 @@ static void test_requests(void **state) {
         assert_true(cls == last || cls == last + 1);
         last = cls;
     }
-    assert_int_equal(last, CLASS_LAST);
+    assert_int_equal(last, CLASS_PLAIN_LAST);
     assert_int_equal(sizeclass_of(SMALL_BYTES_MAX), CLASS_SMALL_LAST);
 }
 
 static void test_spans(void **state) {
     (void)state;
-    for (unsigned cls = CLASS_FIRST; cls <= CLASS_LAST; cls++) {
+    for (unsigned cls = CLASS_FIRST; cls <= CLASS_PLAIN_LAST; cls++) {
         const struct sizeclass *c = &sizeclass_table[cls];
         size_t span_bytes = c->blocks * BLOCK_BYTES;
         size_t used_bytes = (size_t)c->cells * c->bytes;
         assert_true(used_bytes <= span_bytes);
         assert_true(span_bytes - used_bytes < c->bytes); // S5
         assert_true((span_bytes - used_bytes) * 100 <= span_bytes * 9);
-        assert_true(c->blocks >= 1 && c->blocks <= 16); // four bits of an entry
+        assert_true(c->blocks >= 1 && c->blocks <= 8); // three bits of an entry
         assert_true(cls > CLASS_SMALL_LAST || c->blocks == 1);
         for (size_t blocks = 1; blocks < c->blocks; blocks++) {
             size_t bytes = blocks * BLOCK_BYTES; // a shorter span wastes more
@@ -46,6 +46,30 @@ static void test_spans(void **state) {
         }
         assert_int_equal(c->words, (c->cells + 63) / 64);
         assert_true(c->words <= 64);
+    }
+}
+
+// Cells of a shifted block are those of a plain one, but for the last where it
+// would not fit; each trimmed class is the answer for its own size.
+static void test_shifted(void **state) {
+    (void)state;
+    bool met[CLASS_COUNT] = {false};
+    for (size_t n = 1; n <= SMALL_BYTES_MAX; n++) {
+        unsigned cls = sizeclass_of_shifted(n);
+        const struct sizeclass *c = &sizeclass_table[cls];
+        const struct sizeclass *plain = &sizeclass_table[sizeclass_of(n)];
+        assert_int_equal(c->bytes, plain->bytes); // S8
+        assert_int_equal(c->reciprocal, plain->reciprocal);
+        assert_int_equal(c->blocks, 1);
+        assert_int_equal(c->words, (c->cells + 63) / 64);
+        size_t room = BLOCK_BYTES - SHIFT_BYTES;
+        assert_int_equal(c->cells, room / c->bytes); // S8
+        bool fills = BLOCK_BYTES % c->bytes == 0;
+        assert_int_equal(cls > CLASS_PLAIN_LAST, fills);
+        met[cls] = true;
+    }
+    for (unsigned cls = CLASS_TRIMMED_FIRST; cls <= CLASS_LAST; cls++) {
+        assert_true(met[cls]);
     }
 }
 
@@ -86,7 +110,7 @@ static void check_aligned(size_t bytes, size_t alignment) {
         assert_int_equal(cls, CLASS_FREE);
         return;
     }
-    assert_true(cls >= CLASS_FIRST && cls <= CLASS_LAST);
+    assert_true(cls >= CLASS_FIRST && cls <= CLASS_PLAIN_LAST);
     assert_true(sizeclass_bytes(cls) >= bytes);
     assert_int_equal(sizeclass_bytes(cls) % alignment, 0);
     for (unsigned less = sizeclass_of(bytes); less < cls; less++) {
@@ -108,8 +132,8 @@ static void test_aligned(void **state) {
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_requests), cmocka_unit_test(test_spans),
-        cmocka_unit_test(test_offsets),  cmocka_unit_test(test_no_cells),
-        cmocka_unit_test(test_aligned),
+        cmocka_unit_test(test_offsets),  cmocka_unit_test(test_shifted),
+        cmocka_unit_test(test_no_cells), cmocka_unit_test(test_aligned),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -472,6 +472,61 @@ static void test_words(void **state) {
     print_message("held %u times, answered %u\n", held, answered);
 }
 
+// The signal of a thread: as the system has it, at most one.
+static atomic_bool pending;
+static atomic_uint unclaimed;
+
+static void *take_signals(void *data) {
+    (void)data;
+    while (!atomic_load(&over)) {
+        if (atomic_exchange(&pending, false)) {
+            bool claims = halt_hear(&halt, &record, &halt, true);
+            atomic_fetch_add(&unclaimed, !claims);
+        }
+    }
+    return NULL;
+}
+
+// H6: what is sent is claimed, and no stop waits for what was not sent.
+static void test_once(void **state) {
+    (void)state;
+    pthread_t thread;
+    atomic_store(&over, false);
+    mutator.state = MUTATOR_RUNS;
+    assert_int_equal(pthread_create(&thread, NULL, take_signals, NULL), 0);
+    unsigned sent = 0, kept = 0;
+    for (size_t turn = 0; turn < 4000; turn++) {
+        (void)halt_begin(&halt);
+        if (halt_may_send(&record)) {
+            assert_false(atomic_exchange(&pending, true));
+            sent++;
+        } else {
+            kept++;
+        }
+        size_t ticks = 0;
+        uint32_t base = halt_answers(&halt);
+        while (!halt_has_answered(&halt, &record) && ticks < 10000) {
+            ticks += !halt_doze(&halt, base + 1);
+            base = halt_answers(&halt);
+        }
+        assert_true(ticks < 10000);
+        halt_end(&halt);
+        if (turn % 4 != 0) {
+            rest();
+        }
+    }
+    atomic_store(&over, true);
+    assert_int_equal(pthread_join(thread, NULL), 0);
+    assert_int_equal(atomic_load(&unclaimed), 0);
+    print_message("sent %u, kept %u\n", sent, kept);
+    halt_not_sent(&record);
+    assert_false(halt_hear(&halt, &record, &halt, true)); // the program's
+    assert_true(halt_may_send(&record));
+    assert_false(halt_hear(&halt, &record, &halt, false)); // from elsewhere
+    assert_false(halt_may_send(&record));
+    assert_true(halt_hear(&halt, &record, &halt, true));
+}
+
 static void test_inside(void **state) {
     (void)state;
     mutator.state = MUTATOR_RUNS;
@@ -498,6 +553,7 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_schedules),
         cmocka_unit_test(test_words),
+        cmocka_unit_test(test_once),
         cmocka_unit_test(test_inside),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -144,6 +144,12 @@ static void test_stranger(void **state) {
     assert_int_equal(find(&record, 44), 1);
     assert_int_equal(find(&record, 45), 0);
     assert_int_equal(find(&record, 55), 1);
+    // Traced, it may have been on a signal stack, and nobody says so: its own
+    // is read too, or no more of it than lies above its hot end.
+    record.alternate_lowest = record.alternate_end = NULL;
+    assert_int_equal(find(&record, 33), 1); // Y2
+    record.hot_end = other + page;
+    assert_int_equal(find(&record, 33), 0);
     record.stop = RECORD_PASSED;
     record.hot_end = NULL;
     assert_int_equal(find(&record, 11), 0); // nothing is known

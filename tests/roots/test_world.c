@@ -17,17 +17,6 @@
 
 // --- Threads that run ------------------------------------------------------
 
-// Counts, in a piece of work that must not be stopped in the middle (W3), and
-// outside of it.
-static void work_inside(struct worker *worker) {
-    while (!atomic_load(&over)) {
-        mutator_enter(worker->mutator);
-        atomic_fetch_add(&worker->before, 1);
-        atomic_fetch_add(&worker->after, 1);
-        world_leave(worker->mutator);
-    }
-}
-
 static int order_times(const void *a, const void *b) {
     uint64_t x = *(const uint64_t *)a, y = *(const uint64_t *)b;
     return (x > y) - (x < y);
@@ -63,7 +52,7 @@ static void test_crowds(void **state) {
     // Many readers of an atomic word keep ThreadSanitizer from writing it.
     size_t kinds = SUSPEND_COOPERATIVE ? 3 : sizeof counts / sizeof *counts;
     for (size_t i = 0; i < kinds; i++) {
-        crowd_begin(counts[i], true, work_inside);
+        crowd_begin(counts[i], true, crowd_work_inside);
         uint64_t median = stop_often(counts[i]);
         print_message("%zu threads run: median stop %.1f us\n", counts[i],
                       (double)median / 1000);
@@ -72,13 +61,6 @@ static void test_crowds(void **state) {
 }
 
 // Threads that never heard of us.
-static void work_alone(struct worker *worker) {
-    while (!atomic_load(&over)) {
-        atomic_fetch_add(&worker->before, 1);
-        atomic_fetch_add(&worker->after, 1);
-    }
-}
-
 static void test_strangers(void **state) {
     (void)state;
     if (SUSPEND_COOPERATIVE) {
@@ -86,7 +68,7 @@ static void test_strangers(void **state) {
     }
     uint32_t others = crowd_stop().strangers; // of an emulator
     crowd_go();
-    crowd_begin(8, false, work_alone);
+    crowd_begin(8, false, crowd_work_alone);
     uint64_t begin = clock_now_ns();
     for (size_t turn = 0; turn < 100 && crowd_may_go_on(begin, turn); turn++) {
         struct world_stop_report report = crowd_stop();
@@ -278,7 +260,7 @@ static void work_keeping(struct worker *worker) {
         }
         world_safe_leave(worker->mutator);
     } else if (index % 3 == 1) {
-        work_inside(worker);
+        crowd_work_inside(worker);
     } else {
         while (!atomic_load(&over)) {
             atomic_fetch_add(&worker->before, 1);

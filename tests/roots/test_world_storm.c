@@ -20,15 +20,6 @@
 #include "os/lock.h"
 #include "support/crowd.h"
 
-static void work_inside(struct worker *worker) {
-    while (!atomic_load(&over)) {
-        mutator_enter(worker->mutator);
-        atomic_fetch_add(&worker->before, 1);
-        atomic_fetch_add(&worker->after, 1);
-        world_leave(worker->mutator);
-    }
-}
-
 // --- The process is stopped and continued as a whole -----------------------
 
 // A child that sends SIGSTOP and SIGCONT to this process, a hundred times a
@@ -50,7 +41,7 @@ static pid_t begin_pestering(void) {
 
 static void test_job_control(void **state) {
     (void)state;
-    crowd_begin(8, true, work_inside);
+    crowd_begin(8, true, crowd_work_inside);
     pid_t child = begin_pestering();
     assert_true(child > 0);
     size_t stops = 0, attempts = 0;

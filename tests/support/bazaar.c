@@ -15,9 +15,14 @@ void bazaar_init(uint64_t seed) {
 }
 
 void bazaar_nap(long us) {
-    struct timespec t = {.tv_sec = us / 1000000,
-                         .tv_nsec = us % 1000000 * 1000};
-    while (nanosleep(&t, &t) != 0 && errno == EINTR) {
+    // Until a point in time: a nap of a thread that stops interrupt would not
+    // count what they last.
+    struct timespec t;
+    (void)clock_gettime(CLOCK_MONOTONIC, &t);
+    t.tv_nsec += us % 1000000 * 1000;
+    t.tv_sec += us / 1000000 + t.tv_nsec / 1000000000;
+    t.tv_nsec %= 1000000000;
+    while (clock_nanosleep(CLOCK_MONOTONIC, TIMER_ABSTIME, &t, NULL) == EINTR) {
     }
 }
 

@@ -103,6 +103,25 @@ static inline void *crowd_run(void *data) {
     return NULL;
 }
 
+// Works to do.  Counts in a piece that must not be stopped in the middle, and
+// outside of it.
+static inline void crowd_work_inside(struct worker *worker) {
+    while (!atomic_load(&over)) {
+        mutator_enter(worker->mutator);
+        atomic_fetch_add(&worker->before, 1);
+        atomic_fetch_add(&worker->after, 1);
+        world_leave(worker->mutator);
+    }
+}
+
+// Counts, and never calls us.
+static inline void crowd_work_alone(struct worker *worker) {
+    while (!atomic_load(&over)) {
+        atomic_fetch_add(&worker->before, 1);
+        atomic_fetch_add(&worker->after, 1);
+    }
+}
+
 static inline void crowd_begin(size_t count, bool attaches,
                                void (*work)(struct worker *worker)) {
     atomic_store(&over, false);

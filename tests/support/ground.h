@@ -51,15 +51,16 @@ static inline struct object *ground_run(struct ground *ground, size_t bytes,
     return run;
 }
 
-// An object of that kind and layout (0 unless described), zero unless a leaf;
-// NULL when the range is full.
+// A cell of that kind and layout (0 unless described), zero unless a leaf; NULL
+// when the range is full.  Of a counted kind it has its front in it.
 static inline struct object *ground_make(struct ground *ground, size_t bytes,
                                          unsigned kind, unsigned layout) {
     struct order order = {kind, 0, layout};
-    if (bytes > CELL_BYTES_MAX) {
+    bool shifted = block_kind_shift(kind) != 0;
+    if (bytes > (shifted ? SMALL_BYTES_MAX : CELL_BYTES_MAX)) {
         return ground_run(ground, bytes, order);
     }
-    order.cls = sizeclass_of(bytes);
+    order.cls = shifted ? sizeclass_of_shifted(bytes) : sizeclass_of(bytes);
     if (kind == KIND_DESCRIBED && !heap_add_described(&ground->heap, order)) {
         return NULL;
     }
@@ -141,6 +142,10 @@ static inline void ground_resume(struct ground *ground) {
 // As it ends: what is not marked is free, tails in.
 static inline void ground_flip(struct ground *ground, struct census *census) {
     heap_flip(&ground->heap, census);
+    uint32_t block = heap_take_kept(&ground->heap);
+    for (; block != BLOCK_NONE; block = heap_take_kept(&ground->heap)) {
+        CHECK(mutator_keep(ground->mutator, &ground->heap, block));
+    }
     ground_resume(ground);
 }
 

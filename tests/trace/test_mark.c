@@ -506,9 +506,10 @@ static void test_base_only(void **state) {
 // An object of each class, and runs, kept by one word into each of its blocks.
 static void test_inside(void **state) {
     (void)state;
-    for (unsigned cls = CLASS_FIRST; cls <= CLASS_LAST + 3; cls++) {
-        size_t bytes = cls <= CLASS_LAST ? sizeclass_bytes(cls)
-                                         : (cls - CLASS_LAST) * 300 * KiB;
+    for (unsigned cls = CLASS_FIRST; cls <= CLASS_PLAIN_LAST + 3; cls++) {
+        size_t bytes = cls <= CLASS_PLAIN_LAST
+                           ? sizeclass_bytes(cls)
+                           : (cls - CLASS_PLAIN_LAST) * 300 * KiB;
         for (size_t offset = bytes - 1;; offset -= BLOCK_BYTES / 2) {
             (void)make(bytes, KIND_SCANNED, 0); // it may share their span
             uintptr_t root = (uintptr_t)make(bytes, KIND_SCANNED, 0) + offset;

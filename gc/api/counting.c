@@ -1,0 +1,210 @@
+#include "api/counting.h"
+
+#include <string.h>
+
+#include "api/cycles.h"
+#include "api/object.h"
+#include "base/check.h"
+#include "heap/block.h"
+#include "heap/meta.h"
+#include "os/error.h"
+#include "roots/world.h"
+
+#define COUNTING_BATCH     ((size_t)(LOAM_TINY ? 2 : 4096)) // until a stop is seen
+#define COUNTING_ROOM      ((size_t)(LOAM_TINY ? 4 : 512)) // of a buffer, at first
+#define COUNTING_NAMES_MAX ((size_t)1 << 24)
+
+// --- Memory ----------------------------------------------------------------
+
+// Twice the room; the old piece goes back.  Under the lock.
+static bool counting_grow(void ***items, size_t count, size_t *capacity) {
+    size_t room = *capacity == 0 ? COUNTING_ROOM : 2 * *capacity;
+    void **larger = meta_make(room * sizeof **items);
+    if (larger == NULL) {
+        return false;
+    }
+    if (*capacity != 0) {
+        memcpy(larger, *items, count * sizeof **items);
+        meta_free(*items, *capacity * sizeof **items);
+    }
+    *items = larger;
+    *capacity = room;
+    return true;
+}
+
+bool counting_grow_pool(struct counting_pool *pool) {
+    struct mutator *mutator = init_lock();
+    if (mutator == NULL) {
+        return false;
+    }
+    bool grown = counting_grow(&pool->items, pool->count, &pool->capacity);
+    init_unlock(mutator);
+    return grown;
+}
+
+// What was too small is made larger, when nothing is under way.
+static void counting_grow_buffer(struct count_buffer *buffer) {
+    buffer->wants_room = false;
+    struct mutator *mutator = init_lock();
+    if (mutator != NULL) {
+        if (buffer->capacity < COUNTING_NAMES_MAX) {
+            (void)counting_grow(&buffer->items, buffer->count,
+                                &buffer->capacity);
+        }
+        init_unlock(mutator);
+    }
+}
+
+static COLD struct counting *counting_make(struct mutator *mutator) {
+    if (init_lock() == NULL) {
+        return NULL;
+    }
+    struct counting *counting = meta_make(sizeof *counting);
+    if (counting != NULL) {
+        count_init(&counting->domain, mutator->id);
+        counting->domain.more = counting;
+        counting->domain.step = init_state.options.release_step;
+        struct count_buffer *suspects = &counting->domain.suspects;
+        (void)counting_grow(&suspects->items, 0, &suspects->capacity);
+        cycles_init(&counting->cycles);
+        mutator->domain = counting;
+    }
+    init_unlock(mutator);
+    return counting;
+}
+
+struct counting *counting_here(void) {
+    struct mutator *mutator = init_ready();
+    if (mutator == NULL) {
+        return NULL;
+    }
+    return LIKELY(mutator->domain != NULL) ? mutator->domain
+                                           : counting_make(mutator);
+}
+
+// --- The drain ---------------------------------------------------------------
+
+static NO_SANITIZE bool counting_is_nested(const struct counting *counting,
+                                           const uint64_t *here) {
+    return counting->domain.draining && here < counting->frame &&
+           *(const volatile uint64_t *)counting->frame == counting->nonce;
+}
+
+// Calls what the wing wished for; the program's code, outside.
+static void counting_call(struct count_call *call) {
+    if (call->wish == COUNT_FINALIZE) {
+        call->type->finalize(call->object);
+    } else if (call->wish == COUNT_DESTROY) {
+        call->type->destroy(call->object);
+    }
+}
+
+// Frees the cells that were gathered.  INSIDE.
+static void counting_free(struct mutator *mutator, struct count_cells *cells) {
+    if (cells->block != BLOCK_NONE) {
+        object_free_cells(mutator, cells->block, cells->word, cells->bits);
+        cells->block = BLOCK_NONE;
+    }
+}
+
+// One step: the list of the dead first, then a ring.  INSIDE.
+static bool counting_step(struct counting *counting, size_t limit) {
+    struct cycles *cycles = &counting->cycles;
+    struct count_call *call = &counting->call;
+    bool more = false;
+    if (!counting->is_reclaiming) {
+        more = count_advance(&counting->domain, call, limit);
+    }
+    if (!more && reclaim_is_on(&cycles->reclaim)) {
+        more = reclaim_advance(&cycles->reclaim, &cycles->trial,
+                               &counting->domain, call, limit);
+        counting->is_reclaiming = more && call->wish != COUNT_FREE;
+    }
+    return more;
+}
+
+// Steps until something is to be done outside.
+static bool counting_advance(struct mutator *mutator, struct counting *counting,
+                             size_t limit) {
+    mutator_enter(mutator);
+    bool more;
+    do {
+        more = counting_step(counting, limit);
+        counting_free(mutator,
+                      more ? &counting->call.cells : &counting->domain.cells);
+    } while (more && counting->call.wish == COUNT_FREE && !world_is_stopping());
+    init_leave(mutator);
+    return more;
+}
+
+static bool counting_owes(const struct counting *counting) {
+    const struct count_domain *domain = &counting->domain;
+    return domain->dead != 0 || domain->in_hand != NULL ||
+           counting->call.wish != COUNT_NOTHING ||
+           reclaim_is_on(&counting->cycles.reclaim);
+}
+
+static NOINLINE void counting_run(struct counting *counting, size_t limit,
+                                  uint64_t *here) {
+    struct mutator *mutator = init_mutator;
+    struct count_domain *domain = &counting->domain;
+    uint64_t until = domain->figures.destroyed + limit;
+    counting->frame = here;
+    counting->nonce = (counting->nonce + 1) * 0x9E3779B97F4A7C15u;
+    __atomic_store_n(here, counting->nonce, __ATOMIC_RELAXED);
+    domain->draining = true;
+    for (;;) {
+        uint64_t left = until - domain->figures.destroyed;
+        bool is_done = domain->figures.destroyed >= until;
+        size_t batch = is_done                 ? 0
+                       : left < COUNTING_BATCH ? left
+                                               : COUNTING_BATCH;
+        if (!counting_advance(mutator, counting, batch)) {
+            if (is_done || !counting_owes(counting)) {
+                break;
+            }
+            continue;
+        }
+        counting_call(&counting->call); // CU1
+    }
+    domain->draining = false;
+    __atomic_store_n(here, 0, __ATOMIC_RELAXED);
+}
+
+bool counting_is_draining(const struct counting *counting) {
+    uint64_t here = 0;
+    return counting_is_nested(counting, &here);
+}
+
+void counting_unname(struct counting *counting, void *object) {
+    if (!count_unname(&counting->domain, object)) {
+        struct mutator *mutator = init_mutator;
+        mutator_enter(mutator);
+        counting_free(mutator, &counting->domain.cells);
+        init_leave(mutator);
+        bool done = count_unname(&counting->domain, object);
+        ASSERT(done);
+        (void)done;
+    }
+}
+
+size_t counting_drain(struct counting *counting, size_t limit) {
+    uint64_t here = 0;
+    struct mutator *mutator = init_mutator;
+    if (counting_is_nested(counting, &here) || !init_is_free(mutator)) {
+        return 0; // CU2
+    }
+    uint64_t before = counting->domain.figures.destroyed;
+    if (counting_owes(counting)) {
+        int error = error_save();
+        counting_run(counting, limit == 0 ? SIZE_MAX / 2 : limit, &here);
+        error_restore(error); // CU3
+    }
+    if (counting->domain.suspects.wants_room) {
+        counting_grow_buffer(&counting->domain.suspects);
+    }
+    if (counting->domain.zeroes.wants_room) {
+        counting_grow_buffer(&counting->domain.zeroes);
+    }
+    return (size_t)(counting->domain.figures.destroyed - before);
+}

@@ -1,0 +1,282 @@
+#include "api/cycles.h"
+
+#include "base/check.h"
+#include "heap/meta.h"
+#include "os/clock.h"
+#include "os/error.h"
+#include "rc/explain.h"
+#include "roots/world.h"
+
+#define CYCLES_STEP      ((size_t)(LOAM_TINY ? 4 : 1024)) // between two looks
+#define CYCLES_BATCH     ((size_t)(LOAM_TINY ? 2 : 4096)) // suspects, at first
+#define CYCLES_BATCH_MAX ((size_t)1 << 20)
+#define CYCLES_ROOM      ((size_t)(LOAM_TINY ? 8 : 65536)) // visited, at first
+#define CYCLES_THRESHOLD ((size_t)(LOAM_TINY ? 4 : 1024))
+#define CYCLES_MOST      ((size_t)1 << 20) // of a threshold
+#define CYCLES_SLICE_NS  UINT64_C(1000000)
+#define CYCLES_VAIN      32 // see CY3
+
+void cycles_init(struct cycles *cycles) {
+    cycles->batch = CYCLES_BATCH;
+    cycles->threshold = CYCLES_THRESHOLD;
+    cycles->slice_ns = CYCLES_SLICE_NS;
+}
+
+// --- Room ------------------------------------------------------------------
+
+static void cycles_drop(struct trial_vector *vector) {
+    if (vector->capacity != 0) {
+        meta_free(vector->items, vector->capacity * sizeof *vector->items);
+    }
+    *vector = (struct trial_vector){NULL, 0, 0};
+}
+
+static bool cycles_make(struct trial_vector *vector, size_t capacity) {
+    vector->items = meta_make(capacity * sizeof *vector->items);
+    vector->capacity = vector->items == NULL ? 0 : capacity;
+    return vector->items != NULL;
+}
+
+// Vectors of `capacity`, empty; false, and none, when memory is short.
+static bool cycles_make_room(struct trial *trial, size_t capacity) {
+    struct mutator *mutator = init_lock();
+    if (mutator == NULL) {
+        return false;
+    }
+    cycles_drop(&trial->visited);
+    cycles_drop(&trial->live);
+    bool made = cycles_make(&trial->visited, capacity) &&
+                cycles_make(&trial->live, capacity);
+    if (!made) {
+        cycles_drop(&trial->visited);
+        cycles_drop(&trial->live);
+    }
+    init_unlock(mutator);
+    return made;
+}
+
+// --- A slice ----------------------------------------------------------------
+
+enum cycles_end {
+    CYCLES_DONE, // decided
+    CYCLES_LATE, // the time is up
+    CYCLES_STOP, // another thread waits
+    CYCLES_FULL  // more room is needed
+};
+
+// The suspects of a batch, those that still are.
+static bool cycles_add(struct counting *counting, size_t from) {
+    struct count_buffer *suspects = &counting->domain.suspects;
+    for (size_t i = suspects->count; i-- > from;) {
+        void *object = suspects->items[i];
+        if (object != NULL && !trial_add(&counting->cycles.trial, object)) {
+            return false;
+        }
+    }
+    return true;
+}
+
+static enum cycles_end cycles_try(struct counting *counting, size_t from,
+                                  uint64_t deadline_ns) {
+    struct trial *trial = &counting->cycles.trial;
+    enum trial_answer answer =
+        cycles_add(counting, from) ? TRIAL_MORE : TRIAL_ROOM;
+    while (answer == TRIAL_MORE) {
+        answer = trial_step(trial, CYCLES_STEP);
+        if (answer == TRIAL_MORE && world_is_stopping()) {
+            return CYCLES_STOP; // CY2
+        }
+        if (answer == TRIAL_MORE && deadline_ns != 0 &&
+            clock_now_ns() >= deadline_ns) {
+            return CYCLES_LATE; // CY1
+        }
+    }
+    return answer == TRIAL_DONE ? CYCLES_DONE : CYCLES_FULL;
+}
+
+// The batch is no longer suspected.
+static void cycles_clear(struct counting *counting, size_t from) {
+    struct count_domain *domain = &counting->domain;
+    while (domain->suspects.count > from) {
+        void *object = domain->suspects.items[--domain->suspects.count];
+        if (object != NULL) {
+            counting_unname(counting, object);
+        }
+    }
+}
+
+// INSIDE: one trial, whose garbage is left in it; suspects from *clear_from on
+// are none any more.
+static enum cycles_end cycles_slice(struct counting *counting,
+                                    uint64_t deadline_ns, size_t *clear_from) {
+    struct cycles *cycles = &counting->cycles;
+    size_t count = counting->domain.suspects.count;
+    size_t from = count > cycles->batch ? count - cycles->batch : 0;
+    enum cycles_end end = cycles_try(counting, from, deadline_ns);
+    if (end != CYCLES_DONE) {
+        trial_abort(&cycles->trial);
+        cycles->aborted++;
+        if (end == CYCLES_LATE && count - from > 1) {
+            cycles->batch = (count - from + 7) / 8;
+        } else if (end == CYCLES_LATE) {
+            *clear_from = from; // too much for a slice
+        }
+        return end;
+    }
+    if (trial_take(&cycles->trial) != 0) {
+        // No stop may find them neither held nor dead.
+        reclaim_begin(&cycles->reclaim, false, cycles->trial.has_code);
+        bool wish = reclaim_advance(&cycles->reclaim, &cycles->trial,
+                                    &counting->domain, &counting->call, 0);
+        ASSERT(!wish);
+        (void)wish;
+    }
+    *clear_from = from;
+    if (cycles->batch < CYCLES_BATCH_MAX) {
+        cycles->batch *= 2;
+    }
+    return end;
+}
+
+// One slice from beginning to end; false when there is no use in another.
+static bool cycles_once(struct counting *counting, uint64_t deadline_ns) {
+    struct cycles *cycles = &counting->cycles;
+    struct mutator *mutator = init_mutator;
+    if (cycles->trial.visited.capacity == 0 &&
+        !cycles_make_room(&cycles->trial, CYCLES_ROOM)) {
+        return false;
+    }
+    mutator_enter(mutator);
+    size_t clear_from = SIZE_MAX;
+    enum cycles_end end = cycles_slice(counting, deadline_ns, &clear_from);
+    init_leave(mutator);
+    cycles_clear(counting, clear_from);
+    if (end == CYCLES_FULL) {
+        return cycles_make_room(&cycles->trial,
+                                cycles->trial.visited.capacity * 4);
+    }
+    counting_drain(counting, 0);
+    return end != CYCLES_LATE;
+}
+
+static bool cycles_may_begin(const struct counting *counting) {
+    return !counting_is_draining(counting) &&
+           !reclaim_is_on(&counting->cycles.reclaim) &&
+           init_is_free(init_mutator); // CY4
+}
+
+static void cycles_note(struct cycles *cycles, uint64_t began_ns) {
+    cycles->slices++;
+    cycles->ended_ns = clock_now_ns();
+    uint64_t took_ns = cycles->ended_ns - began_ns;
+    if (took_ns > cycles->slice_ns_max) {
+        cycles->slice_ns_max = took_ns;
+    }
+}
+
+size_t cycles_collect(struct counting *counting, uint64_t budget_ns) {
+    if (!cycles_may_begin(counting)) {
+        return 0;
+    }
+    int error = error_save();
+    struct cycles *cycles = &counting->cycles;
+    uint64_t before = counting->domain.figures.destroyed;
+    uint64_t began_ns = clock_now_ns();
+    uint64_t deadline_ns = budget_ns == 0 ? 0 : began_ns + budget_ns;
+    size_t batch = cycles->batch;
+    if (budget_ns == 0) {
+        cycles->batch = CYCLES_BATCH_MAX;
+    }
+    counting_drain(counting, 0);
+    while (counting->domain.suspects.count != 0 &&
+           cycles_once(counting, deadline_ns)) {
+    }
+    if (budget_ns == 0) {
+        cycles->batch = batch;
+    } else {
+        cycles_note(cycles, began_ns);
+    }
+    error_restore(error);
+    return (size_t)(counting->domain.figures.destroyed - before);
+}
+
+void cycles_attend(struct counting *counting) {
+    struct cycles *cycles = &counting->cycles;
+    if (cycles->on_demand || !cycles_may_begin(counting)) {
+        return;
+    }
+    uint64_t now_ns = clock_now_ns();
+    if (now_ns - cycles->ended_ns < cycles->vain_ns * CYCLES_VAIN) { // CY3
+        return;
+    }
+    uint64_t visited = cycles->trial.visited_total;
+    uint64_t freed = counting->domain.figures.in_rings;
+    (void)cycles_collect(counting, cycles->slice_ns);
+    visited = cycles->trial.visited_total - visited;
+    freed = counting->domain.figures.in_rings - freed;
+    bool in_vain = freed < visited / 16;
+    cycles->vain_ns = in_vain ? cycles->ended_ns - now_ns : 0;
+    if (in_vain && cycles->threshold < CYCLES_MOST) {
+        cycles->threshold *= 2;
+    } else if (!in_vain && cycles->threshold > CYCLES_THRESHOLD) {
+        cycles->threshold /= 2;
+    }
+}
+
+// --- What the tracer condemned -----------------------------------------------
+
+// Takes the condemned under the lock, so that none of them is seen alive by a
+// stop; false when there is no room for all.
+static bool cycles_take(struct counting *counting, bool shared, size_t *count) {
+    struct cycles *cycles = &counting->cycles;
+    struct trial_vector *visited = &cycles->trial.visited;
+    struct mutator *mutator = init_lock();
+    if (mutator == NULL) {
+        *count = 0;
+        return true;
+    }
+    uint32_t owner = counting->domain.owner & ~COUNTED_OWNER_BIT;
+    *count = explain_take(owner, shared, NULL, 0);
+    bool fits = *count <= visited->capacity;
+    if (fits && *count != 0) {
+        visited->count =
+            explain_take(owner, shared, visited->items, visited->capacity);
+        reclaim_begin(&cycles->reclaim, true, true);
+        (void)reclaim_advance(&cycles->reclaim, &cycles->trial,
+                              &counting->domain, &counting->call, 0);
+    }
+    init_unlock(mutator);
+    return fits;
+}
+
+static void cycles_settle_some(struct counting *counting, bool shared) {
+    size_t count;
+    while (!cycles_take(counting, shared, &count)) {
+        if (!cycles_make_room(&counting->cycles.trial, count + count / 8)) {
+            return;
+        }
+    }
+    counting_drain(counting, 0);
+}
+
+size_t cycles_settle(struct counting *counting) {
+    if (!cycles_may_begin(counting)) {
+        return 0;
+    }
+    counting->condemned =
+        __atomic_load_n(&init_state.conductor.condemned, __ATOMIC_ACQUIRE);
+    uint64_t before = counting->domain.figures.destroyed;
+    int error = error_save();
+    cycles_settle_some(counting, false);
+    cycles_settle_some(counting, true);
+    error_restore(error);
+    return (size_t)(counting->domain.figures.destroyed - before);
+}
+
+void cycles_poll(void) {
+    struct mutator *mutator = init_mutator;
+    if (mutator->busy == MUTATOR_OUT && mutator->hot_end == NULL &&
+        !mutator->in_hook) {
+        (void)cycles_settle(mutator->domain);
+    }
+}

@@ -1,0 +1,266 @@
+// rc — the functions of loam/rc.h that are not inline.
+//
+// Design, alternatives and measurements: docs/design/api/counting.md
+
+#include "loam/rc.h"
+
+#include <string.h>
+
+#include "api/counting.h"
+#include "api/cycles.h"
+#include "api/object.h"
+#include "api/report.h"
+#include "os/error.h"
+#include "rc/bias.h"
+#include "rc/count.h"
+#include "rc/kinds.h"
+
+_Static_assert(LOAM_HEAD_ONE == COUNTED_ONE, "one head");
+_Static_assert(LOAM_HEAD_QUIET == COUNTED_QUIET, "one head");
+_Static_assert(LOAM_HEAD_OTHER == COUNTED_OTHER, "one head");
+_Static_assert((int)LOAM_TYPE_ACYCLIC == (int)KINDS_ACYCLIC,
+               "one set of flags");
+_Static_assert((int)LOAM_TYPE_LEAF == (int)KINDS_LEAF, "one set of flags");
+_Static_assert((int)LOAM_TYPE_DEFERRED == (int)KINDS_DEFERRED,
+               "one set of flags");
+_Static_assert((int)LOAM_TYPE_SHARED == (int)KINDS_SHARED, "one set of flags");
+_Static_assert((int)LOAM_TYPE_ATOMIC == (int)KINDS_ATOMIC, "one set of flags");
+_Static_assert((int)LOAM_TYPE_TRACED == (int)KINDS_TRACED, "one set of flags");
+_Static_assert((int)LOAM_TYPE_QUARANTINE == (int)KINDS_QUARANTINE,
+               "one set of flags");
+
+// --- Types and objects -----------------------------------------------------
+
+static const struct kinds_type *rc_add_type(struct loam_type *type) {
+    struct kinds_type own = {.name = type->name,
+                             .bytes = type->bytes,
+                             .slots = type->slots,
+                             .slot_count = type->slot_count,
+                             .flags = type->flags,
+                             .visit = type->visit,
+                             .destroy = type->destroy,
+                             .finalize = type->finalize,
+                             .origin = type};
+    const char *fault = kinds_fault(&own);
+    if (fault != NULL) {
+        report_type(type->name, fault);
+        error_set_invalid();
+        return NULL;
+    }
+    struct mutator *mutator = init_lock();
+    if (mutator == NULL) {
+        error_set_no_memory();
+        return NULL;
+    }
+    // Another thread may have been faster.
+    const struct kinds_type *added = kinds_get(type->id);
+    if (added == NULL || added->origin != type) {
+        added = kinds_add(&own);
+        if (added != NULL) {
+            __atomic_store_n(&type->id, added->id, __ATOMIC_RELEASE);
+        }
+    }
+    init_unlock(mutator);
+    if (added == NULL) {
+        error_set_no_memory();
+    }
+    return added;
+}
+
+static inline const struct kinds_type *rc_type(struct loam_type *type) {
+    uint32_t id = __atomic_load_n(&type->id, __ATOMIC_ACQUIRE);
+    if (UNLIKELY(id == 0 || id > COUNTED_TYPE_MAX)) {
+        return rc_add_type(type);
+    }
+    return kinds_get(id);
+}
+
+static void *rc_make(struct loam_type *description, size_t extra_bytes) {
+    const struct kinds_type *type = rc_type(description);
+    struct counting *counting = counting_here();
+    if (UNLIKELY(type == NULL || counting == NULL)) {
+        if (type != NULL) {
+            error_set_no_memory();
+        }
+        return NULL;
+    }
+    if (UNLIKELY(extra_bytes > PTRDIFF_MAX / 2)) {
+        error_set_no_memory();
+        return NULL;
+    }
+    if (UNLIKELY(counting->domain.dead != 0)) {
+        counting_drain(counting, counting->domain.step);
+    }
+    void *object = object_make_counted(type->bytes + extra_bytes, type->kind);
+    if (UNLIKELY(object == NULL)) {
+        return NULL;
+    }
+    if (type->front == sizeof(struct counted) + sizeof(struct counted_bias)) {
+        counted_bias_of(object)->owner = counting->domain.owner;
+    }
+    *counted_of(object) =
+        (struct counted){type->word, type->id << COUNTED_TYPE_SHIFT};
+    counting->domain.figures.made++;
+    return object;
+}
+
+void *loam_new(struct loam_type *type) {
+    return rc_make(type, 0);
+}
+
+void *loam_new_flex(struct loam_type *type, size_t extra_bytes) {
+    return rc_make(type, extra_bytes);
+}
+
+struct loam_type *loam_type_of(const void *p) {
+    struct place place;
+    if (p == NULL || !object_is_start(p, &place) ||
+        !block_kind_is_counted(place.kind)) {
+        return NULL;
+    }
+    const struct kinds_type *type = kinds_get(counted_type(p));
+    return type == NULL ? NULL : type->origin;
+}
+
+// --- Counts ----------------------------------------------------------------
+
+static COLD void rc_refuse(const char *function, enum count_fault fault,
+                           const void *object, const void *caller) {
+    static const char *const faults[] = {
+        [COUNT_FREED] = "not a counted object, or freed",
+        [COUNT_GONE] = "destroyed already",
+        [COUNT_TOO_OFTEN] = "released more often than retained"};
+    report_count(function, object, faults[fault], caller);
+}
+
+void loam_release_slow(void *object) {
+    struct counting *counting = counting_here();
+    if (UNLIKELY(counting == NULL)) {
+        return;
+    }
+    struct mutator *mutator = init_mutator;
+    if (UNLIKELY(!init_is_free(mutator))) {
+        return;
+    }
+    struct count_domain *domain = &counting->domain;
+    enum count_fault fault = count_release(domain, object);
+    if (UNLIKELY(fault != COUNT_FINE)) {
+        rc_refuse("loam_release", fault, object, __builtin_return_address(0));
+    }
+    if (domain->dead != 0 || domain->suspects.wants_room) {
+        counting_drain(counting, domain->step);
+    }
+    if (UNLIKELY(domain->suspects.count >= counting->cycles.threshold)) {
+        cycles_attend(counting);
+    }
+}
+
+void loam_retain_slow(void *object) {
+    struct counting *counting = counting_here();
+    if (UNLIKELY(counting == NULL)) {
+        return;
+    }
+    enum count_fault fault = count_retain(&counting->domain, object);
+    if (UNLIKELY(fault != COUNT_FINE)) {
+        rc_refuse("loam_retain", fault, object, __builtin_return_address(0));
+    }
+}
+
+size_t loam_count(const void *object) {
+    if (object == NULL) {
+        return 0;
+    }
+    const struct kinds_type *type = kinds_get(counted_type(object));
+    return type != NULL && (type->flags & KINDS_SHARED) ? bias_count(object)
+                                                        : count_get(object);
+}
+
+bool loam_unique(const void *object) {
+    return object != NULL && loam_count(object) == 1 &&
+           !(counted_flags(object) & COUNTED_WATCHED);
+}
+
+// --- Pools -------------------------------------------------------------------
+
+void *loam_autorelease(void *owned) {
+    struct counting *counting = counting_here();
+    if (owned == NULL || counting == NULL) {
+        return NULL;
+    }
+    struct counting_pool *pool = &counting->pool;
+    if (pool->count == pool->capacity && !counting_grow_pool(pool)) {
+        error_set_no_memory();
+        return NULL;
+    }
+    pool->items[pool->count++] = owned;
+    return owned;
+}
+
+struct loam_pool loam_pool_open(void) {
+    struct counting *counting = counting_here();
+    return (struct loam_pool){counting == NULL ? 0 : counting->pool.count};
+}
+
+void loam_pool_close(struct loam_pool *pool) {
+    struct counting *counting = counting_find();
+    while (counting != NULL && counting->pool.count > pool->depth) {
+        loam_release(counting->pool.items[--counting->pool.count]);
+    }
+}
+
+void loam_release_step(size_t count) {
+    struct counting *counting = counting_here();
+    if (counting != NULL) {
+        counting->domain.step = count;
+    }
+}
+
+// --- Rings and figures -------------------------------------------------------
+
+size_t loam_collect_cycles(uint64_t budget_ns) {
+    struct counting *counting = counting_here();
+    return counting == NULL ? 0 : cycles_collect(counting, budget_ns);
+}
+
+void loam_cycles_when(bool by_itself, uint64_t slice_ns) {
+    struct counting *counting = counting_here();
+    if (counting != NULL) {
+        counting->cycles.on_demand = !by_itself;
+        if (slice_ns != 0) {
+            counting->cycles.slice_ns = slice_ns;
+        }
+    }
+}
+
+size_t loam_settle(void) {
+    struct counting *counting = counting_here();
+    if (counting == NULL) {
+        return 0;
+    }
+    size_t count = counting_drain(counting, 0);
+    return count + cycles_settle(counting);
+}
+
+void loam_rc_stats(struct loam_rc_stats *stats, size_t bytes) {
+    struct loam_rc_stats now = {0};
+    const struct counting *counting = counting_find();
+    if (counting != NULL) {
+        const struct count_domain *domain = &counting->domain;
+        const struct cycles *cycles = &counting->cycles;
+        now = (struct loam_rc_stats){.made = domain->figures.made,
+                                     .destroyed = domain->figures.destroyed,
+                                     .in_rings = domain->figures.in_rings,
+                                     .by_tracer = domain->figures.by_tracer,
+                                     .resurrected = domain->figures.resurrected,
+                                     .slices = cycles->slices,
+                                     .aborted = cycles->aborted,
+                                     .slice_ns_max = cycles->slice_ns_max,
+                                     .visited = cycles->trial.visited_total,
+                                     .suspects = domain->suspects.count,
+                                     .owed = domain->owed_count};
+    }
+    memcpy(stats, &now, bytes < sizeof now ? bytes : sizeof now);
+    if (bytes > sizeof now) {
+        memset((char *)stats + sizeof now, 0, bytes - sizeof now);
+    }
+}

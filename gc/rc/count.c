@@ -1,0 +1,375 @@
+#include "rc/count.h"
+
+#include <string.h>
+
+#include "base/bits.h"
+#include "base/check.h"
+#include "heap/block.h"
+#include "heap/blockmap.h"
+#include "rc/bias.h"
+
+// Flags that stay with an object on the list of the dead.
+#define COUNT_STAYS                                                            \
+    (COUNTED_DEAD | COUNTED_WATCHED | COUNTED_KEPT | COUNTED_DONE)
+#define COUNT_LINK_BITS (((uint64_t)1 << 48) - GRANULE_BYTES)
+
+void count_init(struct count_domain *domain, uint32_t owner) {
+    domain->owner = COUNTED_OWNER_BIT | owner;
+}
+
+// --- The list of the dead ------------------------------------------------
+
+static uint64_t *count_link(void *object) {
+    return (uint64_t *)object - 1;
+}
+
+// A head written by halves is read by halves; one that links is read whole.
+static void count_set_word(void *object, uint32_t word) {
+    __atomic_store_n(&counted_of(object)->word, word, __ATOMIC_RELAXED);
+}
+
+static uint64_t count_linked(const void *object, uint64_t next) {
+    uint64_t type = counted_type(object);
+    return type << 52 | (uint64_t)COUNTED_LISTED << 32 | next |
+           (counted_flags(object) & COUNT_STAYS);
+}
+
+static void count_push(struct count_domain *domain, void *object) {
+    uint64_t head = count_linked(object, domain->dead) | COUNTED_DEAD; // CN5
+    memcpy(count_link(object), &head, sizeof head);
+    domain->dead = (uintptr_t)object;
+    domain->owed_count++;
+}
+
+// The next object that is to be destroyed, its head a head again.
+static void *count_pop(struct count_domain *domain) {
+    void *object = domain->in_hand;
+    if (object != NULL) {
+        domain->in_hand = NULL;
+        return object;
+    }
+    object = (void *)domain->dead;
+    if (object != NULL) {
+        uint64_t head;
+        memcpy(&head, count_link(object), sizeof head);
+        domain->dead = (uintptr_t)(head & COUNT_LINK_BITS);
+        domain->owed_count--;
+        count_set_word(object, (uint32_t)head & COUNT_STAYS);
+        counted_of(object)->info = (uint32_t)(head >> 52) << COUNTED_TYPE_SHIFT;
+    }
+    return object;
+}
+
+void count_bury(struct count_domain *domain, void *object) {
+    count_push(domain, object);
+}
+
+// --- Buffers -------------------------------------------------------------
+
+bool count_name(struct count_buffer *buffer, void *object) {
+    if (UNLIKELY(buffer->count == buffer->capacity)) {
+        buffer->wants_room = true;
+        return false;
+    }
+    buffer->items[buffer->count++] = object;
+    return true;
+}
+
+bool count_unname(struct count_domain *domain, void *object) {
+    uint32_t word = counted_flags(object);
+    count_set_word(object, word & ~(uint32_t)(COUNTED_KEPT | COUNTED_QUIET));
+    if (counted_type(object) != COUNTED_ZOMBIE || (word & COUNTED_WATCHED) ||
+        count_free(domain, object)) {
+        return true;
+    }
+    count_set_word(object, word);
+    return false;
+}
+
+// --- The last owner ------------------------------------------------------
+
+// The count of a plain object fell to 0; the head says so already.
+static void count_last(struct count_domain *domain, void *object,
+                       const struct kinds_type *type, bool in_hand) {
+    if (type->flags & KINDS_TRACED) {
+        return; // the tracer will find it
+    }
+    if (type->flags & KINDS_DEFERRED) {
+        uint32_t word = counted_flags(object);
+        if (!(word & COUNTED_KEPT) && count_name(&domain->zeroes, object)) {
+            count_set_word(object, word | COUNTED_KEPT);
+        }
+        return; // where there was no room the tracer will find it
+    }
+    if (in_hand) {
+        count_set_word(object,
+                       (counted_flags(object) & COUNT_STAYS) | COUNTED_DEAD);
+        domain->in_hand = object;
+        return;
+    }
+    count_push(domain, object);
+}
+
+// The slow half of a release of a plain object, after which `word` is its head.
+static void count_released(struct count_domain *domain, void *object,
+                           uint32_t word, bool in_hand) {
+    if (LIKELY((word & COUNTED_COUNT_MASK) == 0)) {
+        count_set_word(object, word);
+        count_last(domain, object, kinds_of(object), in_hand);
+    } else if (!(word & (COUNTED_QUIET | COUNTED_KEPT)) &&
+               count_name(&domain->suspects, object)) {
+        count_set_word(object, word | COUNTED_QUIET | COUNTED_KEPT); // CN6
+    } else {
+        count_set_word(object, word);
+    }
+}
+
+// --- Counts that are not plain --------------------------------------------
+
+static enum count_fault count_fault(const void *object, uint32_t word) {
+    if (counted_type(object) == 0) {
+        return COUNT_FREED;
+    }
+    return word & COUNTED_DEAD ? COUNT_GONE : COUNT_FINE;
+}
+
+// One of a dead ring, held until all of it is destroyed: its count is one still
+// and means nothing.
+static bool count_is_held(const void *object, uint32_t word) {
+    uint32_t info =
+        __atomic_load_n(&counted_of(object)->info, __ATOMIC_RELAXED);
+    return (word & COUNTED_DEAD) && (word & COUNTED_COUNT_MASK) != 0 &&
+           !(info & COUNTED_LISTED) && info >> COUNTED_TYPE_SHIFT != 0;
+}
+
+static enum count_fault count_release_atomic(struct count_domain *domain,
+                                             void *object,
+                                             const struct kinds_type *type,
+                                             bool in_hand) {
+    uint32_t *at = &counted_of(object)->word;
+    uint32_t word = __atomic_load_n(at, __ATOMIC_RELAXED);
+    uint32_t next;
+    do {
+        if ((word & COUNTED_COUNT_MASK) == 0 || (word & COUNTED_DEAD)) {
+            return word & COUNTED_DEAD ? COUNT_GONE : COUNT_TOO_OFTEN;
+        }
+        next = word - COUNTED_ONE;
+        if ((next & COUNTED_COUNT_MASK) == 0 && !(type->flags & KINDS_TRACED)) {
+            next |= COUNTED_DEAD;
+        }
+    } while (!__atomic_compare_exchange_n(at, &word, next, true,
+                                          __ATOMIC_ACQ_REL, __ATOMIC_RELAXED));
+    if (next & COUNTED_DEAD) {
+        count_last(domain, object, type, in_hand);
+    }
+    return COUNT_FINE;
+}
+
+// `in_hand`: an object that dies now is the next to be destroyed.
+static enum count_fault count_release_any(struct count_domain *domain,
+                                          void *object, bool in_hand) {
+    uint32_t word = counted_flags(object);
+    if (LIKELY(!(word & (COUNTED_OTHER | COUNTED_DEAD)) &&
+               (word & COUNTED_COUNT_MASK) != 0)) {
+        count_released(domain, object, word - COUNTED_ONE, in_hand);
+        return COUNT_FINE;
+    }
+    if (UNLIKELY(count_is_held(object, word))) {
+        count_set_word(object, word - COUNTED_ONE);
+        return COUNT_FINE;
+    }
+    enum count_fault fault = count_fault(object, word);
+    if (fault != COUNT_FINE) {
+        return fault;
+    }
+    const struct kinds_type *type = kinds_of(object);
+    if (type->flags & KINDS_ATOMIC) {
+        return count_release_atomic(domain, object, type, in_hand);
+    }
+    if (type->flags & KINDS_SHARED) {
+        enum bias_end end = bias_release(object, domain->owner);
+        if (end == BIAS_LAST) {
+            count_last(domain, object, type, in_hand);
+        }
+        return end == BIAS_FAULT ? COUNT_TOO_OFTEN : COUNT_FINE;
+    }
+    return word & COUNTED_OTHER ? COUNT_FINE : COUNT_TOO_OFTEN; // stuck
+}
+
+enum count_fault count_release(struct count_domain *domain, void *object) {
+    return count_release_any(domain, object, false);
+}
+
+enum count_fault count_retain(struct count_domain *domain, void *object) {
+    uint32_t word = counted_flags(object);
+    enum count_fault fault = count_fault(object, word);
+    if (fault != COUNT_FINE) {
+        return fault;
+    }
+    const struct kinds_type *type = kinds_of(object);
+    if (type->flags & KINDS_ATOMIC) {
+        __atomic_fetch_add(&counted_of(object)->word, COUNTED_ONE,
+                           __ATOMIC_RELAXED);
+    } else if (type->flags & KINDS_SHARED) {
+        bias_retain(object, domain->owner);
+    }
+    return COUNT_FINE; // a stuck one stays so
+}
+
+// --- Destruction ----------------------------------------------------------
+
+static void count_make_zombie(void *object, uint32_t word) {
+    counted_of(object)->info = COUNTED_ZOMBIE << COUNTED_TYPE_SHIFT; // CT5
+    count_set_word(object, word & COUNT_STAYS);
+}
+
+bool count_free(struct count_domain *domain, void *object) {
+    uint32_t word = counted_flags(object) | COUNTED_DEAD;
+    unsigned id = counted_type(object);
+    bool is_zombie = id == COUNTED_ZOMBIE;
+    const struct kinds_type *type = is_zombie ? NULL : kinds_of(object);
+    if (!is_zombie && (type->flags & KINDS_QUARANTINE)) {
+        word |= COUNTED_WATCHED;
+    }
+    if (word & (COUNTED_KEPT | COUNTED_WATCHED)) { // CN4
+        count_make_zombie(object, word);
+        return true;
+    }
+    struct place place;
+    bool found = blockmap_find((uintptr_t)(counted_of(object)), &place);
+    CHECK(found);
+    uint32_t at = place.cell / 64;
+    uint64_t bit = (uint64_t)1 << (place.cell % 64);
+    struct count_cells *cells = &domain->cells;
+    if (cells->block != place.block || cells->word != at) {
+        if (cells->block != BLOCK_NONE) {
+            return false;
+        }
+        *cells = (struct count_cells){place.block, at, 0, place.bytes};
+    }
+    cells->bits |= bit;
+    *counted_of(object) = (struct counted){0, 0}; // CT2
+    return true;
+}
+
+struct count_visit {
+    struct count_domain *domain;
+    bool in_hand; // the next that dies is taken in hand
+};
+
+static void count_release_slot(void *slot, void *data) {
+    struct count_visit *visit = data;
+    void *object;
+    memcpy(&object, slot, sizeof object);
+    if (object != NULL) {
+        count_release_any(visit->domain, object, visit->in_hand);
+        visit->in_hand = visit->in_hand && visit->domain->in_hand == NULL;
+    }
+}
+
+// Last slot first, so that the list gives them back in order; the first slot's
+// object does not pass by the list.
+void count_release_slots(struct count_domain *domain, void *object,
+                         const struct kinds_type *type) {
+    struct count_visit visit = {domain, false};
+    for (uint32_t i = type->slot_count; i-- > 0;) {
+        visit.in_hand = i == 0;
+        count_release_slot((char *)object + type->slots[i], &visit);
+    }
+    if (type->visit != NULL) {
+        visit.in_hand = domain->in_hand == NULL;
+        type->visit(object, count_release_slot, &visit);
+    }
+}
+
+// What the program's code left of an object: whether it is to be destroyed on.
+static bool count_came_back(struct count_domain *domain, void *object,
+                            enum count_wish stage) {
+    uint32_t word = counted_flags(object);
+    if (stage == COUNT_FINALIZE && count_get(object) != 0) {
+        domain->figures.resurrected++;
+        return false;
+    }
+    count_set_word(object, word | COUNTED_DEAD);
+    return true;
+}
+
+// Whether the object's finalizer is due; then it is not dead for now.
+static bool count_is_finalized(void *object, const struct kinds_type *type) {
+    uint32_t word = counted_flags(object);
+    if (type->finalize == NULL || (word & COUNTED_DONE)) {
+        return false;
+    }
+    word |= type->word & (COUNTED_OTHER | COUNTED_QUIET);
+    count_set_word(object, (word | COUNTED_DONE) & ~(uint32_t)COUNTED_DEAD);
+    return true;
+}
+
+static void count_wish(struct count_call *call, enum count_wish wish,
+                       void *object, const struct kinds_type *type) {
+    call->wish = wish;
+    call->object = object;
+    call->type = type;
+}
+
+// The cell of a destroyed object, freed now or after those gathered before.
+bool count_finish(struct count_domain *domain, struct count_call *call,
+                  void *object) {
+    domain->figures.destroyed++;
+    if (count_free(domain, object)) {
+        return true;
+    }
+    call->cells = domain->cells;
+    domain->cells.block = BLOCK_NONE;
+    bool freed = count_free(domain, object);
+    ASSERT(freed);
+    call->wish = COUNT_FREE;
+    return freed && false;
+}
+
+// One object, from `stage` on.  False when something is to be done outside.
+static bool count_destroy(struct count_domain *domain, struct count_call *call,
+                          void *object, enum count_wish stage) {
+    const struct kinds_type *type = kinds_of(object);
+    if (stage == COUNT_NOTHING && count_is_finalized(object, type)) {
+        count_wish(call, COUNT_FINALIZE, object, type);
+        return false;
+    }
+    if (stage != COUNT_DESTROY && type->destroy != NULL) {
+        count_wish(call, COUNT_DESTROY, object, type);
+        return false;
+    }
+    if (!(type->flags & KINDS_LEAF)) {
+        count_release_slots(domain, object, type);
+    }
+    return count_finish(domain, call, object);
+}
+
+bool count_advance(struct count_domain *domain, struct count_call *call,
+                   size_t limit) {
+    enum count_wish stage = call->wish;
+    call->wish = COUNT_NOTHING;
+    size_t done = 0;
+    if (stage == COUNT_FINALIZE || stage == COUNT_DESTROY) {
+        if (count_came_back(domain, call->object, stage) &&
+            !count_destroy(domain, call, call->object, stage)) {
+            return true;
+        }
+        done++;
+    }
+    for (; done < limit; done++) {
+        void *object = count_pop(domain);
+        if (object == NULL) {
+            break;
+        }
+        if (!count_destroy(domain, call, object, COUNT_NOTHING)) {
+            return true;
+        }
+    }
+    if (domain->in_hand != NULL) { // the limit: back on the list
+        void *object = domain->in_hand;
+        domain->in_hand = NULL;
+        count_push(domain, object);
+    }
+    return false;
+}

@@ -1,0 +1,146 @@
+// count — owners come and go; the last one turns out the light.
+//
+// Every thread that counts has a domain: its suspects, its dead, its figures.
+// The inline functions of loam/rc.h count by themselves; they come here when a
+// count falls to 0, when an object is suspected for the first time, and for the
+// types whose counts are not a plain number.
+//
+// Destruction is a list, not a recursion.  An object whose count falls to 0 is
+// put on the domain's list of the dead, threaded through the heads of the dead
+// themselves: it needs no memory.  One at a time they are taken off, destroyed,
+// and their slots released, which may put more on the list.  The first slot's
+// object is taken in hand at once, the others are pushed last first: so a tree
+// is destroyed in the order in which it was probably made.
+//
+//     release -> count 0 -> [dead list] -> finalizer -> destructor -> slots
+//                               ^                                       |
+//                               +---------------- count 0 --------------+
+//
+// Destructors are the program's code and may call in again: they are not called
+// from here.  count_advance returns when one is due, and is called again after
+// it; the door (api/counting.c) is the loop around it.
+//
+// Freed cells of one bitmap word are gathered and freed together.
+//
+// Invariants
+//   CN1  once     an object's destructor is called once, its finalizer at most
+//                 once
+//   CN2  order    a destructor sees its slots as they were, and what they own
+//                 not yet destroyed, unless that is part of the same ring
+//   CN3  flat     stack and memory needed are constant, however much dies
+//   CN4  kept     a cell is not freed while KEPT is set; nor, but by the flip,
+//                 when WATCHED is or the type is quarantined
+//   CN5  listed   an object on the list of the dead is DEAD, and its count 0
+//   CN6  suspect  a plain object whose count fell, not to 0, is in the buffer
+//                 of suspects, unless it is acyclic, or memory was short
+//
+// Called by the domain's thread, INSIDE; by the conductor in a stop.
+// Design, alternatives and measurements: docs/design/rc/count.md
+
+#ifndef RC_COUNT_H
+#define RC_COUNT_H
+
+#include "base/defs.h"
+#include "heap/counted.h"
+#include "rc/kinds.h"
+
+// Objects that are named from outside the heap: a buffer in meta memory.  A
+// place is NULL when its object was found dead by the tracer meanwhile.
+struct count_buffer {
+    void **items;
+    size_t count, capacity;
+    bool wants_room; // it was full: to be grown when that is possible
+};
+
+struct count_figures {
+    uint64_t made, destroyed;
+    uint64_t in_rings, by_tracer;
+    uint64_t resurrected;
+};
+
+// Cells to be freed: those of one bitmap word.
+struct count_cells {
+    uint32_t block; // BLOCK_NONE: none
+    uint32_t word;  // index of the bitmap word
+    uint64_t bits;
+    size_t bytes; // of each
+};
+
+// What count_advance wants done.
+enum count_wish {
+    COUNT_NOTHING,  // the list is empty, or the limit reached
+    COUNT_FINALIZE, // call object's finalizer
+    COUNT_DESTROY,  // call its destructor
+    COUNT_FREE      // free `cells`: the next are of another word
+};
+
+struct count_call {
+    enum count_wish wish;
+    void *object;
+    const struct kinds_type *type;
+    struct count_cells cells; // of COUNT_FREE
+};
+
+// Misuse, to be said when nothing is held.
+enum count_fault { COUNT_FINE, COUNT_FREED, COUNT_GONE, COUNT_TOO_OFTEN };
+
+// What one thread counts.
+struct count_domain {
+    uintptr_t dead;               // the list; see heap/counted.h
+    bool draining;                // somebody advances
+    uint32_t owner;               // COUNTED_OWNER_BIT and its mutator's id
+    size_t step;                  // most objects in one go; 0: no limit
+    size_t owed_count;            // on the list
+    void *in_hand;                // the next to be destroyed, off the list
+    struct count_cells cells;     // to be freed
+    struct count_buffer suspects; // objects that may be parts of dead rings
+    struct count_buffer zeroes;   // deferred objects whose count is 0
+    struct count_figures figures;
+    void *more; // of the floor above
+};
+
+void count_init(struct count_domain *domain, uint32_t owner);
+
+// One owner less, of any object.  What is due then is for count_advance.
+enum count_fault count_release(struct count_domain *domain, void *object);
+
+// One owner more, of an object that is not counted inline.
+enum count_fault count_retain(struct count_domain *domain, void *object);
+
+// Destroys on, until something is to be done outside, at most `limit` objects.
+// `call` is that of the time before, its wish fulfilled; at first all zero.
+// Returns whether there is a wish.
+bool count_advance(struct count_domain *domain, struct count_call *call,
+                   size_t limit);
+
+// Puts an object whose count is 0 on the list of the dead.
+void count_bury(struct count_domain *domain, void *object);
+
+// Names an object in a buffer; false, and it is not, when there is no room.
+bool count_name(struct count_buffer *buffer, void *object);
+
+// The object is taken out of a buffer: it may be named again, or, destroyed
+// meanwhile, its cell is freed as by count_free.  False: as there, and nothing
+// was done.
+bool count_unname(struct count_domain *domain, void *object);
+
+// Gathers the cell of an object that was destroyed, or makes a zombie of it.
+// False: the cells gathered before are to be freed first (COUNT_FREE).
+bool count_free(struct count_domain *domain, void *object);
+
+// Releases what the slots of an object own.
+void count_release_slots(struct count_domain *domain, void *object,
+                         const struct kinds_type *type);
+
+// count_free, and what was gathered before is asked to be freed if need be:
+// then false.
+bool count_finish(struct count_domain *domain, struct count_call *call,
+                  void *object);
+
+// The number of owners that the head tells: of a biased object, those that its
+// thread counts.
+static inline uint32_t count_get(const void *object) {
+    return (counted_flags(object) & COUNTED_COUNT_MASK) / COUNTED_ONE;
+}
+
+#endif

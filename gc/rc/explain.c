@@ -1,0 +1,271 @@
+#include "rc/explain.h"
+
+#include <string.h>
+
+#include "base/bits.h"
+#include "heap/block.h"
+#include "heap/blockmap.h"
+#include "heap/counted.h"
+#include "heap/range.h"
+#include "rc/bias.h"
+#include "rc/kinds.h"
+
+// As in a trial: 0 is out of question, else one more than the owners that are
+// not explained; this one is for ever.
+#define EXPLAIN_ALIVE COUNTED_SCRATCH_MASK
+
+bool explain_is_used(void) {
+    return kinds_get(1) != NULL;
+}
+
+static uint32_t explain_scratch(const void *object) {
+    return counted_of(object)->info & COUNTED_SCRATCH_MASK;
+}
+
+static void explain_set(void *object, uint32_t scratch) {
+    struct counted *head = counted_of(object);
+    head->info = (head->info & ~COUNTED_SCRATCH_MASK) | scratch;
+}
+
+// One walk over the counted objects of a heap.
+struct explain_walk {
+    const struct heap *heap;
+    explain_visit *visit;
+    void *data;
+    struct explain_report *report;
+    void (*object)(struct explain_walk *walk, void *object);
+    bool marked_too; // not only objects that are not marked
+    bool shared;     // the owner whose slots are looked at is shared
+};
+
+static void explain_word(struct explain_walk *walk, uint32_t block, size_t word,
+                         size_t front) {
+    const uint64_t *pair = block_pair(block, word);
+    uint64_t bits = walk->marked_too ? pair[1] : pair[1] & ~pair[0];
+    for (; bits != 0; bits &= bits - 1) {
+        uint32_t cell = (uint32_t)(word * 64 + bits_lowest(bits));
+        void *object = (void *)(block_cell_address(block, cell) + front);
+        if (counted_type(object) != 0) { // else it is just being made
+            walk->object(walk, object);
+        }
+    }
+}
+
+static void explain_block(uint32_t block, void *data) {
+    struct explain_walk *walk = data;
+    unsigned kind = ENTRY_KIND(block_entry(block));
+    if (!block_kind_is_counted(kind) ||
+        block_get(block)->heap != walk->heap->slot) {
+        return;
+    }
+    for (size_t word = 0; word < block_words(block); word++) {
+        explain_word(walk, block, word, block_kind_front(kind));
+    }
+}
+
+static void explain_each(struct explain_walk *walk,
+                         void (*object)(struct explain_walk *, void *)) {
+    walk->object = object;
+    heap_each_block(explain_block, walk);
+}
+
+// --- Who is explained --------------------------------------------------------
+
+static uint32_t explain_count(const void *object,
+                              const struct kinds_type *type) {
+    if (type->flags & KINDS_SHARED) {
+        size_t count = bias_count(object);
+        return count >= EXPLAIN_ALIVE ? EXPLAIN_ALIVE : (uint32_t)count;
+    }
+    uint32_t word = counted_flags(object);
+    if ((word & COUNTED_OTHER) && !(type->flags & KINDS_ATOMIC)) {
+        return 0; // EX4
+    }
+    return (word & COUNTED_COUNT_MASK) / COUNTED_ONE;
+}
+
+// What is dying is kept, a zombie only if a buffer names it.
+static bool explain_is_kept(const void *object) {
+    uint32_t word = counted_flags(object);
+    if (counted_type(object) == COUNTED_ZOMBIE) {
+        return (word & COUNTED_KEPT) != 0;
+    }
+    return (word & (COUNTED_DEAD | COUNTED_CONDEMNED)) != 0;
+}
+
+static void explain_begin(struct explain_walk *walk, void *object) {
+    if (explain_is_kept(object)) {
+        walk->visit((uintptr_t)object, walk->data);
+        return;
+    }
+    if (counted_type(object) == COUNTED_ZOMBIE) {
+        return;
+    }
+    uint32_t count = explain_count(object, kinds_of(object));
+    explain_set(object, count >= EXPLAIN_ALIVE - 1 ? EXPLAIN_ALIVE : count + 1);
+}
+
+// The object that a slot owns, if it is in question.
+static void *explain_find(uintptr_t word) {
+    struct place place;
+    if (blockmap_object(word, &place) == NULL ||
+        !block_kind_is_counted(place.kind) ||
+        place.start + block_kind_front(place.kind) != word ||
+        block_is_marked(place.block, place.cell)) {
+        return NULL;
+    }
+    return explain_scratch((void *)word) != 0 ? (void *)word : NULL;
+}
+
+static bool explain_is_shared(const void *object) {
+    return (kinds_of(object)->flags & (KINDS_SHARED | KINDS_ATOMIC)) != 0;
+}
+
+static void explain_slot(void *slot, void *data) {
+    struct explain_walk *walk = data;
+    uintptr_t word;
+    memcpy(&word, slot, sizeof word);
+    void *object = word == 0 ? NULL : explain_find(word);
+    // What is shared outlives what one thread destroys at its leisure (EX5).
+    if (object == NULL || explain_is_shared(object) != walk->shared) {
+        return;
+    }
+    uint32_t scratch = explain_scratch(object);
+    if (scratch == 1) {
+        walk->report->faulty_count++; // owns without a count: it stays
+        explain_set(object, EXPLAIN_ALIVE);
+    } else if (scratch != EXPLAIN_ALIVE) {
+        explain_set(object, scratch - 1);
+    }
+}
+
+static void explain_slots(struct explain_walk *walk, void *object) {
+    if (explain_scratch(object) == 0) {
+        return;
+    }
+    const struct kinds_type *type = kinds_of(object);
+    walk->shared = explain_is_shared(object);
+    for (uint32_t i = 0; i < type->slot_count; i++) {
+        explain_slot((char *)object + type->slots[i], walk);
+    }
+    if (type->visit != NULL) {
+        type->visit(object, explain_slot, walk);
+    }
+}
+
+static void explain_visit_held(struct explain_walk *walk, void *object) {
+    if (explain_scratch(object) > 1) {
+        walk->report->held_count++;
+        walk->visit((uintptr_t)object, walk->data);
+    }
+}
+
+void explain_held(const struct heap *heap, explain_visit *visit, void *data,
+                  struct explain_report *report) {
+    struct explain_walk walk = {
+        .heap = heap, .visit = visit, .data = data, .report = report};
+    *report = (struct explain_report){0, 0, 0};
+    explain_each(&walk, explain_begin);
+    explain_each(&walk, explain_slots);
+    explain_each(&walk, explain_visit_held);
+}
+
+// --- Condemned ---------------------------------------------------------------
+
+// What was marked since lives; of what leads to each other, all is condemned
+// before the first is marked.
+static void explain_condemn_one(struct explain_walk *walk, void *object) {
+    struct place place;
+    bool found = blockmap_find((uintptr_t)counted_of(object), &place);
+    if (explain_scratch(object) == 0) {
+        return;
+    }
+    explain_set(object, 0); // EX3
+    if (found && !block_is_marked(place.block, place.cell)) {
+        __atomic_fetch_or(&counted_of(object)->word, COUNTED_CONDEMNED,
+                          __ATOMIC_RELAXED);
+        block_set_flags(place.block, BLOCK_CONDEMNED);
+        walk->report->condemned_count++;
+    }
+}
+
+static void explain_visit_kept(struct explain_walk *walk, void *object) {
+    if (explain_is_kept(object)) {
+        walk->visit((uintptr_t)object, walk->data);
+    }
+}
+
+void explain_condemn(const struct heap *heap, explain_visit *visit, void *data,
+                     struct explain_report *report) {
+    struct explain_walk walk = {.heap = heap,
+                                .visit = visit,
+                                .data = data,
+                                .report = report,
+                                .marked_too = true};
+    explain_each(&walk, explain_condemn_one);
+    walk.marked_too = false;
+    explain_each(&walk, explain_visit_kept); // EX2
+}
+
+// --- Taken apart -------------------------------------------------------------
+
+struct explain_taking {
+    uint32_t owner;
+    bool shared;
+    void **items; // NULL: only counted
+    size_t count, capacity;
+};
+
+static bool explain_is_condemned(const void *object) {
+    unsigned type = counted_type(object);
+    return type != 0 && type != COUNTED_ZOMBIE &&
+           (counted_flags(object) & (COUNTED_CONDEMNED | COUNTED_DEAD)) ==
+               COUNTED_CONDEMNED;
+}
+
+// Whether some object of the block stays behind.
+static bool explain_take_word(struct explain_taking *taking, uint32_t block,
+                              size_t word, size_t front) {
+    bool left = false;
+    uint64_t bits = block_pair(block, word)[1];
+    for (; bits != 0; bits &= bits - 1) {
+        uint32_t cell = (uint32_t)(word * 64 + bits_lowest(bits));
+        void *object = (void *)(block_cell_address(block, cell) + front);
+        if (!explain_is_condemned(object)) {
+            continue;
+        }
+        if (explain_is_shared(object) != taking->shared) {
+            left = true;
+        } else if (taking->items == NULL) {
+            taking->count++;
+            left = true;
+        } else if (taking->count < taking->capacity) {
+            taking->items[taking->count++] = object;
+        }
+    }
+    return left;
+}
+
+static void explain_take_block(uint32_t block, void *data) {
+    struct explain_taking *taking = data;
+    if (!(block_flags(block) & BLOCK_CONDEMNED) ||
+        (!taking->shared && block_owner_mutator(block) != taking->owner)) {
+        return;
+    }
+    size_t front = block_kind_front(ENTRY_KIND(block_entry(block)));
+    bool left = false;
+    for (size_t word = 0; word < block_words(block); word++) {
+        left |= explain_take_word(taking, block, word, front);
+    }
+    if (!left) {
+        block_clear_flags(block, BLOCK_CONDEMNED);
+    }
+}
+
+size_t explain_take(uint32_t owner, bool shared, void **items,
+                    size_t capacity) {
+    struct explain_taking taking = {
+        .owner = owner, .shared = shared, .items = items, .capacity = capacity};
+    heap_each_block(explain_take_block, &taking);
+    return taking.count;
+}

@@ -1,0 +1,226 @@
+#include "rc/reclaim.h"
+
+#include <string.h>
+
+#include "base/check.h"
+#include "rc/bias.h"
+
+// The count of one that was owned too often to be counted.
+#define RECLAIM_STUCK (COUNTED_COUNT_MASK / 2 & COUNTED_COUNT_MASK)
+
+static void reclaim_set_word(void *object, uint32_t word) {
+    __atomic_store_n(&counted_of(object)->word, word, __ATOMIC_RELAXED);
+}
+
+void reclaim_begin(struct reclaim *reclaim, bool by_tracer, bool has_code) {
+    ASSERT(reclaim->phase == RECLAIM_IDLE);
+    reclaim->phase = has_code ? RECLAIM_BEGIN : RECLAIM_QUICK;
+    reclaim->next = 0;
+    reclaim->finalizes = false;
+    reclaim->by_tracer = by_tracer;
+}
+
+static bool reclaim_is_due(const void *object, const struct kinds_type *type) {
+    return type->finalize != NULL && !(counted_flags(object) & COUNTED_DONE);
+}
+
+// --- What each phase does with a member ------------------------------------
+
+// A step tells whether something is to be done outside before the next.
+typedef bool reclaim_step(struct reclaim *reclaim, struct count_domain *domain,
+                          struct count_call *call, void *object);
+
+static bool reclaim_hold(struct reclaim *reclaim, struct count_domain *domain,
+                         struct count_call *call, void *object) {
+    (void)domain, (void)call;
+    const struct kinds_type *type = kinds_of(object);
+    reclaim->finalizes |= reclaim_is_due(object, type);
+    uint32_t word = counted_flags(object);
+    if (type->flags & KINDS_SHARED) {
+        word = (word & ~COUNTED_COUNT_MASK) | bias_take(object) * COUNTED_ONE;
+    } else if ((word & COUNTED_OTHER) && !(type->flags & KINDS_ATOMIC)) {
+        word = (word & ~COUNTED_COUNT_MASK) | RECLAIM_STUCK;
+    }
+    // From here on a plain count, whatever it was.
+    reclaim_set_word(object, ((word + COUNTED_ONE) | COUNTED_QUIET) &
+                                 ~(COUNTED_CONDEMNED | COUNTED_OTHER));
+    return false;
+}
+
+// It lives on: what it was, with the owners that it has.
+static void reclaim_let_live(void *object) {
+    const struct kinds_type *type = kinds_of(object);
+    uint32_t word = counted_flags(object) - COUNTED_ONE;
+    word &= ~(uint32_t)COUNTED_QUIET;
+    word |= type->word & (COUNTED_QUIET | COUNTED_OTHER);
+    if ((word & COUNTED_COUNT_MASK) >= RECLAIM_STUCK / 2) {
+        word |= COUNTED_OTHER;
+    }
+    if (type->flags & KINDS_SHARED) {
+        bias_give(object, (word & COUNTED_COUNT_MASK) / COUNTED_ONE);
+        word &= ~COUNTED_COUNT_MASK;
+    }
+    reclaim_set_word(object, word);
+}
+
+static bool reclaim_finalize(struct reclaim *reclaim,
+                             struct count_domain *domain,
+                             struct count_call *call, void *object) {
+    (void)reclaim, (void)domain;
+    const struct kinds_type *type = kinds_of(object);
+    if (!(counted_flags(object) & COUNTED_CONDEMNED)) {
+        return false;
+    }
+    reclaim_set_word(object,
+                     counted_flags(object) & ~(uint32_t)COUNTED_CONDEMNED);
+    *call = (struct count_call){
+        .wish = COUNT_FINALIZE, .object = object, .type = type};
+    return true;
+}
+
+static bool reclaim_die(struct reclaim *reclaim, struct count_domain *domain,
+                        struct count_call *call, void *object) {
+    (void)reclaim, (void)domain, (void)call;
+    reclaim_set_word(object, counted_flags(object) | COUNTED_DEAD);
+    return false;
+}
+
+static bool reclaim_destroy(struct reclaim *reclaim,
+                            struct count_domain *domain,
+                            struct count_call *call, void *object) {
+    (void)reclaim, (void)domain;
+    const struct kinds_type *type = kinds_of(object);
+    if (type->destroy == NULL) {
+        return false;
+    }
+    *call = (struct count_call){
+        .wish = COUNT_DESTROY, .object = object, .type = type};
+    return true;
+}
+
+static bool reclaim_slots(struct reclaim *reclaim, struct count_domain *domain,
+                          struct count_call *call, void *object) {
+    (void)reclaim, (void)call;
+    count_release_slots(domain, object, kinds_of(object));
+    return false;
+}
+
+static bool reclaim_free(struct reclaim *reclaim, struct count_domain *domain,
+                         struct count_call *call, void *object) {
+    uint32_t word = counted_flags(object);
+    if (count_get(object) > 1) {
+        word |= COUNTED_WATCHED; // somebody retained the dead
+    }
+    reclaim_set_word(object, word & ~COUNTED_COUNT_MASK);
+    domain->figures.in_rings += !reclaim->by_tracer;
+    domain->figures.by_tracer += reclaim->by_tracer;
+    return !count_finish(domain, call, object);
+}
+
+// A member whose peers are DEAD, or freed already: what it owns beside them is
+// released, and its cell freed.
+static bool reclaim_quick(struct reclaim *reclaim, struct count_domain *domain,
+                          struct count_call *call, void *object) {
+    const struct kinds_type *type = kinds_of(object);
+    if (type->visit != NULL) {
+        count_release_slots(domain, object, type);
+    } else {
+        for (uint32_t i = 0; i < type->slot_count; i++) {
+            void *owned;
+            memcpy(&owned, (char *)object + type->slots[i], sizeof owned);
+            if (owned != NULL && counted_type(owned) != 0 &&
+                !(counted_flags(owned) & COUNTED_DEAD)) {
+                (void)count_release(domain, owned);
+            }
+        }
+    }
+    reclaim_set_word(object, counted_flags(object) & ~COUNTED_COUNT_MASK);
+    domain->figures.in_rings += !reclaim->by_tracer;
+    domain->figures.by_tracer += reclaim->by_tracer;
+    return !count_finish(domain, call, object);
+}
+
+// --- Phases --------------------------------------------------------------
+
+// Before the first finalizer: those that are due are noted, and what weak
+// references were made until now give NULL (RE1).
+static void reclaim_clear(struct reclaim *reclaim, const struct trial *trial) {
+    for (size_t i = 0; reclaim->finalizes && i < trial->visited.count; i++) {
+        void *object = trial->visited.items[i];
+        uint32_t word = counted_flags(object);
+        if (reclaim_is_due(object, kinds_of(object))) {
+            word |= COUNTED_CONDEMNED;
+        }
+        reclaim_set_word(object, word | COUNTED_DONE);
+    }
+}
+
+// What lives on is held no longer.
+static void reclaim_review(struct reclaim *reclaim, struct trial *trial,
+                           struct count_domain *domain) {
+    if (!reclaim->finalizes) {
+        return;
+    }
+    trial_review(trial); // RE3
+    for (size_t i = 0; i < trial->live.count; i++) {
+        reclaim_let_live(trial->live.items[i]);
+    }
+    domain->figures.resurrected += trial->live.count;
+    reclaim->rescued += trial->live.count;
+    trial->live.count = 0;
+}
+
+static reclaim_step *const reclaim_steps[] = {
+    [RECLAIM_QUICK] = reclaim_quick,       [RECLAIM_BEGIN] = reclaim_hold,
+    [RECLAIM_FINALIZE] = reclaim_finalize, [RECLAIM_DIE] = reclaim_die,
+    [RECLAIM_DESTROY] = reclaim_destroy,   [RECLAIM_SLOTS] = reclaim_slots,
+    [RECLAIM_FREE] = reclaim_free};
+
+static void reclaim_next_phase(struct reclaim *reclaim, struct trial *trial,
+                               struct count_domain *domain) {
+    reclaim->next = 0;
+    switch (reclaim->phase) {
+    case RECLAIM_BEGIN:
+        reclaim_clear(reclaim, trial);
+        reclaim->phase = reclaim->finalizes ? RECLAIM_FINALIZE : RECLAIM_DIE;
+        break;
+    case RECLAIM_FINALIZE:
+        reclaim_review(reclaim, trial, domain);
+        reclaim->phase = RECLAIM_DIE;
+        break;
+    case RECLAIM_QUICK:
+    case RECLAIM_FREE:
+        trial->visited.count = 0;
+        reclaim->phase = RECLAIM_IDLE;
+        break;
+    case RECLAIM_IDLE:
+    case RECLAIM_DIE:
+    case RECLAIM_DESTROY:
+    case RECLAIM_SLOTS:
+        reclaim->phase++;
+        break;
+    }
+}
+
+bool reclaim_advance(struct reclaim *reclaim, struct trial *trial,
+                     struct count_domain *domain, struct count_call *call,
+                     size_t limit) {
+    call->wish = COUNT_NOTHING;
+    for (size_t done = 0; reclaim_is_on(reclaim); done++) {
+        if (reclaim->next == trial->visited.count) {
+            reclaim_next_phase(reclaim, trial, domain);
+            continue;
+        }
+        // What must happen at once happens at once: there is no half of it.
+        bool may_pause =
+            reclaim->phase != RECLAIM_BEGIN && reclaim->phase != RECLAIM_DIE;
+        if (done >= limit && may_pause) {
+            return false;
+        }
+        void *object = trial->visited.items[reclaim->next++];
+        if (reclaim_steps[reclaim->phase](reclaim, domain, call, object)) {
+            return true;
+        }
+    }
+    return false;
+}

@@ -1,0 +1,67 @@
+// reclaim — how a dead ring is taken apart.
+//
+// The members of a ring own each other, so none of them falls to 0 by itself,
+// and each sees the others while it dies.  All are held by one owner more until
+// the last of them is done with; what is asked of one that is dead already
+// still finds its memory.
+//
+//     begin      hold all; clear short weak references
+//     finalize   those that have a finalizer, once each
+//     review     what a finalizer has brought back, and what that owns, lives
+//     destroy    the rest is dead: destructors
+//     slots      what they owned is released; within the ring, uncounted
+//     free
+//
+// Invariants
+//   RE1  weak   no code of a member or for it runs before weak references to
+//               every member give NULL; long ones when destructors begin
+//   RE2  whole  while a destructor of a member runs, no member's memory is free
+//               or changed by us
+//   RE3  back   a member that is owned from outside after the finalizers lives
+//               on, with all it owns
+//   RE4  slice  between two calls the program may run
+//
+// Called by the domain's thread, INSIDE.
+// Design, alternatives and measurements: docs/design/rc/reclaim.md
+
+#ifndef RC_RECLAIM_H
+#define RC_RECLAIM_H
+
+#include "base/defs.h"
+#include "rc/count.h"
+#include "rc/trial.h"
+
+enum reclaim_phase {
+    RECLAIM_IDLE,
+    RECLAIM_QUICK, // slots and cells at once: all are dead, none has code
+    RECLAIM_BEGIN,
+    RECLAIM_FINALIZE,
+    RECLAIM_DIE,
+    RECLAIM_DESTROY,
+    RECLAIM_SLOTS,
+    RECLAIM_FREE
+};
+
+struct reclaim {
+    enum reclaim_phase phase;
+    size_t next;      // of the members, in this phase
+    bool finalizes;   // some member has a finalizer that is due
+    bool by_tracer;   // who found them
+    uint64_t rescued; // see RE3; for ever
+};
+
+static inline bool reclaim_is_on(const struct reclaim *reclaim) {
+    return reclaim->phase != RECLAIM_IDLE;
+}
+
+// Begins with the members that trial_take left in `trial`; not while another is
+// on. Without code they are DEAD already.
+void reclaim_begin(struct reclaim *reclaim, bool by_tracer, bool has_code);
+
+// Goes on, for about `limit` members, or until something is to be done outside:
+// then true, as count_advance.
+bool reclaim_advance(struct reclaim *reclaim, struct trial *trial,
+                     struct count_domain *domain, struct count_call *call,
+                     size_t limit);
+
+#endif

@@ -61,7 +61,8 @@ void block_format(uint32_t block, unsigned cls, unsigned kind) {
     ASSERT(block_kind_takes(kind, cls)); // B14
     unsigned bits = block_kind_bits(kind);
     for (unsigned i = sizeclass_table[cls].blocks; i-- > 0;) {
-        block_set_entry(block + i, ENTRY(cls, kind, i) | bits);
+        unsigned later = i == 0 ? 0 : ENTRY_LOOK_CLOSER;
+        block_set_entry(block + i, ENTRY(cls, kind, i) | bits | later);
     }
 }
 

@@ -99,9 +99,9 @@ static inline bool block_kind_is_leaf(unsigned kind) {
 
 // Whether the marker reads the words of an object that it marks.
 static inline bool block_kind_is_read(unsigned kind) {
-    const unsigned unread = 1u << KIND_COUNTED_LEAF | 1u << KIND_BIASED_LEAF |
-                            ((1u << KIND_PINNED) - 1);
-    return (~unread >> kind) & 1;
+    // The leaves among the counted are those with the bits of the first.
+    return kind >= KIND_PINNED &&
+           (kind & KIND_COUNTED_LEAF) != KIND_COUNTED_LEAF;
 }
 
 static inline bool block_kind_is_counted(unsigned kind) {

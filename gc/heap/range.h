@@ -56,8 +56,9 @@
 //     bit  15        14            13 .. 11        10 .. 7   6 .. 0
 //          shifted   look closer   index in span   kind      class
 //
-// Look closer: the marker's short way does not do.  Shifted: the cells of the
-// block begin SHIFT_BYTES in.
+// Look closer: the marker's short way does not do, as for runs, for the later
+// blocks of a span and for kinds of which not each word counts.  Shifted: the
+// cells of the block begin SHIFT_BYTES in.
 #define ENTRY_CLASS(entry)  ((unsigned)(entry)&127u)
 #define ENTRY_KIND(entry)   (((unsigned)(entry) >> 7) & 15u)
 #define ENTRY_INDEX(entry)  (((unsigned)(entry) >> 11) & 7u)

@@ -1,17 +1,25 @@
 #include "rc/bias.h"
 
+// The shared word: a signed number above three flags.
 #define BIAS_MERGED UINT32_C(1)
-#define BIAS_QUEUED UINT32_C(2)
-#define BIAS_ONE    UINT32_C(4)
+#define BIAS_QUEUED UINT32_C(2) // named by its owner's queue, or about to be
+#define BIAS_GIVEN  UINT32_C(4) // QUEUED, and destroyed
+#define BIAS_FLAGS  UINT32_C(7)
+#define BIAS_ONE    UINT32_C(8)
+
+static uint32_t *bias_at(const void *object) {
+    return &counted_bias_of(object)->shared;
+}
+
+static uint32_t bias_load(const void *object) {
+    return __atomic_load_n(bias_at(object), __ATOMIC_RELAXED);
+}
 
 static int32_t bias_number(uint32_t shared) {
-    return (int32_t)(shared & ~(BIAS_MERGED | BIAS_QUEUED)) / (int32_t)BIAS_ONE;
+    return (int32_t)(shared & ~BIAS_FLAGS) / (int32_t)BIAS_ONE;
 }
 
-static uint32_t bias_owner(const void *object) {
-    return __atomic_load_n(&counted_bias_of(object)->owner, __ATOMIC_RELAXED);
-}
-
+// What the owner counts.
 static uint32_t bias_own_count(const void *object) {
     return (counted_flags(object) & COUNTED_COUNT_MASK) / COUNTED_ONE;
 }
@@ -20,28 +28,46 @@ static void bias_set_word(void *object, uint32_t word) {
     __atomic_store_n(&counted_of(object)->word, word, __ATOMIC_RELAXED);
 }
 
-void bias_retain(void *object, uint32_t owner) {
-    if (bias_owner(object) == owner) {
-        bias_set_word(object, counted_flags(object) + COUNTED_ONE); // BI3
-        return;
-    }
-    __atomic_fetch_add(&counted_bias_of(object)->shared, BIAS_ONE,
-                       __ATOMIC_RELAXED);
+// One try to change the shared word; acquires and releases.
+static bool bias_change(void *object, uint32_t *was, uint32_t next) {
+    return __atomic_compare_exchange_n(bias_at(object), was, next, true,
+                                       __ATOMIC_ACQ_REL, __ATOMIC_RELAXED);
 }
 
-// The owner lets go: its number is 0, and nobody's any more.
-static enum bias_end bias_let_go(void *object) {
-    struct counted_bias *bias = counted_bias_of(object);
-    __atomic_store_n(&bias->owner, COUNTED_OWNER_BIT, __ATOMIC_RELAXED);
-    uint32_t shared =
-        __atomic_fetch_or(&bias->shared, BIAS_MERGED, __ATOMIC_ACQ_REL);
-    int32_t number = bias_number(shared);
+static enum bias_end bias_end(uint32_t merged) {
+    int32_t number = bias_number(merged);
     return number == 0 ? BIAS_LAST : number > 0 ? BIAS_COUNTED : BIAS_FAULT;
 }
 
+// Whether `owner` counts in the head.
+static bool bias_is_own(const void *object, uint32_t owner) {
+    return counted_bias_of(object)->owner == owner &&
+           !(bias_load(object) & BIAS_MERGED);
+}
+
+void bias_retain(void *object, uint32_t owner) {
+    uint32_t word = counted_flags(object);
+    if (bias_is_own(object, owner) &&
+        (word & COUNTED_COUNT_MASK) != COUNTED_COUNT_MASK) {
+        bias_set_word(object, word + COUNTED_ONE); // BI3
+        return;
+    }
+    __atomic_fetch_add(bias_at(object), BIAS_ONE, __ATOMIC_RELAXED);
+}
+
+// The owner lets go: its number is 0.  What is queued is merged by the queue.
+static enum bias_end bias_let_go(void *object) {
+    uint32_t shared = bias_load(object);
+    do {
+        if (shared & BIAS_QUEUED) {
+            return BIAS_COUNTED; // BI5
+        }
+    } while (!bias_change(object, &shared, shared | BIAS_MERGED));
+    return bias_end(shared);
+}
+
 static enum bias_end bias_release_shared(void *object) {
-    uint32_t *at = &counted_bias_of(object)->shared;
-    uint32_t shared = __atomic_load_n(at, __ATOMIC_RELAXED);
+    uint32_t shared = bias_load(object);
     uint32_t next;
     enum bias_end end;
     do {
@@ -51,91 +77,109 @@ static enum bias_end bias_release_shared(void *object) {
         next = shared - BIAS_ONE;
         end = BIAS_COUNTED;
         if (shared & BIAS_MERGED) {
-            end = bias_number(next) == 0 ? BIAS_LAST : BIAS_COUNTED;
+            end = bias_end(next); // BI2
         } else if (bias_number(next) < 0 && !(shared & BIAS_QUEUED)) {
             next |= BIAS_QUEUED; // BI4
             end = BIAS_TELL;
         }
-    } while (!__atomic_compare_exchange_n(at, &shared, next, true,
-                                          __ATOMIC_ACQ_REL, __ATOMIC_RELAXED));
+    } while (!bias_change(object, &shared, next));
     return end;
 }
 
 enum bias_end bias_release(void *object, uint32_t owner) {
-    if (bias_owner(object) != owner) {
+    if (!bias_is_own(object, owner)) {
         return bias_release_shared(object);
     }
-    uint32_t word = counted_flags(object) - COUNTED_ONE;
-    bias_set_word(object, word);
-    return word & COUNTED_COUNT_MASK ? BIAS_COUNTED : bias_let_go(object);
+    uint32_t word = counted_flags(object);
+    if (UNLIKELY((word & COUNTED_COUNT_MASK) == 0)) {
+        // It waits in the queue, or memory was short when it was to be told.
+        enum bias_end end = bias_release_shared(object);
+        return end == BIAS_TELL ? bias_merge(object) : end;
+    }
+    bias_set_word(object, word - COUNTED_ONE);
+    bool is_last = ((word - COUNTED_ONE) & COUNTED_COUNT_MASK) == 0;
+    return is_last ? bias_let_go(object) : BIAS_COUNTED;
 }
 
 bool bias_retain_living(void *object, uint32_t owner) {
     if (counted_flags(object) & COUNTED_DEAD) {
         return false;
     }
-    if (bias_owner(object) == owner) {
+    if (bias_is_own(object, owner)) {
         bias_retain(object, owner);
         return true;
     }
-    uint32_t *at = &counted_bias_of(object)->shared;
-    uint32_t shared = __atomic_load_n(at, __ATOMIC_RELAXED);
+    uint32_t shared = bias_load(object);
     do {
-        // What the owner counts may have changed by now: but while the numbers
-        // are not merged nobody has found that the object is dead.
-        int32_t number = bias_number(shared);
-        if (!(shared & BIAS_MERGED)) {
-            number += (int32_t)bias_own_count(object);
-        }
-        if (number <= 0) {
+        // Before the numbers are merged nobody finds that the object is dead.
+        if ((shared & BIAS_MERGED) && bias_number(shared) <= 0) {
             return false;
         }
-    } while (!__atomic_compare_exchange_n(at, &shared, shared + BIAS_ONE, true,
-                                          __ATOMIC_ACQUIRE, __ATOMIC_RELAXED));
+    } while (!bias_change(object, &shared, shared + BIAS_ONE));
     return true;
 }
 
 enum bias_end bias_merge(void *object) {
-    struct counted_bias *bias = counted_bias_of(object);
-    uint32_t shared = __atomic_load_n(&bias->shared, __ATOMIC_RELAXED);
-    if (shared & BIAS_MERGED) {
-        __atomic_fetch_and(&bias->shared, ~BIAS_QUEUED, __ATOMIC_ACQ_REL);
-        return BIAS_COUNTED;
+    uint32_t shared = bias_load(object);
+    uint32_t own = 0;
+    if (!(shared & BIAS_MERGED)) { // else its head may say something else
+        own = bias_own_count(object);
+        bias_set_word(object, counted_flags(object) & ~COUNTED_COUNT_MASK);
     }
-    uint32_t count = bias_own_count(object);
-    bias_set_word(object, counted_flags(object) & ~COUNTED_COUNT_MASK);
-    __atomic_store_n(&bias->owner, COUNTED_OWNER_BIT, __ATOMIC_RELAXED);
     uint32_t next;
     do {
-        next = ((shared + count * BIAS_ONE) | BIAS_MERGED) & ~BIAS_QUEUED;
-    } while (!__atomic_compare_exchange_n(&bias->shared, &shared, next, true,
-                                          __ATOMIC_ACQ_REL, __ATOMIC_RELAXED));
-    int32_t number = bias_number(next);
-    return number == 0 ? BIAS_LAST : number > 0 ? BIAS_COUNTED : BIAS_FAULT;
+        next = (shared + own * BIAS_ONE) | BIAS_MERGED;
+        next &= ~(BIAS_QUEUED | BIAS_GIVEN);
+    } while (!bias_change(object, &shared, next));
+    if (shared & BIAS_GIVEN) {
+        return BIAS_GONE;
+    }
+    return shared & BIAS_MERGED ? BIAS_COUNTED : bias_end(next);
+}
+
+void bias_untell(void *object) {
+    __atomic_fetch_and(bias_at(object), ~BIAS_QUEUED, __ATOMIC_RELAXED);
+}
+
+bool bias_is_queued(const void *object) {
+    return (bias_load(object) & BIAS_QUEUED) != 0;
+}
+
+bool bias_leave(void *object) {
+    uint32_t shared = bias_load(object);
+    do {
+        if (!(shared & BIAS_QUEUED)) {
+            return true;
+        }
+    } while (!bias_change(object, &shared, shared | BIAS_GIVEN)); // BI5
+    return false;
+}
+
+enum bias_end bias_forked(void *object, bool keeps) {
+    uint32_t shared = bias_load(object);
+    if (shared & BIAS_QUEUED) {
+        return bias_merge(object);
+    }
+    return !keeps && bias_number(shared) < 0 ? bias_merge(object)
+                                             : BIAS_COUNTED;
 }
 
 size_t bias_count(const void *object) {
-    uint32_t shared =
-        __atomic_load_n(&counted_bias_of(object)->shared, __ATOMIC_ACQUIRE);
-    int32_t number = bias_number(shared);
-    if (!(shared & BIAS_MERGED)) {
-        number += (int32_t)bias_own_count(object);
-    }
-    return number > 0 ? (size_t)number : 0;
+    uint32_t shared = __atomic_load_n(bias_at(object), __ATOMIC_ACQUIRE);
+    int64_t count = (int64_t)bias_number(shared) + bias_own_count(object);
+    return count > 0 ? (size_t)count : 0;
 }
 
 uint32_t bias_take(void *object) {
     size_t count = bias_count(object);
-    struct counted_bias *bias = counted_bias_of(object);
-    __atomic_store_n(&bias->owner, COUNTED_OWNER_BIT, __ATOMIC_RELAXED);
     // What its owner was told of it stays in the queue.
-    __atomic_fetch_or(&bias->shared, BIAS_MERGED, __ATOMIC_RELAXED);
-    __atomic_fetch_and(&bias->shared, BIAS_MERGED | BIAS_QUEUED,
-                       __ATOMIC_RELAXED);
+    uint32_t shared = bias_load(object);
+    while (!bias_change(object, &shared,
+                        (shared & (BIAS_QUEUED | BIAS_GIVEN)) | BIAS_MERGED)) {
+    }
     return (uint32_t)count;
 }
 
 void bias_give(void *object, uint32_t count) {
-    __atomic_fetch_add(&counted_bias_of(object)->shared, count * BIAS_ONE,
-                       __ATOMIC_RELAXED);
+    __atomic_fetch_add(bias_at(object), count * BIAS_ONE, __ATOMIC_RELAXED);
 }

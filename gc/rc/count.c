@@ -75,11 +75,29 @@ bool count_name(struct count_buffer *buffer, void *object) {
     return true;
 }
 
+void count_name_zero(struct count_domain *domain, void *object) {
+    uint32_t word = counted_flags(object);
+    if (!(word & COUNTED_KEPT) && count_name(&domain->zeroes, object)) {
+        count_set_word(object, word | COUNTED_KEPT);
+    } // where there was no room the tracer will find it
+}
+
+// A deferred object that was suspected, and fell to 0 meanwhile.
+static bool count_is_zero(const void *object, uint32_t word) {
+    return (word & (COUNTED_COUNT_MASK | COUNTED_OTHER | COUNTED_DEAD)) == 0 &&
+           (kinds_of(object)->flags & KINDS_DEFERRED);
+}
+
 bool count_unname(struct count_domain *domain, void *object) {
     uint32_t word = counted_flags(object);
     count_set_word(object, word & ~(uint32_t)(COUNTED_KEPT | COUNTED_QUIET));
-    if (counted_type(object) != COUNTED_ZOMBIE || (word & COUNTED_WATCHED) ||
-        count_free(domain, object)) {
+    if (counted_type(object) != COUNTED_ZOMBIE) {
+        if (UNLIKELY(count_is_zero(object, word))) {
+            count_name_zero(domain, object);
+        }
+        return true;
+    }
+    if ((word & COUNTED_WATCHED) || count_free(domain, object)) {
         return true;
     }
     count_set_word(object, word);
@@ -94,12 +112,9 @@ static void count_last(struct count_domain *domain, void *object,
     if (type->flags & KINDS_TRACED) {
         return; // the tracer will find it
     }
-    if (type->flags & KINDS_DEFERRED) {
-        uint32_t word = counted_flags(object);
-        if (!(word & COUNTED_KEPT) && count_name(&domain->zeroes, object)) {
-            count_set_word(object, word | COUNTED_KEPT);
-        }
-        return; // where there was no room the tracer will find it
+    if ((type->flags & KINDS_DEFERRED) && !domain->falls) {
+        count_name_zero(domain, object);
+        return;
     }
     if (in_hand) {
         count_set_word(object,
@@ -120,7 +135,9 @@ static void count_released(struct count_domain *domain, void *object,
                count_name(&domain->suspects, object)) {
         count_set_word(object, word | COUNTED_QUIET | COUNTED_KEPT); // CN6
     } else {
-        count_set_word(object, word);
+        // Of one among the zeroes it is noted for when it leaves them.
+        count_set_word(object,
+                       word & COUNTED_KEPT ? word | COUNTED_QUIET : word);
     }
 }
 
@@ -142,27 +159,64 @@ static bool count_is_held(const void *object, uint32_t word) {
            !(info & COUNTED_LISTED) && info >> COUNTED_TYPE_SHIFT != 0;
 }
 
-static enum count_fault count_release_atomic(struct count_domain *domain,
-                                             void *object,
-                                             const struct kinds_type *type,
-                                             bool in_hand) {
+// One owner less, and dead with the last, by the same step.  *left: its word.
+static enum count_fault count_drop_atomic(void *object,
+                                          const struct kinds_type *type,
+                                          uint32_t *left) {
     uint32_t *at = &counted_of(object)->word;
     uint32_t word = __atomic_load_n(at, __ATOMIC_RELAXED);
-    uint32_t next;
     do {
         if ((word & COUNTED_COUNT_MASK) == 0 || (word & COUNTED_DEAD)) {
             return word & COUNTED_DEAD ? COUNT_GONE : COUNT_TOO_OFTEN;
         }
-        next = word - COUNTED_ONE;
-        if ((next & COUNTED_COUNT_MASK) == 0 && !(type->flags & KINDS_TRACED)) {
-            next |= COUNTED_DEAD;
+        *left = word - COUNTED_ONE;
+        if ((*left & COUNTED_COUNT_MASK) == 0 &&
+            !(type->flags & KINDS_TRACED)) {
+            *left |= COUNTED_DEAD;
         }
-    } while (!__atomic_compare_exchange_n(at, &word, next, true,
+    } while (!__atomic_compare_exchange_n(at, &word, *left, true,
                                           __ATOMIC_ACQ_REL, __ATOMIC_RELAXED));
-    if (next & COUNTED_DEAD) {
+    return COUNT_FINE;
+}
+
+static enum count_fault count_release_atomic(struct count_domain *domain,
+                                             void *object,
+                                             const struct kinds_type *type,
+                                             bool in_hand) {
+    uint32_t left = 0;
+    enum count_fault fault = count_drop_atomic(object, type, &left);
+    if (fault == COUNT_FINE && (left & COUNTED_DEAD)) {
         count_last(domain, object, type, in_hand);
     }
-    return COUNT_FINE;
+    return fault;
+}
+
+// Its owner will be told; where there is no room, by a later release.
+static void count_tell(struct count_domain *domain, void *object) {
+    if (!count_name(&domain->tells, object)) {
+        bias_untell(object);
+    }
+}
+
+static enum count_fault count_release_shared(struct count_domain *domain,
+                                             void *object,
+                                             const struct kinds_type *type,
+                                             bool in_hand) {
+    enum bias_end end = bias_release(object, domain->owner);
+    if (end == BIAS_LAST) {
+        count_last(domain, object, type, in_hand);
+    } else if (end == BIAS_TELL) {
+        count_tell(domain, object);
+    }
+    return end == BIAS_FAULT ? COUNT_TOO_OFTEN : COUNT_FINE;
+}
+
+bool count_merge(struct count_domain *domain, void *object) {
+    enum bias_end end = bias_merge(object);
+    if (end == BIAS_LAST) {
+        count_last(domain, object, kinds_of(object), false);
+    }
+    return end == BIAS_GONE;
 }
 
 // `in_hand`: an object that dies now is the next to be destroyed.
@@ -187,11 +241,7 @@ static enum count_fault count_release_any(struct count_domain *domain,
         return count_release_atomic(domain, object, type, in_hand);
     }
     if (type->flags & KINDS_SHARED) {
-        enum bias_end end = bias_release(object, domain->owner);
-        if (end == BIAS_LAST) {
-            count_last(domain, object, type, in_hand);
-        }
-        return end == BIAS_FAULT ? COUNT_TOO_OFTEN : COUNT_FINE;
+        return count_release_shared(domain, object, type, in_hand);
     }
     return word & COUNTED_OTHER ? COUNT_FINE : COUNT_TOO_OFTEN; // stuck
 }
@@ -216,11 +266,59 @@ enum count_fault count_retain(struct count_domain *domain, void *object) {
     return COUNT_FINE; // a stuck one stays so
 }
 
+static bool count_retain_atomic(void *object, bool is_traced) {
+    uint32_t *at = &counted_of(object)->word;
+    uint32_t word = __atomic_load_n(at, __ATOMIC_RELAXED);
+    do {
+        bool is_zero = (word & COUNTED_COUNT_MASK) == 0;
+        if ((word & COUNTED_DEAD) || (is_zero && !is_traced)) {
+            return false;
+        }
+    } while (!__atomic_compare_exchange_n(at, &word, word + COUNTED_ONE, true,
+                                          __ATOMIC_ACQUIRE, __ATOMIC_RELAXED));
+    return true;
+}
+
+bool count_retain_living(struct count_domain *domain, void *object) {
+    uint32_t word = counted_flags(object);
+    unsigned id = counted_type(object);
+    if (id == 0 || id == COUNTED_ZOMBIE || (word & COUNTED_DEAD)) {
+        return false;
+    }
+    if (!(word & COUNTED_OTHER)) {
+        count_set_word(object, word + COUNTED_ONE);
+        return true;
+    }
+    const struct kinds_type *type = kinds_get(id);
+    if (type->flags & KINDS_ATOMIC) {
+        return count_retain_atomic(object, type->flags & KINDS_TRACED);
+    }
+    return !(type->flags & KINDS_SHARED) ||
+           bias_retain_living(object, domain->owner);
+}
+
 // --- Destruction ----------------------------------------------------------
 
 static void count_make_zombie(void *object, uint32_t word) {
     counted_of(object)->info = COUNTED_ZOMBIE << COUNTED_TYPE_SHIFT; // CT5
     count_set_word(object, word & COUNT_STAYS);
+}
+
+// Whether a biased object is in no queue; else it is a zombie that its owner
+// may free at any moment.
+static bool count_leave(void *object) {
+    if (LIKELY(!bias_is_queued(object))) {
+        return true;
+    }
+    uint32_t info = counted_of(object)->info;
+    uint32_t word = counted_flags(object);
+    count_make_zombie(object, word | COUNTED_DEAD | COUNTED_KEPT);
+    if (!bias_leave(object)) {
+        return false;
+    }
+    counted_of(object)->info = info;
+    count_set_word(object, word);
+    return true;
 }
 
 bool count_free(struct count_domain *domain, void *object) {
@@ -233,6 +331,9 @@ bool count_free(struct count_domain *domain, void *object) {
     }
     if (word & (COUNTED_KEPT | COUNTED_WATCHED)) { // CN4
         count_make_zombie(object, word);
+        return true;
+    }
+    if (!is_zombie && (type->flags & KINDS_SHARED) && !count_leave(object)) {
         return true;
     }
     struct place place;
@@ -272,6 +373,7 @@ static void count_release_slot(void *slot, void *data) {
 void count_release_slots(struct count_domain *domain, void *object,
                          const struct kinds_type *type) {
     struct count_visit visit = {domain, false};
+    domain->falls = domain->settles;
     for (uint32_t i = type->slot_count; i-- > 0;) {
         visit.in_hand = i == 0;
         count_release_slot((char *)object + type->slots[i], &visit);
@@ -280,17 +382,32 @@ void count_release_slots(struct count_domain *domain, void *object,
         visit.in_hand = domain->in_hand == NULL;
         type->visit(object, count_release_slot, &visit);
     }
+    domain->falls = false;
+}
+
+// Whether somebody owns what was finalized.  What threads share was owned by us
+// meanwhile: only so one of them is the last.
+static bool count_is_owned(struct count_domain *domain, void *object) {
+    const struct kinds_type *type = kinds_of(object);
+    if (type->flags & KINDS_SHARED) {
+        return bias_release(object, domain->owner) == BIAS_COUNTED;
+    }
+    if (type->flags & KINDS_ATOMIC) {
+        uint32_t word = 0;
+        (void)count_drop_atomic(object, type, &word);
+        return !(word & COUNTED_DEAD);
+    }
+    return count_get(object) != 0;
 }
 
 // What the program's code left of an object: whether it is to be destroyed on.
 static bool count_came_back(struct count_domain *domain, void *object,
                             enum count_wish stage) {
-    uint32_t word = counted_flags(object);
-    if (stage == COUNT_FINALIZE && count_get(object) != 0) {
+    if (stage == COUNT_FINALIZE && count_is_owned(domain, object)) {
         domain->figures.resurrected++;
         return false;
     }
-    count_set_word(object, word | COUNTED_DEAD);
+    count_set_word(object, counted_flags(object) | COUNTED_DEAD);
     return true;
 }
 
@@ -301,6 +418,11 @@ static bool count_is_finalized(void *object, const struct kinds_type *type) {
         return false;
     }
     word |= type->word & (COUNTED_OTHER | COUNTED_QUIET);
+    if (type->flags & KINDS_SHARED) {
+        bias_give(object, 1);
+    } else if (type->flags & KINDS_ATOMIC) {
+        word += COUNTED_ONE;
+    }
     count_set_word(object, (word | COUNTED_DONE) & ~(uint32_t)COUNTED_DEAD);
     return true;
 }

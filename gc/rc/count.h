@@ -94,7 +94,10 @@ struct count_domain {
     void *in_hand;                // the next to be destroyed, off the list
     struct count_cells cells;     // to be freed
     struct count_buffer suspects; // objects that may be parts of dead rings
-    struct count_buffer zeroes;   // deferred objects whose count is 0
+    struct count_buffer zeroes;   // deferred objects whose count is 0, or was
+    struct count_buffer tells;    // biased objects whose owners are to be told
+    bool settles; // variables are known: what falls to 0 in a cascade is dead
+    bool falls;   // and it is a cascade
     struct count_figures figures;
     void *more; // of the floor above
 };
@@ -106,6 +109,18 @@ enum count_fault count_release(struct count_domain *domain, void *object);
 
 // One owner more, of an object that is not counted inline.
 enum count_fault count_retain(struct count_domain *domain, void *object);
+
+// One owner more, if it is not dead; false if it is.  Its cell is not used
+// again meanwhile.
+MUST_USE bool count_retain_living(struct count_domain *domain, void *object);
+
+// A biased object of this domain's thread, or of one that has ended, leaves the
+// queue; true: it was destroyed before, and is to be unnamed.  Under the lock.
+MUST_USE bool count_merge(struct count_domain *domain, void *object);
+
+// A deferred object whose count is 0 is named among the zeroes, if it is not
+// named anywhere.
+void count_name_zero(struct count_domain *domain, void *object);
 
 // Destroys on, until something is to be done outside, at most `limit` objects.
 // `call` is that of the time before, its wish fulfilled; at first all zero.

@@ -174,7 +174,8 @@ static ALWAYS_INLINE void mark_scan(struct marker *marker, struct mark_hot *hot,
     }
 }
 
-// Runs, and cells whose words or pointers count differently.
+// Runs, later blocks of a span, and cells whose words or pointers count
+// differently.
 static NOINLINE bool mark_look_closer(uintptr_t word, struct edge *edge) {
     struct place place;
     if (!blockmap_find(word, &place)) {
@@ -215,16 +216,13 @@ static ALWAYS_INLINE bool mark_resolve(const struct mark_hot *hot,
         PREFETCH(edge->words);
         return true;
     }
+    // As blockmap_find does it, but for the index in a span, which is 0 here.
     const struct sizeclass *sizeclass = &sizeclass_table[ENTRY_CLASS(entry)];
-    size_t index = ENTRY_INDEX(entry);
     size_t bytes = sizeclass->bytes;
-    size_t shift = ENTRY_SHIFT(entry);
-    uint64_t inside =
-        (offset & (BLOCK_BYTES - 1)) + index * BLOCK_BYTES - shift;
+    uint64_t inside = (offset & (BLOCK_BYTES - 1)) - ENTRY_SHIFT(entry);
     uint64_t cell = inside * sizeclass->reciprocal >> 40;
-    block -= index;
     uint64_t *pair = &hot->bits[block * BITS_WORDS_PER_BLOCK + cell / 64 * 2];
-    uintptr_t start = hot->base + (block << BLOCK_SHIFT) + shift + cell * bytes;
+    uintptr_t start = word - inside + cell * bytes;
     // A leaf is marked and not read: its lines stay where they are.
     size_t read = block_kind_is_read(ENTRY_KIND(entry)) ? bytes : 0;
     uintptr_t first = read == 0 ? (uintptr_t)pair : start;

@@ -30,7 +30,8 @@ cc program.c $(pkg\\-config \\-\\-cflags \\-\\-libs loam)
 """
 
 MORE = (("THREADS AND STACKS", "threads.h"), ("WEAK THINGS", "weak.h"),
-        ("HEAPS", "heaps.h"), ("LAYOUTS", "typed.h"))
+        ("COMPACT DATA", "data.h"), ("HEAPS", "heaps.h"),
+        ("LAYOUTS", "typed.h"))
 
 END = """
 .SH SEE ALSO

@@ -7,9 +7,8 @@
 #include "base/hash.h"
 #include "os/error.h"
 
-// Places are 32 bits, and the greatest would make an empty slot.
-#define STRSET_UNITS_MAX ((size_t)UINT32_MAX - 1)
-#define STRSET_FIRST     ((size_t)64) // units
+// Of all leaves together.
+#define STRSET_UNITS_MAX ((STRSET_FIRST << STRSET_LEAVES) - STRSET_FIRST)
 
 // A text that is looked for.
 struct strset_key {
@@ -45,10 +44,21 @@ static uint32_t strset_length(const unsigned char *text) {
     return length;
 }
 
+// Leaf k begins at place (2^k - 1) * STRSET_FIRST.
+static size_t strset_leaf(size_t place) {
+    return bits_log2_floor(place + STRSET_FIRST) - STRSET_FIRST_LOG2;
+}
+
+static unsigned char *strset_address(unsigned char *const *leaves,
+                                     size_t place) {
+    size_t leaf = strset_leaf(place);
+    size_t unit = place + STRSET_FIRST - (STRSET_FIRST << leaf);
+    return leaves[leaf] + unit * STRSET_UNIT_BYTES;
+}
+
 // The copy that a word leads to: its first byte, behind its length.
 static unsigned char *strset_copy(const struct strset *set, uint64_t word) {
-    return set->texts + (size_t)(uint32_t)word * STRSET_UNIT_BYTES +
-           sizeof(uint32_t);
+    return strset_address(set->leaves, (uint32_t)word) + sizeof(uint32_t);
 }
 
 // Units of a copy: its length, its bytes, a zero.
@@ -81,72 +91,106 @@ strset_find(const struct strset *set, const struct strset_key *key) {
 
 // --- Copies ----------------------------------------------------------------
 
-// Another leaf is the set's.
-static void strset_change(struct strset *set, unsigned char *texts,
-                          size_t capacity) {
-    unsigned char *old = set->is_lent ? NULL : set->texts; // SS5
-    set->texts = texts;
-    set->capacity = capacity;
-    set->is_lent = false;
-    loam_free(old);
+// The first place from `used` on where so many units fit into one leaf; at or
+// above STRSET_UNITS_MAX if there is none.
+static size_t strset_fit(size_t used, size_t units) {
+    while (used < STRSET_UNITS_MAX) {
+        size_t end = (STRSET_FIRST << (strset_leaf(used) + 1)) - STRSET_FIRST;
+        if (units <= end - used) {
+            return used;
+        }
+        used = end;
+    }
+    return used;
 }
 
-// Moves the copies that are in use to a leaf of their own, in the order of the
-// table: places of equal hashes keep their order.
-static void strset_pack(struct strset *set, unsigned char *texts,
-                        size_t capacity) {
+// Sees to it that the leaf of a place is there.
+static bool strset_make_leaf(unsigned char **leaves, size_t place) {
+    size_t leaf = strset_leaf(place);
+    if (leaves[leaf] == NULL) {
+        leaves[leaf] = object_make((STRSET_FIRST << leaf) * STRSET_UNIT_BYTES,
+                                   (struct order){.kind = KIND_LEAF});
+    }
+    return leaves[leaf] != NULL;
+}
+
+static void strset_free_leaves(unsigned char *const *leaves) {
+    for (size_t leaf = 0; leaf < STRSET_LEAVES; leaf++) {
+        loam_free(leaves[leaf]);
+    }
+}
+
+// Leaves for all copies that are in use, packed; what they would use, or 0 when
+// memory is short.
+static size_t strset_make_leaves(const struct strset *set,
+                                 unsigned char **leaves) {
+    const struct ordered *table = &set->table;
     size_t used = 0;
+    for (size_t at = ordered_next(table, 0); at < table->slots;
+         at = ordered_next(table, at + 1)) {
+        const unsigned char *text = strset_copy(set, table->words[at]);
+        size_t units = strset_units(strset_length(text));
+        size_t place = strset_fit(used, units);
+        if (place >= STRSET_UNITS_MAX || !strset_make_leaf(leaves, place)) {
+            strset_free_leaves(leaves);
+            return 0;
+        }
+        used = place + units;
+    }
+    return used;
+}
+
+// Moves the copies that are in use to leaves of their own, in the order of the
+// table: texts of equal hashes keep their order.
+static bool strset_pack(struct strset *set) {
+    unsigned char *leaves[STRSET_LEAVES] = {NULL};
     struct ordered *table = &set->table;
+    size_t end = strset_make_leaves(set, leaves);
+    if (end == 0) {
+        return false; // SS3
+    }
+    size_t used = 0;
+    size_t filled = 0;
     for (size_t at = ordered_next(table, 0); at < table->slots;
          at = ordered_next(table, at + 1)) {
         uint64_t word = table->words[at];
-        unsigned char *from = strset_copy(set, word) - sizeof(uint32_t);
-        size_t units = strset_units(strset_length(strset_copy(set, word)));
-        memcpy(texts + used * STRSET_UNIT_BYTES, from,
+        const unsigned char *text = strset_copy(set, word);
+        size_t units = strset_units(strset_length(text));
+        size_t place = strset_fit(used, units);
+        memcpy(strset_address(leaves, place), text - sizeof(uint32_t),
                units * STRSET_UNIT_BYTES);
-        table->words[at] = (word >> 32 << 32) | used;
-        used += units;
+        table->words[at] = (word >> 32 << 32) | place;
+        used = place + units;
+        filled += units;
     }
-    strset_change(set, texts, capacity);
+    if (!set->is_lent) {
+        strset_free_leaves(set->leaves); // SS5
+    }
+    memcpy(set->leaves, leaves, sizeof leaves);
+    set->is_lent = false;
     set->used = used;
-    set->holes = 0;
-}
-
-// A leaf for `units` more than are in use.
-static bool strset_renew(struct strset *set, size_t units) {
-    size_t least = set->used - set->holes + units;
-    bool pack = set->holes != 0 && set->holes >= set->used / 2; // SS6
-    size_t wanted = pack ? least : set->used + units;
-    if (units > STRSET_UNITS_MAX || least > STRSET_UNITS_MAX) {
-        error_set_no_memory();
-        return false;
-    }
-    if (wanted > STRSET_UNITS_MAX) {
-        pack = true;
-        wanted = least;
-    }
-    size_t capacity = wanted + wanted / 2;
-    capacity = capacity < STRSET_FIRST ? STRSET_FIRST : capacity;
-    capacity = capacity > STRSET_UNITS_MAX ? STRSET_UNITS_MAX : capacity;
-    unsigned char *texts = object_make(capacity * STRSET_UNIT_BYTES,
-                                       (struct order){.kind = KIND_LEAF});
-    if (texts == NULL) {
-        return false; // SS3
-    }
-    if (pack) {
-        strset_pack(set, texts, capacity);
-        return true;
-    }
-    if (set->texts != NULL) {
-        memcpy(texts, set->texts, set->used * STRSET_UNIT_BYTES);
-    }
-    strset_change(set, texts, capacity);
+    set->holes = used - filled;
     return true;
 }
 
-static void strset_write(const struct strset *set,
-                         const struct strset_key *key) {
-    unsigned char *at = set->texts + set->used * STRSET_UNIT_BYTES;
+// The place for a copy of so many units, in a leaf that is there; at or above
+// STRSET_UNITS_MAX when memory is short.
+static size_t strset_room(struct strset *set, size_t units) {
+    size_t place = strset_fit(set->used, units);
+    bool is_full =
+        place >= STRSET_UNITS_MAX || set->leaves[strset_leaf(place)] == NULL;
+    bool pack = set->table.count != 0 && set->holes >= set->used / 2;
+    if (is_full && pack && strset_pack(set)) { // SS6
+        place = strset_fit(set->used, units);
+    }
+    if (place >= STRSET_UNITS_MAX) {
+        error_set_no_memory();
+        return place;
+    }
+    return strset_make_leaf(set->leaves, place) ? place : STRSET_UNITS_MAX;
+}
+
+static void strset_write(unsigned char *at, const struct strset_key *key) {
     uint32_t length = (uint32_t)key->count;
     memcpy(at, &length, sizeof length);
     memcpy(at + sizeof length, key->bytes, length);
@@ -170,15 +214,14 @@ static bool strset_put(struct strset *set, const void *bytes, size_t count,
         return false;
     }
     size_t units = strset_units(count);
-    if (units > set->capacity - set->used && !strset_renew(set, units)) {
-        return false;
-    }
-    uint64_t word = key.from | set->used;
-    if (!ordered_put(&set->table, key.from, spot.at, word, value)) {
+    size_t place = strset_room(set, units);
+    if (place >= STRSET_UNITS_MAX ||
+        !ordered_put(&set->table, key.from, spot.at, key.from | place, value)) {
         return false; // SS3
     }
-    strset_write(set, &key);
-    set->used += units;
+    strset_write(strset_address(set->leaves, place), &key);
+    set->holes += place - set->used;
+    set->used = place + units;
     return true;
 }
 
@@ -215,7 +258,11 @@ static bool strset_reserve(struct strset *set, size_t more) {
 
 static void strset_clear(struct strset *set) {
     ordered_clear(&set->table);
-    strset_change(set, NULL, 0);
+    if (!set->is_lent) {
+        strset_free_leaves(set->leaves);
+    }
+    memset(set->leaves, 0, sizeof set->leaves);
+    set->is_lent = false;
     set->used = 0;
     set->holes = 0;
 }
@@ -225,16 +272,7 @@ static bool strset_shrink(struct strset *set) {
         strset_clear(set);
         return true;
     }
-    size_t least = set->used - set->holes;
-    if (least != set->capacity) {
-        unsigned char *texts = object_make(least * STRSET_UNIT_BYTES,
-                                           (struct order){.kind = KIND_LEAF});
-        if (texts == NULL) {
-            return false;
-        }
-        strset_pack(set, texts, least);
-    }
-    return ordered_shrink(&set->table);
+    return strset_pack(set) && ordered_shrink(&set->table);
 }
 
 // The first slot behind the copy that a walk came to last.

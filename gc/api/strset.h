@@ -1,21 +1,25 @@
 // strset — sets of texts, and maps from them.
 //
 // The text sets and maps of loam/data.h: an ordered table (api/ordered.h) of
-// words that hold 32 bits of a text's hash and the place of its copy, and the
-// copies, one behind the other in one leaf:
+// words that hold 32 bits of a text's hash and the place of its copy; and the
+// copies, one behind the other in leaves, each twice as large as the last:
 //
 //     words    | hash, 32 bits | place, 32 bits |      place in units of 4
-//     copies   | length | bytes ... 0 | length | bytes ...
+//     leaf 0   | length | bytes ... 0 | length | bytes ... 0 |
+//     leaf 1   | length | bytes ...                                          |
 //
-// No pointer leads to a copy, so that the collector has two objects to look at
-// however many texts there are.
+// A place is a number through all leaves; its upper bits say which leaf it is
+// in.  No pointer leads to a copy, so that the collector has thirty objects to
+// look at however many texts there are, and no leaf is ever copied to make room:
+// there is another one.
 //
 // Texts with the same 32 bits stand next to each other, the shorter before the
 // longer, then in the order of their bytes.  A walk holds the copy that it came
 // to last, which is enough to find its place again.  For that reason a leaf of
-// copies is never written over: what is removed leaves a hole, and when half is
-// holes the next leaf is made without them.  The old leaf is freed, unless a
-// copy in it was handed out: then it is the collector's.
+// copies is never written over: what is removed leaves a hole.  When another
+// leaf is wanted and half is holes, all copies move to new leaves instead.  The
+// old ones are freed, unless a copy was handed out: then they are the
+// collector's.
 //
 // Invariants
 //   SS1  found    a text is found that was put and not removed, with the value
@@ -25,8 +29,8 @@
 //   SS3  refused  when memory is short the set or map is as it was
 //   SS4  same     sets of the same texts are walked in the same order
 //   SS5  stays    a copy that was handed out stays as it is while it is held
-//   SS6  holes    a leaf is made anew without holes when half of it is holes or
-//                 more
+//   SS6  holes    where half of what is used is holes, or more, no leaf is made
+//                 beside the others before all copies have moved together
 //
 // One thread at a time.
 // Design, alternatives and measurements: docs/design/api/strset.md
@@ -40,13 +44,18 @@
 
 #define STRSET_UNIT_BYTES ((size_t)4)
 
+// Leaf k has 2^k times as many units as the first: places up to 2^32 - 17.
+#define STRSET_FIRST_LOG2 4u // units
+#define STRSET_FIRST      ((size_t)1 << STRSET_FIRST_LOG2)
+#define STRSET_LEAVES     28u
+
 // A set or a map: a struct loam_strset or loam_strmap is one of these.
 struct strset {
     struct ordered table;
-    unsigned char *texts;  // copies; a leaf, or NULL
-    size_t used, capacity; // of it, in units
-    size_t holes;          // units of what was removed
-    bool is_lent;          // a copy in this leaf was handed out
+    unsigned char *leaves[STRSET_LEAVES]; // or NULL
+    size_t used;  // units of all leaves, holes included: the next place
+    size_t holes; // of these: removed, or left at the end of a leaf
+    bool is_lent; // a copy in these leaves was handed out
 };
 
 #endif

@@ -175,8 +175,8 @@ LOAM_API bool loam_intmap_next(const struct loam_intmap *map,
 
 /* --- Text sets and maps ------------------------------------------------ */
 
-/* Keys are bytes with a length, of which a copy is kept: all copies in one
- * leaf, one behind the other.  For each 9 to 18 bytes and its own length, and
+/* Keys are bytes with a length, of which a copy is kept: all copies in a few
+ * leaves, one behind the other.  For each 9 to 18 bytes and its own length, and
  * 5 to 8 more.  All keys together may have 16 GiB. */
 struct loam_strset;
 struct loam_strmap;

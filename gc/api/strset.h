@@ -10,7 +10,7 @@
 //
 // A place is a number through all leaves; its upper bits say which leaf it is
 // in.  No pointer leads to a copy, so that the collector has thirty objects to
-// look at however many texts there are, and no leaf is ever copied to make room:
+// look at however many texts there are; and no leaf is copied to make room:
 // there is another one.
 //
 // Texts with the same 32 bits stand next to each other, the shorter before the

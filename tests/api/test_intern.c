@@ -1,5 +1,5 @@
 // Texts that are held and let go of at random, with a collection at every
-// allocation; by several threads at once; in children; and under a limit.
+// allocation; and under a limit.
 
 #include "api/intern.h"
 
@@ -10,20 +10,16 @@
 
 #include <cmocka.h>
 #include <errno.h>
-#include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/wait.h>
-#include <unistd.h>
 
 #include "support/gen.h"
 #include "support/scarce.h"
 #include "support/scrub.h"
 
-#define TEXTS   ((size_t)SCALED(400, 200))
-#define STEPS   ((size_t)SCALED(8000, 400))
-#define THREADS ((size_t)4)
+#define TEXTS ((size_t)SCALED(400, 200))
+#define STEPS ((size_t)SCALED(8000, 400))
 
 // Where each text is as far as is known, hidden; and held where it is.
 static uintptr_t known[TEXTS];
@@ -142,107 +138,6 @@ static void test_bounded(void **state) {
     assert_true(places <= INTERN_SHARDS * 32); // IN5
 }
 
-// --- Threads ---------------------------------------------------------------
-
-struct worker {
-    pthread_t thread;
-    const char **texts; // held by an object that the test holds
-    pthread_barrier_t *barrier;
-};
-
-static void *work(void *data) {
-    struct worker *worker = data;
-    char text[40];
-    for (size_t i = 0; i < TEXTS; i++) {
-        if (i % 50 == 0) {
-            pthread_barrier_wait(worker->barrier);
-        }
-        size_t count = write_text(text, sizeof text, "shared", i);
-        worker->texts[i] = loam_intern_bytes(text, count);
-    }
-    return NULL;
-}
-
-static void test_threads(void **state) {
-    (void)state;
-    pthread_barrier_t barrier;
-    const char ***all = loam_calloc(THREADS, sizeof *all);
-    struct worker workers[THREADS];
-    assert_non_null(all);
-    for (size_t turn = 0; turn < SCALED(3, 1); turn++) {
-        assert_int_equal(pthread_barrier_init(&barrier, NULL, THREADS), 0);
-        for (size_t i = 0; i < THREADS; i++) {
-            all[i] = loam_calloc(TEXTS, sizeof **all);
-            assert_non_null(all[i]);
-            workers[i] = (struct worker){.texts = all[i], .barrier = &barrier};
-            assert_int_equal(
-                pthread_create(&workers[i].thread, NULL, work, &workers[i]), 0);
-        }
-        for (size_t i = 0; i < THREADS; i++) {
-            pthread_join(workers[i].thread, NULL);
-        }
-        for (size_t at = 0; at < TEXTS; at++) {
-            assert_non_null(all[0][at]);
-            for (size_t i = 1; i < THREADS; i++) {
-                assert_ptr_equal(all[i][at], all[0][at]); // IN2
-            }
-        }
-        pthread_barrier_destroy(&barrier);
-        check_tables();
-    }
-}
-
-// --- Children --------------------------------------------------------------
-
-static bool stop_busy;
-
-static void *be_busy(void *data) {
-    char text[40];
-    for (size_t i = 0; !__atomic_load_n(&stop_busy, __ATOMIC_RELAXED); i++) {
-        (void)write_text(text, sizeof text, "busy", i % 5000);
-        if (loam_intern(text) == NULL) {
-            break;
-        }
-    }
-    return data;
-}
-
-static int in_child(const char *kept) {
-    char text[40];
-    if (loam_intern("kept over a fork") != kept) {
-        return 1;
-    }
-    for (size_t i = 0; i < 300; i++) {
-        (void)write_text(text, sizeof text, "child", i);
-        const char *one = loam_intern(text);
-        if (one == NULL || loam_intern(text) != one) {
-            return 2;
-        }
-    }
-    return 0;
-}
-
-// While another thread is interning: IN1 and IN2 in the child.
-static void test_children(void **state) {
-    (void)state;
-    pthread_t busy;
-    const char *kept = loam_intern("kept over a fork");
-    assert_non_null(kept);
-    assert_int_equal(pthread_create(&busy, NULL, be_busy, NULL), 0);
-    for (size_t i = 0; i < SCALED(30, 8); i++) {
-        pid_t child = fork();
-        if (child == 0) {
-            _exit(in_child(kept));
-        }
-        int status = -1;
-        assert_int_equal(waitpid(child, &status, 0), child);
-        assert_int_equal(status, 0);
-    }
-    __atomic_store_n(&stop_busy, true, __ATOMIC_RELAXED);
-    pthread_join(busy, NULL);
-    assert_string_equal(kept, "kept over a fork");
-}
-
 static void test_refused(void **state) {
     (void)state;
     char text[40];
@@ -268,9 +163,10 @@ static void test_refused(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_random),   cmocka_unit_test(test_bytes),
-        cmocka_unit_test(test_bounded),  cmocka_unit_test(test_threads),
-        cmocka_unit_test(test_children), cmocka_unit_test(test_refused),
+        cmocka_unit_test(test_random),
+        cmocka_unit_test(test_bytes),
+        cmocka_unit_test(test_bounded),
+        cmocka_unit_test(test_refused),
     };
     setenv("LOAM_COLLECT_EVERY", "1", 1);
     setenv("LOAM_CHECK", "all", 1);

@@ -19,7 +19,7 @@
 #include "support/scrub.h"
 
 #define KEYS  ((size_t)300)
-#define STEPS ((size_t)SCALED(20000, 700))
+#define STEPS ((size_t)SCALED(20000, 400))
 
 enum sort { SET, LEAF, SCANNED };
 

@@ -22,7 +22,7 @@
 
 #define KEYS      ((size_t)240)
 #define BYTES_MAX ((size_t)60)
-#define STEPS     ((size_t)SCALED(15000, 1200))
+#define STEPS     ((size_t)SCALED(15000, 500))
 #define ALIKE     ((size_t)8) // keys in pairs with the same 31 bits of hash
 
 enum sort { SET, LEAF, SCANNED };

@@ -19,7 +19,7 @@
 #include "support/scrub.h"
 
 #define ROOM  ((size_t)400)
-#define STEPS ((size_t)SCALED(20000, 1000))
+#define STEPS ((size_t)SCALED(20000, 450))
 
 // What the vector should hold: numbers, of which each element is made.
 static uint64_t model[ROOM];

@@ -39,7 +39,7 @@ static void check_bits(const unsigned *changed, size_t turns) {
 
 static void note_bits(unsigned *changed, uint64_t difference) {
     for (size_t bit = 0; bit < 64; bit++) {
-        changed[bit] += (difference >> bit) & 1;
+        changed[bit] += (unsigned)(difference >> bit & 1);
     }
 }
 

@@ -107,12 +107,15 @@ static void counting_free(struct mutator *mutator, struct count_cells *cells) {
     }
 }
 
-// One step: the list of the dead first, then a ring.  INSIDE.
+// One step: the list of the dead first, then a ring; but one that is freed while
+// it is taken apart is done with before any code of the program runs, which
+// might be given a cell that a member still points to.  INSIDE.
 static bool counting_step(struct counting *counting, size_t limit) {
     struct cycles *cycles = &counting->cycles;
     struct count_call *call = &counting->call;
     bool more = false;
-    if (!counting->is_reclaiming) {
+    if (!counting->is_reclaiming &&
+        cycles->reclaim.phase != RECLAIM_QUICK) {
         more = count_advance(&counting->domain, call, limit);
     }
     if (!more && reclaim_is_on(&cycles->reclaim)) {
@@ -130,9 +133,10 @@ static bool counting_advance(struct mutator *mutator, struct counting *counting,
     bool more;
     do {
         more = counting_step(counting, limit);
-        counting_free(mutator,
-                      more ? &counting->call.cells : &counting->domain.cells);
+        counting_free(mutator, &counting->call.cells);
     } while (more && counting->call.wish == COUNT_FREE && !world_is_stopping());
+    // A cycle would take them for garbage, and free them too.
+    counting_free(mutator, &counting->domain.cells);
     init_leave(mutator);
     return more;
 }
@@ -178,14 +182,16 @@ bool counting_is_draining(const struct counting *counting) {
 
 void counting_unname(struct counting *counting, void *object) {
     if (!count_unname(&counting->domain, object)) {
-        struct mutator *mutator = init_mutator;
-        mutator_enter(mutator);
-        counting_free(mutator, &counting->domain.cells);
-        init_leave(mutator);
+        counting_free(init_mutator, &counting->domain.cells);
         bool done = count_unname(&counting->domain, object);
         ASSERT(done);
         (void)done;
     }
+}
+
+void counting_leave(struct counting *counting) {
+    counting_free(init_mutator, &counting->domain.cells);
+    init_leave(init_mutator);
 }
 
 size_t counting_drain(struct counting *counting, size_t limit) {

@@ -78,8 +78,11 @@ size_t counting_drain(struct counting *counting, size_t limit);
 // Whether the caller is called by a drain of this thread's.
 bool counting_is_draining(const struct counting *counting);
 
-// The object leaves a buffer.
+// The object leaves a buffer; INSIDE, which counting_leave ends.
 void counting_unname(struct counting *counting, void *object);
+
+// Frees what was gathered, and ends INSIDE.
+void counting_leave(struct counting *counting);
 
 // Room for one more in a pool; false when memory is short.
 MUST_USE bool counting_grow_pool(struct counting_pool *pool);

@@ -94,13 +94,17 @@ static enum cycles_end cycles_try(struct counting *counting, size_t from,
     return answer == TRIAL_DONE ? CYCLES_DONE : CYCLES_FULL;
 }
 
-// The batch is no longer suspected.
+// The batch is no longer suspected.  INSIDE, which it leaves for stops.
 static void cycles_clear(struct counting *counting, size_t from) {
     struct count_domain *domain = &counting->domain;
     while (domain->suspects.count > from) {
         void *object = domain->suspects.items[--domain->suspects.count];
         if (object != NULL) {
             counting_unname(counting, object);
+        }
+        if (domain->suspects.count % CYCLES_STEP == 0 && world_is_stopping()) {
+            counting_leave(counting);
+            mutator_enter(init_mutator);
         }
     }
 }
@@ -149,8 +153,8 @@ static bool cycles_once(struct counting *counting, uint64_t deadline_ns) {
     mutator_enter(mutator);
     size_t clear_from = SIZE_MAX;
     enum cycles_end end = cycles_slice(counting, deadline_ns, &clear_from);
-    init_leave(mutator);
     cycles_clear(counting, clear_from);
+    counting_leave(counting);
     if (end == CYCLES_FULL) {
         return cycles_make_room(&cycles->trial,
                                 cycles->trial.visited.capacity * 4);

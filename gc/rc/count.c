@@ -12,6 +12,8 @@
 #define COUNT_STAYS                                                            \
     (COUNTED_DEAD | COUNTED_WATCHED | COUNTED_KEPT | COUNTED_DONE)
 #define COUNT_LINK_BITS (((uint64_t)1 << 48) - GRANULE_BYTES)
+// Bit 31 is OTHER, that the inline functions keep off; the link's is here.
+#define COUNT_LINK_31 ((uint64_t)1 << 48)
 
 void count_init(struct count_domain *domain, uint32_t owner) {
     domain->owner = COUNTED_OWNER_BIT | owner;
@@ -30,8 +32,16 @@ static void count_set_word(void *object, uint32_t word) {
 
 static uint64_t count_linked(const void *object, uint64_t next) {
     uint64_t type = counted_type(object);
+    uint64_t bit = next & COUNTED_OTHER;
     return type << 52 | (uint64_t)COUNTED_LISTED << 32 | next |
+           bit * (COUNT_LINK_31 / COUNTED_OTHER) | COUNTED_OTHER |
            (counted_flags(object) & COUNT_STAYS);
+}
+
+static uintptr_t count_next(uint64_t head) {
+    uint64_t bit = head / (COUNT_LINK_31 / COUNTED_OTHER) & COUNTED_OTHER;
+    return (uintptr_t)((head & COUNT_LINK_BITS & ~(uint64_t)COUNTED_OTHER) |
+                       bit);
 }
 
 static void count_push(struct count_domain *domain, void *object) {
@@ -52,7 +62,7 @@ static void *count_pop(struct count_domain *domain) {
     if (object != NULL) {
         uint64_t head;
         memcpy(&head, count_link(object), sizeof head);
-        domain->dead = (uintptr_t)(head & COUNT_LINK_BITS);
+        domain->dead = count_next(head);
         domain->owed_count--;
         count_set_word(object, (uint32_t)head & COUNT_STAYS);
         counted_of(object)->info = (uint32_t)(head >> 52) << COUNTED_TYPE_SHIFT;
@@ -90,7 +100,10 @@ static bool count_is_zero(const void *object, uint32_t word) {
 
 bool count_unname(struct count_domain *domain, void *object) {
     uint32_t word = counted_flags(object);
-    count_set_word(object, word & ~(uint32_t)(COUNTED_KEPT | COUNTED_QUIET));
+    // Of one that is listed the other is a bit of the link.
+    uint32_t flags = word & COUNTED_DEAD ? COUNTED_KEPT
+                                         : COUNTED_KEPT | COUNTED_QUIET;
+    count_set_word(object, word & ~flags);
     if (counted_type(object) != COUNTED_ZOMBIE) {
         if (UNLIKELY(count_is_zero(object, word))) {
             count_name_zero(domain, object);
@@ -375,7 +388,8 @@ void count_release_slots(struct count_domain *domain, void *object,
     struct count_visit visit = {domain, false};
     domain->falls = domain->settles;
     for (uint32_t i = type->slot_count; i-- > 0;) {
-        visit.in_hand = i == 0;
+        // Of a ring's members the one before may have left one in hand.
+        visit.in_hand = i == 0 && domain->in_hand == NULL;
         count_release_slot((char *)object + type->slots[i], &visit);
     }
     if (type->visit != NULL) {
@@ -403,6 +417,9 @@ static bool count_is_owned(struct count_domain *domain, void *object) {
 // What the program's code left of an object: whether it is to be destroyed on.
 static bool count_came_back(struct count_domain *domain, void *object,
                             enum count_wish stage) {
+    if (stage == COUNT_FINALIZE && (counted_flags(object) & COUNTED_DEAD)) {
+        return false; // retained and released again: it is on the list
+    }
     if (stage == COUNT_FINALIZE && count_is_owned(domain, object)) {
         domain->figures.resurrected++;
         return false;

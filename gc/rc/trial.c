@@ -31,7 +31,8 @@ static bool trial_push(struct trial_vector *vector, void *object) {
     return true;
 }
 
-// A first visit.
+// A first visit.  What traced memory may hold without a count is alive, for all
+// that counts tell: the tracer decides.
 static bool trial_visit(struct trial *trial, void *object) {
     if (!trial_push(&trial->visited, object)) {
         return false;
@@ -39,6 +40,9 @@ static bool trial_visit(struct trial *trial, void *object) {
     const struct kinds_type *type = kinds_of(object);
     trial->has_code |= type->destroy != NULL || type->finalize != NULL;
     uint32_t count = count_get(object);
+    if (type->flags & KINDS_TRACED) {
+        count = TRIAL_ALIVE;
+    }
     trial_set(object, count >= TRIAL_ALIVE - 1 ? TRIAL_ALIVE : count + 1);
     return true;
 }

@@ -19,7 +19,8 @@
 // asked for sixteen edges ahead.
 //
 // Only plain types take part: an object that other threads count is an owner
-// like the stack, and is not looked into.
+// like the stack, and is not looked into.  One that traced memory may hold
+// without a count is visited, and alive.
 //
 // Invariants
 //   TR1  counts    no count is changed

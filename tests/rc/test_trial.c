@@ -43,8 +43,7 @@ static void build(struct gen *gen, size_t luck) {
     for (size_t i = 0; i < NODES; i++) {
         for (size_t slot = 0; slot < 2; slot++) {
             if (gen_chance(gen, 80)) {
-                folk_own(&domain, nodes[i], slot,
-                         nodes[gen_below(gen, NODES)]);
+                folk_own(&domain, nodes[i], slot, nodes[gen_below(gen, NODES)]);
             }
         }
     }

@@ -26,9 +26,8 @@ struct folk_node {
 static const uint32_t folk_slots[2] = {0, sizeof(void *)};
 
 // A type of nodes.
-static inline const struct kinds_type *folk_type(uint32_t flags,
-                                                 kinds_destroy *destroy,
-                                                 kinds_destroy *finalize) {
+static inline const struct kinds_type *
+folk_type(uint32_t flags, kinds_destroy *destroy, kinds_destroy *finalize) {
     struct kinds_type type = {.name = "node",
                               .bytes = sizeof(struct folk_node),
                               .slots = folk_slots,
@@ -46,8 +45,8 @@ static inline const struct kinds_type *folk_type(uint32_t flags,
 static inline void *folk_make(struct ground *ground,
                               const struct count_domain *domain,
                               const struct kinds_type *type) {
-    char *cell = (char *)ground_make(ground, type->bytes + type->front,
-                                     type->kind, 0);
+    char *cell =
+        (char *)ground_make(ground, type->bytes + type->front, type->kind, 0);
     CHECK(cell != NULL);
     void *object = cell + type->front;
     if (type->flags & KINDS_SHARED) {
@@ -69,9 +68,8 @@ static inline void *folk_retain(struct count_domain *domain, void *object) {
 }
 
 // Lets slot `i` own an object that is retained for it; it was empty.
-static inline void folk_own(struct count_domain *domain,
-                            struct folk_node *node, size_t i,
-                            struct folk_node *owned) {
+static inline void folk_own(struct count_domain *domain, struct folk_node *node,
+                            size_t i, struct folk_node *owned) {
     node->slots[i] = folk_retain(domain, owned);
 }
 
@@ -90,7 +88,8 @@ static inline size_t folk_free(struct count_cells *cells) {
     for (uint64_t bits = cells->bits; bits != 0; bits &= bits - 1) {
         uint32_t cell = cells->word * 64 + (uint32_t)bits_lowest(bits);
         CHECK(block_is_allocated(cells->block, cell));
-        block_clear_hole(cells->block, (struct hole){cell, cell + 1});
+        struct place place = {.block = cells->block, .cell = cell};
+        heap_clear_cell(&place);
         count++;
     }
     cells->block = BLOCK_NONE;

@@ -51,6 +51,7 @@ bool trial_add(struct trial *trial, void *object) {
     if (trial->phase == TRIAL_IDLE) {
         trial->phase = TRIAL_PROPOSE;
         trial->has_code = false;
+        trial->is_closed = true;
     }
     return !trial_is_plain(object) || trial_scratch(object) != 0 ||
            trial_visit(trial, object);
@@ -73,6 +74,8 @@ static void trial_pipe_out(struct trial_pipe *pipe) {
     void *object = pipe->items[pipe->out++ % TRIAL_AHEAD];
     if (trial_is_plain(object)) {
         pipe->full |= !pipe->edge(pipe->trial, object);
+    } else {
+        pipe->trial->is_closed = false;
     }
 }
 
@@ -247,6 +250,7 @@ size_t trial_take(struct trial *trial) {
         items[kept] = items[i];
         kept += is_garbage;
     }
+    trial->is_closed &= kept == trial->visited.count;
     trial_end(trial);
     trial->visited.count = kept;
     return kept;

@@ -65,6 +65,8 @@ struct trial {
     void *faulty;                // see TR5; NULL: none
     bool has_code;               // some visited object has a destructor, or a
                                  // finalizer
+    bool is_closed;              // no slot of theirs leads to an object that
+                                 // takes no part; after trial_take: or lives
     uint64_t visited_total;      // for ever
 };
 

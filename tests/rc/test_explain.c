@@ -197,11 +197,11 @@ static void test_counts(void **state) {
 
 static int set_up(void **state) {
     (void)state;
-    count_init(&domain, 1);
     gen_init(&gen, gen_seed("explain"));
     if (!ground_init(&ground, 64 * MiB)) {
         return -1;
     }
+    folk_domain(&domain, &ground);
     types[0] = folk_type(0, NULL, NULL);
     types[1] = folk_type(KINDS_TRACED, NULL, NULL);
     types[2] = folk_type(KINDS_ATOMIC, NULL, NULL);

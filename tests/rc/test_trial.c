@@ -261,10 +261,10 @@ static void test_review(void **state) {
 
 static int set_up(void **state) {
     (void)state;
-    count_init(&domain, 1);
     if (!ground_init(&ground, 64 * MiB)) {
         return -1;
     }
+    folk_domain(&domain, &ground);
     node_type = folk_type(0, NULL, NULL);
     return 0;
 }

@@ -79,21 +79,36 @@ static inline void folk_room(struct count_buffer *buffer, void **items,
     *buffer = (struct count_buffer){.items = items, .capacity = capacity};
 }
 
-// Frees the cells that were gathered.
-static inline size_t folk_free(struct count_cells *cells) {
-    size_t count = 0;
-    if (cells->block == BLOCK_NONE) {
-        return 0;
-    }
-    for (uint64_t bits = cells->bits; bits != 0; bits &= bits - 1) {
-        uint32_t cell = cells->word * 64 + (uint32_t)bits_lowest(bits);
-        CHECK(block_is_allocated(cells->block, cell));
-        struct place place = {.block = cells->block, .cell = cell};
-        heap_clear_cell(&place);
-        count++;
-    }
-    cells->block = BLOCK_NONE;
-    return count;
+static inline struct cache *folk_find(void *mutator, uint32_t block) {
+    return mutator_find_cache(&((struct mutator *)mutator)->home,
+                              heap_order_of(block));
+}
+
+static inline void folk_free_slowly(void *mutator, void *object) {
+    (void)mutator;
+    struct place place = ground_place(counted_of(object));
+    heap_clear_cell(&place);
+}
+
+static inline void folk_give_back(void *mutator, uint32_t block) {
+    heap_release_block(((struct mutator *)mutator)->home.heap, block);
+}
+
+// A domain for the mutator of a ground.
+static inline void folk_domain(struct count_domain *domain,
+                               const struct ground *ground) {
+    static const struct gather_doors doors = {folk_find, folk_free_slowly,
+                                              folk_give_back};
+    count_init(domain, ground->mutator->id);
+    domain->gather.mutator = ground->mutator;
+    domain->gather.doors = &doors;
+}
+
+// The bytes of the cells that were freed by hand, ever.
+static inline size_t folk_freed_bytes(struct count_domain *domain) {
+    gather_settle(&domain->gather);
+    const struct mutator *mutator = domain->gather.mutator;
+    return (size_t)mutator->home.tally.freed_bytes;
 }
 
 #endif

@@ -8,53 +8,41 @@
 #include "rc/reclaim.h"
 #include "support/folk.h"
 
-// What a drain did.
-struct folk_drained {
-    size_t freed, calls;
-};
-
-static inline void folk_fulfil(struct count_call *call,
-                               struct folk_drained *drained) {
-    if (call->wish == COUNT_FREE) {
-        drained->freed += folk_free(&call->cells);
-    } else if (call->wish == COUNT_FINALIZE) {
-        drained->calls++;
+// Does what the wing wishes for.
+static inline void folk_fulfil(const struct count_call *call, size_t *calls) {
+    ++*calls;
+    if (call->wish == COUNT_FINALIZE) {
         call->type->finalize(call->object);
     } else {
-        drained->calls++;
         call->type->destroy(call->object);
     }
 }
 
-// Destroys what is on the list, at most `limit` objects at a time.
-static inline struct folk_drained folk_drain(struct count_domain *domain,
-                                             size_t limit) {
-    struct folk_drained drained = {0, 0};
+// Destroys what is on the list, at most `limit` objects at a time; returns the
+// number of calls.
+static inline size_t folk_drain(struct count_domain *domain, size_t limit) {
+    size_t calls = 0;
     struct count_call call = {.wish = COUNT_NOTHING};
     do {
         while (count_advance(domain, &call, limit)) {
-            folk_fulfil(&call, &drained);
+            folk_fulfil(&call, &calls);
         }
     } while (domain->dead != 0);
-    drained.freed += folk_free(&domain->cells);
-    return drained;
+    gather_settle(&domain->gather);
+    return calls;
 }
 
 // Takes a ring apart, and what that buries.
-static inline struct folk_drained folk_reclaim(struct reclaim *reclaim,
-                                               struct trial *trial,
-                                               struct count_domain *domain,
-                                               size_t limit) {
-    struct folk_drained drained = {0, 0};
+static inline size_t folk_reclaim(struct reclaim *reclaim, struct trial *trial,
+                                  struct count_domain *domain, size_t limit) {
+    size_t calls = 0;
     struct count_call call = {.wish = COUNT_NOTHING};
     do {
         while (reclaim_advance(reclaim, trial, domain, &call, limit)) {
-            folk_fulfil(&call, &drained);
+            folk_fulfil(&call, &calls);
         }
     } while (reclaim_is_on(reclaim));
-    struct folk_drained rest = folk_drain(domain, limit);
-    return (struct folk_drained){drained.freed + rest.freed,
-                                 drained.calls + rest.calls};
+    return calls + folk_drain(domain, limit);
 }
 
 #endif

@@ -61,6 +61,7 @@
 #include "rc/bias.c"
 #include "rc/count.c"
 #include "rc/explain.c"
+#include "rc/gather.c"
 #include "rc/kinds.c"
 #include "rc/reclaim.c"
 #include "rc/trial.c"

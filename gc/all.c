@@ -60,6 +60,7 @@
 
 #include "rc/bias.c"
 #include "rc/count.c"
+#include "rc/deferred.c"
 #include "rc/explain.c"
 #include "rc/gather.c"
 #include "rc/kinds.c"
@@ -80,6 +81,7 @@
 #include "api/caches_wheel.c"
 #include "api/counting.c"
 #include "api/cycles.c"
+#include "api/deferred.c"
 #include "api/door.c"
 #include "api/figures.c"
 #include "api/finalizer.c"
@@ -95,6 +97,7 @@
 #include "api/ordered.c"
 #include "api/rc.c"
 #include "api/report.c"
+#include "api/sharing.c"
 #include "api/strset.c"
 #include "api/threads.c"
 #include "api/threads_fiber.c"

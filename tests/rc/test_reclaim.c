@@ -120,7 +120,7 @@ static void test_whole(void **state) {
         take_all(&trial);
         assert_true(trial.has_code || kinds == 1);
         struct reclaim reclaim = {.phase = RECLAIM_IDLE};
-        reclaim_begin(&reclaim, false, trial.has_code);
+        reclaim_begin(&reclaim, &trial, false);
         size_t freed_bytes = folk_freed_bytes(&domain);
         folk_reclaim(&reclaim, &trial, &domain,
                      1 + gen_below(&gen, 2 * NODES)); // RE4
@@ -140,7 +140,7 @@ static void test_back(void **state) {
         struct trial trial;
         take_all(&trial);
         struct reclaim reclaim = {.phase = RECLAIM_IDLE};
-        reclaim_begin(&reclaim, false, trial.has_code);
+        reclaim_begin(&reclaim, &trial, false);
         folk_reclaim(&reclaim, &trial, &domain, 1 + gen_below(&gen, NODES));
         for (size_t i = 0; i < NODES; i++) {
             if (saved[i]) {
@@ -197,7 +197,7 @@ static void test_beside(void **state) {
                 assert_int_equal(count_release(&domain, beside), COUNT_FINE);
             }
         }
-        reclaim_begin(&reclaim, false, trial.has_code);
+        reclaim_begin(&reclaim, &trial, false);
         folk_reclaim(&reclaim, &trial, &domain, 7);
         assert_int_equal(count_get(beside), 1);
         assert_int_equal(destroyed[NODES], 0);

@@ -96,6 +96,7 @@
 #include "api/options.c"
 #include "api/ordered.c"
 #include "api/rc.c"
+#include "api/rc_again.c"
 #include "api/report.c"
 #include "api/sharing.c"
 #include "api/strset.c"

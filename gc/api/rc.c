@@ -77,6 +77,10 @@ static inline const struct kinds_type *rc_type(struct loam_type *type) {
     return kinds_get(id);
 }
 
+const struct kinds_type *counting_type(struct loam_type *type) {
+    return rc_type(type);
+}
+
 static void *rc_make(struct loam_type *description, size_t extra_bytes) {
     const struct kinds_type *type = rc_type(description);
     struct counting *counting = counting_here();

@@ -1,4 +1,4 @@
-"""The targets of steps 1 and 2, and whether they are met.
+"""The targets of steps 1 and 2, and of caches, and whether they are met.
 
 Each row says what is aimed at, what was measured, and "met", "not met" or "not
 measured".  Times are those at equal memory (judge.py); where Loam has no such
@@ -158,6 +158,22 @@ def _threads(benches):
     return rows
 
 
+def _caches(benches):
+    """Step 3: a cache beside a list and a table written by hand."""
+    rows = []
+    for kind, title in (("hit", "hits"), ("miss", "half of them missed")):
+        name, field = f"cache-lru-{kind}", kind + "_ns"
+        mine = _found(benches, name, field)
+        theirs = _found(benches, name, field, "glibc")
+        target = f"a cache of a million, {title} <= 2 x by hand"
+        if mine is None or theirs is None:
+            rows.append(_row(target, "", None))
+            continue
+        rows.append(_row(target, f"{mine / theirs:.2f} x ({mine:.0f} ns, by "
+                                 f"hand {theirs:.0f})", mine <= 2 * theirs))
+    return rows
+
+
 def table(results, scale):
     benches = {bench["name"]: bench for bench in results}
     collectors = {row["collector"] for bench in results
@@ -177,4 +193,5 @@ def table(results, scale):
     rows.append(_time(benches, "list", 0.5, "list, time <= 0.5 x libgc"))
     rows += _footprint(benches)
     rows += _threads(benches)
+    rows += _caches(benches)
     return rows

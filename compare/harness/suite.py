@@ -255,4 +255,11 @@ BENCHES = [
     _structure("cache", "a bounded hash table of texts",
                "--size 1 --rounds 5", "--size 8 --rounds 100",
                "--size 40 --rounds 500"),
+    *(Bench(f"cache-lru-{name}", "cache_lru", "weak", about,
+            "--size 10 --rounds 2", "--size 1000 --rounds 2",
+            "--size 1000 --rounds 8", measure=measure, unit="ns",
+            factors=False, collectors=["loam", "glibc"])
+      for name, measure, about in (
+          ("hit", "hit_ns", "a cache: a key of a million that is there"),
+          ("miss", "miss_ns", "a cache: every other key is missed and put"))),
 ]

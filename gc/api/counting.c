@@ -3,12 +3,14 @@
 #include <string.h>
 
 #include "api/cycles.h"
+#include "api/deferred.h"
 #include "api/object.h"
-#include "base/check.h"
+#include "api/sharing.h"
 #include "heap/block.h"
 #include "heap/meta.h"
 #include "os/error.h"
-#include "roots/world.h"
+#include "rc/gather.h"
+#include "roots/mutator.h"
 
 #define COUNTING_BATCH     ((size_t)(LOAM_TINY ? 2 : 4096)) // until a stop is seen
 #define COUNTING_ROOM      ((size_t)(LOAM_TINY ? 4 : 512)) // of a buffer, at first
@@ -17,7 +19,7 @@
 // --- Memory ----------------------------------------------------------------
 
 // Twice the room; the old piece goes back.  Under the lock.
-static bool counting_grow(void ***items, size_t count, size_t *capacity) {
+static bool counting_enlarge(void ***items, size_t count, size_t *capacity) {
     size_t room = *capacity == 0 ? COUNTING_ROOM : 2 * *capacity;
     void **larger = meta_make(room * sizeof **items);
     if (larger == NULL) {
@@ -32,12 +34,24 @@ static bool counting_grow(void ***items, size_t count, size_t *capacity) {
     return true;
 }
 
+bool counting_grow(struct count_buffer *buffer) {
+    buffer->wants_room = false;
+    return buffer->capacity < COUNTING_NAMES_MAX &&
+           counting_enlarge(&buffer->items, buffer->count, &buffer->capacity);
+}
+
+void counting_free_pool(struct counting_pool *pool) {
+    if (pool->capacity != 0) {
+        meta_free(pool->items, pool->capacity * sizeof *pool->items);
+    }
+}
+
 bool counting_grow_pool(struct counting_pool *pool) {
     struct mutator *mutator = init_lock();
     if (mutator == NULL) {
         return false;
     }
-    bool grown = counting_grow(&pool->items, pool->count, &pool->capacity);
+    bool grown = counting_enlarge(&pool->items, pool->count, &pool->capacity);
     init_unlock(mutator);
     return grown;
 }
@@ -47,13 +61,27 @@ static void counting_grow_buffer(struct count_buffer *buffer) {
     buffer->wants_room = false;
     struct mutator *mutator = init_lock();
     if (mutator != NULL) {
-        if (buffer->capacity < COUNTING_NAMES_MAX) {
-            (void)counting_grow(&buffer->items, buffer->count,
-                                &buffer->capacity);
-        }
+        (void)counting_grow(buffer);
         init_unlock(mutator);
     }
 }
+
+// --- What the wing below asks for ------------------------------------------
+
+static struct cache *counting_find_cache(void *mutator, uint32_t block) {
+    return object_cache_at_hand(mutator, block);
+}
+
+static void counting_free_slowly(void *mutator, void *object) {
+    object_free_dead(mutator, object);
+}
+
+static void counting_release_empty(void *mutator, uint32_t block) {
+    object_release_empty(mutator, block);
+}
+
+static const struct gather_doors counting_doors = {
+    counting_find_cache, counting_free_slowly, counting_release_empty};
 
 static COLD struct counting *counting_make(struct mutator *mutator) {
     if (init_lock() == NULL) {
@@ -62,10 +90,13 @@ static COLD struct counting *counting_make(struct mutator *mutator) {
     struct counting *counting = meta_make(sizeof *counting);
     if (counting != NULL) {
         count_init(&counting->domain, mutator->id);
+        counting->domain.gather.mutator = mutator;
+        counting->domain.gather.doors = &counting_doors;
         counting->domain.more = counting;
         counting->domain.step = init_state.options.release_step;
-        struct count_buffer *suspects = &counting->domain.suspects;
-        (void)counting_grow(&suspects->items, 0, &suspects->capacity);
+        (void)counting_grow(&counting->domain.suspects);
+        (void)counting_grow(&counting->domain.tells);
+        counting->deferred.threshold = DEFERRED_COUNT;
         cycles_init(&counting->cycles);
         mutator->domain = counting;
     }
@@ -99,14 +130,6 @@ static void counting_call(struct count_call *call) {
     }
 }
 
-// Frees the cells that were gathered.  INSIDE.
-static void counting_free(struct mutator *mutator, struct count_cells *cells) {
-    if (cells->block != BLOCK_NONE) {
-        object_free_cells(mutator, cells->block, cells->word, cells->bits);
-        cells->block = BLOCK_NONE;
-    }
-}
-
 // One step: the list of the dead first, then a ring.  INSIDE.
 static bool counting_step(struct counting *counting, size_t limit) {
     struct cycles *cycles = &counting->cycles;
@@ -118,7 +141,7 @@ static bool counting_step(struct counting *counting, size_t limit) {
     if (!more && reclaim_is_on(&cycles->reclaim)) {
         more = reclaim_advance(&cycles->reclaim, &cycles->trial,
                                &counting->domain, call, limit);
-        counting->is_reclaiming = more && call->wish != COUNT_FREE;
+        counting->is_reclaiming = more;
     }
     return more;
 }
@@ -127,20 +150,15 @@ static bool counting_step(struct counting *counting, size_t limit) {
 static bool counting_advance(struct mutator *mutator, struct counting *counting,
                              size_t limit) {
     mutator_enter(mutator);
-    bool more;
-    do {
-        more = counting_step(counting, limit);
-        counting_free(mutator,
-                      more ? &counting->call.cells : &counting->domain.cells);
-    } while (more && counting->call.wish == COUNT_FREE && !world_is_stopping());
+    bool more = counting_step(counting, limit);
+    gather_settle(&counting->domain.gather);
     init_leave(mutator);
     return more;
 }
 
-static bool counting_owes(const struct counting *counting) {
+bool counting_owes(const struct counting *counting) {
     const struct count_domain *domain = &counting->domain;
-    return domain->dead != 0 || domain->in_hand != NULL ||
-           counting->call.wish != COUNT_NOTHING ||
+    return domain->dead != 0 || counting->call.wish != COUNT_NOTHING ||
            reclaim_is_on(&counting->cycles.reclaim);
 }
 
@@ -166,6 +184,9 @@ static NOINLINE void counting_run(struct counting *counting, size_t limit,
             continue;
         }
         counting_call(&counting->call); // CU1
+        if (sharing_is_due(counting)) {
+            sharing_exchange(counting);
+        }
     }
     domain->draining = false;
     __atomic_store_n(here, 0, __ATOMIC_RELAXED);
@@ -177,15 +198,12 @@ bool counting_is_draining(const struct counting *counting) {
 }
 
 void counting_unname(struct counting *counting, void *object) {
-    if (!count_unname(&counting->domain, object)) {
-        struct mutator *mutator = init_mutator;
-        mutator_enter(mutator);
-        counting_free(mutator, &counting->domain.cells);
-        init_leave(mutator);
-        bool done = count_unname(&counting->domain, object);
-        ASSERT(done);
-        (void)done;
-    }
+    count_unname(&counting->domain, object);
+}
+
+void counting_leave(struct counting *counting) {
+    gather_settle(&counting->domain.gather);
+    init_leave(init_mutator);
 }
 
 size_t counting_drain(struct counting *counting, size_t limit) {
@@ -195,9 +213,14 @@ size_t counting_drain(struct counting *counting, size_t limit) {
         return 0; // CU2
     }
     uint64_t before = counting->domain.figures.destroyed;
-    if (counting_owes(counting)) {
+    if (counting_owes(counting) || sharing_is_due(counting)) {
         int error = error_save();
-        counting_run(counting, limit == 0 ? SIZE_MAX / 2 : limit, &here);
+        do {
+            if (sharing_is_due(counting)) {
+                sharing_exchange(counting);
+            }
+            counting_run(counting, limit == 0 ? SIZE_MAX / 2 : limit, &here);
+        } while (sharing_is_due(counting));
         error_restore(error); // CU3
     }
     if (counting->domain.suspects.wants_room) {

@@ -37,6 +37,12 @@ struct counting_pool {
     size_t count, capacity;
 };
 
+// Of deferred objects (api/deferred.h).
+struct counting_deferred {
+    struct count_buffer held; // what variables hold
+    size_t threshold;         // as many zeroes are settled
+};
+
 // When the next slice of the cycle collector is due (api/cycles.h).
 struct cycles {
     struct trial trial;
@@ -58,6 +64,10 @@ struct counting {
     uint64_t nonce;        // ... this while it drains
     struct counting_pool pool;
     struct cycles cycles;
+    struct counting_deferred deferred;
+    struct count_buffer told;  // biased objects to be merged; lock
+    struct count_buffer heard; // of these, destroyed ones to be unnamed
+    uint32_t is_told;          // there are some; atomic
     uint32_t condemned; // of the conductor's, when it was last looked for
     bool is_reclaiming; // what `call` asked for is a ring's
 };
@@ -78,22 +88,38 @@ size_t counting_drain(struct counting *counting, size_t limit);
 // Whether the caller is called by a drain of this thread's.
 bool counting_is_draining(const struct counting *counting);
 
-// The object leaves a buffer.
+// The object leaves a buffer; INSIDE, which counting_leave ends.
 void counting_unname(struct counting *counting, void *object);
+
+// Frees what was gathered, and ends INSIDE.
+void counting_leave(struct counting *counting);
+
+// Whether it has dead ones, or a ring in hand.
+bool counting_owes(const struct counting *counting);
 
 // Room for one more in a pool; false when memory is short.
 MUST_USE bool counting_grow_pool(struct counting_pool *pool);
 
-// Whether a cycle has condemned objects since this thread last looked.
+// Gives a pool's memory back.  Under the lock.
+void counting_free_pool(struct counting_pool *pool);
+
+// Twice the room for a buffer; false when memory is short.  Under the lock.
+bool counting_grow(struct count_buffer *buffer);
+
+// Whether a cycle has condemned objects since this thread last looked, or
+// another thread has told it something.
 static inline bool counting_is_called(void) {
     const struct counting *counting = counting_find();
     return counting != NULL &&
            UNLIKELY(counting->condemned !=
-                    __atomic_load_n(&init_state.conductor.condemned,
-                                    __ATOMIC_RELAXED));
+                        __atomic_load_n(&init_state.conductor.condemned,
+                                        __ATOMIC_RELAXED) ||
+                    __atomic_load_n(&counting->is_told, __ATOMIC_RELAXED));
 }
 
-// The thread is ending: what it owes is done.
-void counting_end(struct mutator *mutator);
+// What is known of a type, which is made known if need be; NULL with errno when
+// it makes no sense or memory is short.
+struct loam_type;
+const struct kinds_type *counting_type(struct loam_type *type);
 
 #endif

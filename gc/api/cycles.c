@@ -1,5 +1,7 @@
 #include "api/cycles.h"
 
+#include "api/deferred.h"
+#include "api/sharing.h"
 #include "base/check.h"
 #include "heap/meta.h"
 #include "os/clock.h"
@@ -55,6 +57,11 @@ static bool cycles_make_room(struct trial *trial, size_t capacity) {
     return made;
 }
 
+void cycles_free(struct cycles *cycles) {
+    cycles_drop(&cycles->trial.visited);
+    cycles_drop(&cycles->trial.live);
+}
+
 // --- A slice ----------------------------------------------------------------
 
 enum cycles_end {
@@ -94,13 +101,17 @@ static enum cycles_end cycles_try(struct counting *counting, size_t from,
     return answer == TRIAL_DONE ? CYCLES_DONE : CYCLES_FULL;
 }
 
-// The batch is no longer suspected.
+// The batch is no longer suspected.  INSIDE, which it leaves for stops.
 static void cycles_clear(struct counting *counting, size_t from) {
     struct count_domain *domain = &counting->domain;
     while (domain->suspects.count > from) {
         void *object = domain->suspects.items[--domain->suspects.count];
         if (object != NULL) {
             counting_unname(counting, object);
+        }
+        if (domain->suspects.count % CYCLES_STEP == 0 && world_is_stopping()) {
+            counting_leave(counting);
+            mutator_enter(init_mutator);
         }
     }
 }
@@ -125,7 +136,7 @@ static enum cycles_end cycles_slice(struct counting *counting,
     }
     if (trial_take(&cycles->trial) != 0) {
         // No stop may find them neither held nor dead.
-        reclaim_begin(&cycles->reclaim, false, cycles->trial.has_code);
+        reclaim_begin(&cycles->reclaim, &cycles->trial, false);
         bool wish = reclaim_advance(&cycles->reclaim, &cycles->trial,
                                     &counting->domain, &counting->call, 0);
         ASSERT(!wish);
@@ -146,11 +157,16 @@ static bool cycles_once(struct counting *counting, uint64_t deadline_ns) {
         !cycles_make_room(&cycles->trial, CYCLES_ROOM)) {
         return false;
     }
+    // What variables hold of deferred types is owned from outside.
+    if (kinds_defers() && !deferred_begin(counting)) {
+        return false;
+    }
     mutator_enter(mutator);
     size_t clear_from = SIZE_MAX;
     enum cycles_end end = cycles_slice(counting, deadline_ns, &clear_from);
-    init_leave(mutator);
+    deferred_end(counting);
     cycles_clear(counting, clear_from);
+    counting_leave(counting);
     if (end == CYCLES_FULL) {
         return cycles_make_room(&cycles->trial,
                                 cycles->trial.visited.capacity * 4);
@@ -241,7 +257,8 @@ static bool cycles_take(struct counting *counting, bool shared, size_t *count) {
     if (fits && *count != 0) {
         visited->count =
             explain_take(owner, shared, visited->items, visited->capacity);
-        reclaim_begin(&cycles->reclaim, true, true);
+        cycles->trial.has_code = true;
+        reclaim_begin(&cycles->reclaim, &cycles->trial, true);
         (void)reclaim_advance(&cycles->reclaim, &cycles->trial,
                               &counting->domain, &counting->call, 0);
     }
@@ -277,6 +294,7 @@ void cycles_poll(void) {
     struct mutator *mutator = init_mutator;
     if (mutator->busy == MUTATOR_OUT && mutator->hot_end == NULL &&
         !mutator->in_hook) {
+        (void)counting_drain(mutator->domain, 0);
         (void)cycles_settle(mutator->domain);
     }
 }

@@ -44,6 +44,9 @@ size_t cycles_settle(struct counting *counting);
 // The same, where program code may run; the thread has counted.
 COLD void cycles_poll(void);
 
+// Gives its memory back.  Under the lock.
+void cycles_free(struct cycles *cycles);
+
 // Slices until nothing is suspected or the time is up (0: no limit); returns
 // the number of objects destroyed.
 size_t cycles_collect(struct counting *counting, uint64_t budget_ns);

@@ -2,6 +2,7 @@
 
 #include "api/fork.h"
 #include "api/report.h"
+#include "api/sharing.h"
 #include "collect/pacer.h"
 #include "heap/block.h"
 #include "heap/cache.h"
@@ -90,6 +91,7 @@ static void init_give_up_set(struct mutator *mutator, struct cacheset *set) {
 }
 
 static void init_give_up(struct mutator *mutator) {
+    sharing_bury(mutator);
     // What waits for this thread alone waits for whoever climbs next.
     uint32_t block = mutator->inbox;
     mutator->inbox = BLOCK_NONE;
@@ -293,6 +295,7 @@ void init_detach(void) {
     if (mutator == NULL || !init_is_free(mutator)) {
         return;
     }
+    sharing_end(mutator);
     mutator_enter(mutator);
     world_lock(mutator);
     uint64_t mask = suspend_block();

@@ -10,6 +10,7 @@
 #include "heap/block.h"
 #include "heap/blockmap.h"
 #include "heap/cache.h"
+#include "heap/counted.h"
 #include "heap/layout.h"
 #include "heap/range.h"
 #include "heap/shelf.h"
@@ -470,10 +471,7 @@ bool object_free(const struct place *place) {
     return freed;
 }
 
-// The cache into which a cell of the block can be freed as it is; NULL if more
-// has to be looked at.
-static inline struct cache *object_cache_at_hand(struct mutator *mutator,
-                                                 uint32_t block) {
+struct cache *object_cache_at_hand(struct mutator *mutator, uint32_t block) {
     struct order order = heap_order_of(block);
     if (UNLIKELY(block_owner(block) != mutator->id || order.cls > CLASS_LAST ||
                  (block_flags(block) & BLOCK_WATCHED) ||
@@ -484,25 +482,15 @@ static inline struct cache *object_cache_at_hand(struct mutator *mutator,
     return cache->bytes != 0 ? cache : NULL;
 }
 
-void object_free_cells(struct mutator *mutator, uint32_t block, size_t word,
-                       uint64_t bits) {
-    struct cache *cache = object_cache_at_hand(mutator, block);
-    if (LIKELY(cache != NULL)) {
-        uint32_t empty = cache_free_cells(cache, block, word, bits);
-        if (UNLIKELY(empty != BLOCK_NONE)) {
-            object_release(mutator, mutator->home.heap, empty);
-        }
-        return;
-    }
-    for (; bits != 0; bits &= bits - 1) {
-        uint32_t cell = (uint32_t)(word * 64 + bits_lowest(bits));
-        struct place place = {.start = block_cell_address(block, cell),
-                              .bytes = block_cell_bytes(block),
-                              .block = block,
-                              .cell = cell,
-                              .kind = ENTRY_KIND(block_entry(block))};
+void object_free_dead(struct mutator *mutator, void *object) {
+    struct place place;
+    if (blockmap_find((uintptr_t)counted_of(object), &place)) {
         (void)object_free_inside(mutator, &place);
     }
+}
+
+void object_release_empty(struct mutator *mutator, uint32_t block) {
+    object_release(mutator, mutator->home.heap, block);
 }
 
 bool object_free_counted(const struct place *place) {

@@ -15,6 +15,9 @@
 //   O3  refused a refusal leaves the object as it was and sets errno to ENOMEM
 //   O4  held    what was made is in the caller's frame before the thread can be
 //               stopped: no stop finds an object that nobody holds
+//   O5  front   of a counted object the program sees what is behind its front:
+//               object_start, where it begins, is a multiple of the granule,
+//               and object_bytes counts from there
 //
 // Called by any thread, which becomes a mutator; outside and inside of handlers
 // of signals.
@@ -87,10 +90,15 @@ void *object_make_counted(size_t bytes, unsigned kind);
 // Frees an object of a counted kind; false when it was freed before.
 bool object_free_counted(const struct place *place);
 
-// Frees the cells whose `bits` stand in bitmap word `word` of a block of a
-// counted kind.  INSIDE.
-void object_free_cells(struct mutator *mutator, uint32_t block, size_t word,
-                       uint64_t bits);
+// The cache into which cells of a block of the home heap can be freed as they
+// are (heap/cache.h); NULL if more has to be looked at.  A block that is empty
+// then goes to object_release_empty.  INSIDE.
+struct cache *object_cache_at_hand(struct mutator *mutator, uint32_t block);
+void object_release_empty(struct mutator *mutator, uint32_t block);
+
+// Frees a counted object that is dead and stays so until it is freed.  INSIDE;
+// may wait for the lock.
+void object_free_dead(struct mutator *mutator, void *object);
 
 // An object of `bytes` > 0 bytes, of the kind and layout of `order` (its class
 // is not read); NULL with errno when memory is short or the size absurd.
@@ -108,7 +116,7 @@ bool object_find(uintptr_t word, struct place *place);
 
 // The start of the object in a cell, as the program sees it.
 static inline uintptr_t object_start(const struct place *place) {
-    return place_object(place);
+    return blockmap_start(place);
 }
 
 // Its bytes.

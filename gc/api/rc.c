@@ -8,8 +8,10 @@
 
 #include "api/counting.h"
 #include "api/cycles.h"
+#include "api/deferred.h"
 #include "api/object.h"
 #include "api/report.h"
+#include "api/sharing.h"
 #include "os/error.h"
 #include "rc/bias.h"
 #include "rc/count.h"
@@ -75,6 +77,10 @@ static inline const struct kinds_type *rc_type(struct loam_type *type) {
     return kinds_get(id);
 }
 
+const struct kinds_type *counting_type(struct loam_type *type) {
+    return rc_type(type);
+}
+
 static void *rc_make(struct loam_type *description, size_t extra_bytes) {
     const struct kinds_type *type = rc_type(description);
     struct counting *counting = counting_here();
@@ -88,19 +94,27 @@ static void *rc_make(struct loam_type *description, size_t extra_bytes) {
         error_set_no_memory();
         return NULL;
     }
-    if (UNLIKELY(counting->domain.dead != 0)) {
+    if (UNLIKELY(counting->domain.dead != 0) || sharing_is_due(counting)) {
         counting_drain(counting, counting->domain.step);
+    }
+    if (UNLIKELY((type->flags & KINDS_DEFERRED) != 0) &&
+        deferred_is_due(counting)) {
+        (void)deferred_settle(counting);
     }
     void *object = object_make_counted(type->bytes + extra_bytes, type->kind);
     if (UNLIKELY(object == NULL)) {
         return NULL;
     }
     if (type->front == sizeof(struct counted) + sizeof(struct counted_bias)) {
-        counted_bias_of(object)->owner = counting->domain.owner;
+        *counted_bias_of(object) =
+            (struct counted_bias){0, counting->domain.owner};
     }
     *counted_of(object) =
         (struct counted){type->word, type->id << COUNTED_TYPE_SHIFT};
     counting->domain.figures.made++;
+    if (UNLIKELY((type->flags & KINDS_DEFERRED) != 0)) {
+        deferred_add(counting, object, type->bytes + extra_bytes);
+    }
     return object;
 }
 
@@ -147,7 +161,8 @@ void loam_release_slow(void *object) {
     if (UNLIKELY(fault != COUNT_FINE)) {
         rc_refuse("loam_release", fault, object, __builtin_return_address(0));
     }
-    if (domain->dead != 0 || domain->suspects.wants_room) {
+    if (domain->dead != 0 || domain->suspects.wants_room ||
+        sharing_is_due(counting)) {
         counting_drain(counting, domain->step);
     }
     if (UNLIKELY(domain->suspects.count >= counting->cycles.threshold)) {
@@ -238,6 +253,7 @@ size_t loam_settle(void) {
         return 0;
     }
     size_t count = counting_drain(counting, 0);
+    count += deferred_settle(counting);
     return count + cycles_settle(counting);
 }
 

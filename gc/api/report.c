@@ -119,7 +119,7 @@ static void report_what(struct text *text, const void *pointer) {
         text_add(text, "not in use (freed before, or found dead)");
         return;
     }
-    uintptr_t start = place_object(&place);
+    uintptr_t start = blockmap_start(&place);
     if (start != word) {
         text_add(text, "inside an object of ");
         text_add_size(text, place.bytes - (start - place.start));

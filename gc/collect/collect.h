@@ -111,7 +111,9 @@ struct conductor {
     size_t huge_bytes;        // huge pages from this size on; 0 never, or
                               // asked for already; lock
     void (*report)(const struct collect_report *report); // bell; may be NULL
-    bool (*shortage)(size_t bytes); // bell; whether to try again; may be NULL
+    bool (*shortage)(size_t bytes);  // bell; whether to try again; may be NULL
+    size_t (*relieve)(size_t bytes); // bell; takes so much from caches, and
+                                     // says how much went; may be NULL; lock
     void (*failed)(const struct world_stop_report *why); // bell; may be NULL
     void (*blind)(void); // bell: thread-local variables are not found;
                          // may be NULL; rung once, after the first cycle

@@ -24,6 +24,7 @@ struct climb {
     bool zero;               // what was got needs no clearing
     bool collected;          // a collection was run
     bool again;              // start from the first rung
+    unsigned rings;          // how often caches were asked for their all
 };
 
 // The heap may have grown: what depends on its size follows.
@@ -244,18 +245,6 @@ static bool refill_scraps(struct climb *climb) {
     return !refill_is_planned(climb) && refill_tight(climb);
 }
 
-static bool refill_collect(struct climb *climb) {
-    struct collector *collector = climb->collector;
-    if (climb->collected || refill_is_disabled(climb)) { // Y1
-        return false;
-    }
-    climb->collected = true;
-    climb->again = collect_cycle(collector, climb->mutator,
-                                 refill_is_planned(climb) ? COLLECT_GOAL
-                                                          : COLLECT_SHORTAGE);
-    return false;
-}
-
 static bool refill_beyond(struct climb *climb) {
     if (!refill_new(climb)) {
         return false;
@@ -265,22 +254,89 @@ static bool refill_beyond(struct climb *climb) {
     return true;
 }
 
-// The program's hook runs as the program does: outside the lock and our
-// operations, and a cycle that it asks for begins at its own frames, not at
+// The program's functions run as the program does: outside the lock and our
+// operations, and a cycle that they ask for begins at their own frames, not at
 // those that led into this climb.
-static bool refill_ring(struct climb *climb, size_t bytes) {
+static const void *refill_step_out(struct climb *climb) {
     struct mutator *mutator = climb->mutator;
     const void *outer = mutator->hot_end;
-    world_unlock();
+    world_unlock(); // Y4
     mutator->hot_end = NULL;
     mutator->in_hook = true;
     world_leave(mutator);
-    bool again = climb->collector->conductor->shortage(bytes);
+    return outer;
+}
+
+static void refill_step_in(struct climb *climb, const void *outer) {
+    struct mutator *mutator = climb->mutator;
     mutator_enter(mutator);
     mutator->in_hook = false;
     mutator->hot_end = outer;
     world_lock(mutator);
+}
+
+static bool refill_ring(struct climb *climb, size_t bytes) {
+    const void *outer = refill_step_out(climb);
+    bool again = climb->collector->conductor->shortage(bytes);
+    refill_step_in(climb, outer);
     return again;
+}
+
+// Whether caches, which are in the default heap, may be asked now.
+static bool refill_has_caches(const struct climb *climb) {
+    const struct collector *collector = climb->collector;
+    return collector->conductor->relieve != NULL &&
+           collector->heap->ground == &collector->heap->region &&
+           !climb->mutator->in_hook && !refill_is_disabled(climb); // Y5
+}
+
+static size_t refill_relieve(struct climb *climb, size_t bytes) {
+    const void *outer = refill_step_out(climb);
+    size_t given = climb->collector->conductor->relieve(bytes);
+    refill_step_in(climb, outer);
+    return given;
+}
+
+// After a collection: where three quarters of the limit are alive, the next one
+// shall find less, lest they follow each other ever more closely.
+static void refill_ease(struct climb *climb) {
+    const struct pacer *pacer = &climb->collector->pacer;
+    size_t limit_bytes = pacer->limit_bytes;
+    if (limit_bytes != 0 && pacer->live_bytes > limit_bytes / 4 * 3 &&
+        refill_has_caches(climb)) {
+        (void)refill_relieve(climb, pacer->live_bytes - limit_bytes / 8 * 5);
+    }
+}
+
+static bool refill_collect(struct climb *climb) {
+    struct collector *collector = climb->collector;
+    if (climb->collected || refill_is_disabled(climb)) { // Y1
+        return false;
+    }
+    climb->collected = true;
+    climb->again = collect_cycle(collector, climb->mutator,
+                                 refill_is_planned(climb) ? COLLECT_GOAL
+                                                          : COLLECT_SHORTAGE);
+    if (climb->again) {
+        refill_ease(climb);
+    }
+    return false;
+}
+
+// Memory was refused.  What caches let go of is free after one more collection,
+// which is worth it if it is much: more each time.
+static bool refill_caches(struct climb *climb) {
+    if (climb->rings == REFILL_RINGS || !refill_has_caches(climb)) {
+        return false;
+    }
+    size_t part = heap_block_bytes(climb->collector->heap) / 8;
+    size_t bytes = (refill_new_bytes(climb) + part) << 2 * climb->rings;
+    climb->rings++;
+    if (refill_relieve(climb, bytes) != 0) {
+        climb->again = true;
+        climb->collected = false;
+    }
+    return false;
 }
 
 static bool refill_hook(struct climb *climb) {
@@ -298,8 +354,8 @@ static bool refill_hook(struct climb *climb) {
 typedef bool refill_rung(struct climb *climb);
 
 static refill_rung *const refill_ladder[] = {
-    refill_own,     refill_freed, refill_shelf,  refill_fresh, refill_scraps,
-    refill_collect, refill_tight, refill_beyond, refill_hook,
+    refill_own,     refill_freed, refill_shelf,  refill_fresh,  refill_scraps,
+    refill_collect, refill_tight, refill_beyond, refill_caches, refill_hook,
 };
 
 static void refill_count(struct climb *climb) {

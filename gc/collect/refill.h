@@ -10,21 +10,27 @@
 //     fresh     a new block or run, if the pacer allows it
 //     scraps    a block with some room, if not the pacer but the limit or the
 //               system refused a fresh one
-//     collect   a collection; if it was run, the ladder starts again
+//     collect   a collection; if it was run, the ladder starts again; if little
+//               room was left below the limit, caches give some up for the next
 //     tight     a block with some room
 //     beyond    a new block or run, whatever the pacer says
+//     caches    what can be made again; if any went, again from the start
 //     hook      the program's shortage hook; if it helped, again from the start
 //
 // and if nothing helped the answer is NULL.
 //
 // Invariants
-//   Y1  once      a climb runs at most one collection by itself, and asks the
-//                 hook again only if the hook said yes
+//   Y1  once      a climb runs at most one collection by itself, one more for
+//                 each time that caches gave something, at most REFILL_RINGS
+//                 times, and asks the hook again only if the hook said yes
 //   Y2  order     memory is taken from the system beyond the goal only after a
 //                 collection in the same climb, unless collections are disabled
 //   Y3  zeroed    what is handed out is zero if its kind is, but for a run
 //                 that says otherwise
-//   Y4  lock      the program's hook is called without the lock
+//   Y4  lock      the program's hook, and caches, are called without the lock
+//   Y5  spared    caches are asked only where the limit is near or memory was
+//                 refused, and never within a hook or where collections are
+//                 disabled
 //
 // Called by a mutator that is INSIDE, within collect_enter, without the lock.
 // Design, alternatives and measurements: docs/design/collect/refill.md
@@ -34,6 +40,8 @@
 
 #include "base/defs.h"
 #include "collect/collect.h"
+
+#define REFILL_RINGS 3
 
 // A run that is wanted.
 struct run_order {

@@ -24,6 +24,7 @@ static void verify_block(uint32_t block, void *data) {
     CHECK(!(block_flags(block) & BLOCK_CURRENT) || b->list == SHELF_NONE);
     // What stands on a shelf is nobody's.
     CHECK(b->owner == 0 || b->list == SHELF_NONE || b->list == SHELF_MINE);
+    CHECK(b->owner != 0 || b->list != SHELF_MINE);
     if (b->heap != sum->heap->slot) {
         return;
     }
@@ -44,6 +45,7 @@ static void verify_mutator(struct mutator *mutator, void *data) {
 }
 
 static void verify_shelves(const struct heap *heap) {
+    CHECK(heap->kept.head == BLOCK_NONE); // E3
     for (unsigned kind = 0; kind < KIND_COUNT; kind++) {
         for (unsigned cls = CLASS_FIRST; cls <= CLASS_LAST; cls++) {
             CHECK(shelf_check(&heap->shelves[kind][cls]));

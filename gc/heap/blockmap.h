@@ -42,7 +42,7 @@ struct place {
 };
 
 // The start of the program's object in a cell.
-static inline uintptr_t place_object(const struct place *place) {
+static inline uintptr_t blockmap_start(const struct place *place) {
     return place->start + block_kind_front(place->kind);
 }
 

@@ -13,7 +13,8 @@
 //
 // While an object waits to be destroyed its head is one 64-bit word that links
 // it to the next: type in bits 63 .. 52, the next object's address in 47 .. 4,
-// and the lowest four flags as ever.
+// but for its bit 31, which is in 48: OTHER is set, so that nobody counts it
+// inline; and the lowest four flags as ever.
 //
 // Invariants
 //   CT1  apart    the head of an object, read as a pointer, leads to no place

@@ -29,7 +29,7 @@
 // Invariants
 //   D1  objects   what was an object to a thread before the fork is one after,
 //                 with the same bytes, kind and size
-//   D2  whole     afterwards B1 to B13 hold of every block, E1 to E6 of every
+//   D2  whole     afterwards B1 to B14 hold of every block, E1 to E6 of every
 //                 heap and N1 to N4 of the region, but for E3 and E4 in so far
 //                 as tails of the lost are objects
 //   D3  own       bump, limit and current block of the caches that are left are

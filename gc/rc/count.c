@@ -2,16 +2,15 @@
 
 #include <string.h>
 
-#include "base/bits.h"
 #include "base/check.h"
-#include "heap/block.h"
-#include "heap/blockmap.h"
 #include "rc/bias.h"
 
 // Flags that stay with an object on the list of the dead.
 #define COUNT_STAYS                                                            \
     (COUNTED_DEAD | COUNTED_WATCHED | COUNTED_KEPT | COUNTED_DONE)
 #define COUNT_LINK_BITS (((uint64_t)1 << 48) - GRANULE_BYTES)
+// Bit 31 is OTHER, that the inline functions keep off; the link's is here.
+#define COUNT_LINK_31 ((uint64_t)1 << 48)
 
 void count_init(struct count_domain *domain, uint32_t owner) {
     domain->owner = COUNTED_OWNER_BIT | owner;
@@ -19,40 +18,39 @@ void count_init(struct count_domain *domain, uint32_t owner) {
 
 // --- The list of the dead ------------------------------------------------
 
-static uint64_t *count_link(void *object) {
-    return (uint64_t *)object - 1;
-}
-
 // A head written by halves is read by halves; one that links is read whole.
 static void count_set_word(void *object, uint32_t word) {
     __atomic_store_n(&counted_of(object)->word, word, __ATOMIC_RELAXED);
 }
 
-static uint64_t count_linked(const void *object, uint64_t next) {
-    uint64_t type = counted_type(object);
-    return type << 52 | (uint64_t)COUNTED_LISTED << 32 | next |
-           (counted_flags(object) & COUNT_STAYS);
+static inline uint64_t count_link(uint64_t next) {
+    uint64_t bit = next & COUNTED_OTHER;
+    return (uint64_t)COUNTED_LISTED << 32 | next |
+           bit * (COUNT_LINK_31 / COUNTED_OTHER) | COUNTED_OTHER;
+}
+
+static inline uintptr_t count_next(uint64_t head) {
+    uint64_t bit = head / (COUNT_LINK_31 / COUNTED_OTHER) & COUNTED_OTHER;
+    return (uintptr_t)((head & COUNT_LINK_BITS & ~(uint64_t)COUNTED_OTHER) |
+                       bit);
 }
 
 static void count_push(struct count_domain *domain, void *object) {
-    uint64_t head = count_linked(object, domain->dead) | COUNTED_DEAD; // CN5
-    memcpy(count_link(object), &head, sizeof head);
+    uint64_t type = counted_type(object);
+    uint64_t head = type << 52 | count_link(domain->dead) | COUNTED_DEAD |
+                    (counted_flags(object) & COUNT_STAYS); // CN5
+    memcpy(counted_of(object), &head, sizeof head);
     domain->dead = (uintptr_t)object;
     domain->owed_count++;
 }
 
 // The next object that is to be destroyed, its head a head again.
 static void *count_pop(struct count_domain *domain) {
-    void *object = domain->in_hand;
-    if (object != NULL) {
-        domain->in_hand = NULL;
-        return object;
-    }
-    object = (void *)domain->dead;
+    void *object = (void *)domain->dead;
     if (object != NULL) {
         uint64_t head;
-        memcpy(&head, count_link(object), sizeof head);
-        domain->dead = (uintptr_t)(head & COUNT_LINK_BITS);
+        memcpy(&head, counted_of(object), sizeof head);
+        domain->dead = count_next(head);
         domain->owed_count--;
         count_set_word(object, (uint32_t)head & COUNT_STAYS);
         counted_of(object)->info = (uint32_t)(head >> 52) << COUNTED_TYPE_SHIFT;
@@ -88,27 +86,70 @@ static bool count_is_zero(const void *object, uint32_t word) {
            (kinds_of(object)->flags & KINDS_DEFERRED);
 }
 
-bool count_unname(struct count_domain *domain, void *object) {
+void count_unname(struct count_domain *domain, void *object) {
     uint32_t word = counted_flags(object);
-    count_set_word(object, word & ~(uint32_t)(COUNTED_KEPT | COUNTED_QUIET));
+    // Of one that is listed the other is a bit of the link.
+    uint32_t flags =
+        word & COUNTED_DEAD ? COUNTED_KEPT : COUNTED_KEPT | COUNTED_QUIET;
+    count_set_word(object, word & ~flags);
     if (counted_type(object) != COUNTED_ZOMBIE) {
         if (UNLIKELY(count_is_zero(object, word))) {
             count_name_zero(domain, object);
         }
-        return true;
+    } else if (!(word & COUNTED_WATCHED)) {
+        count_free(domain, object);
     }
-    if ((word & COUNTED_WATCHED) || count_free(domain, object)) {
-        return true;
+}
+
+static void count_make_zombie(void *object, uint32_t word) {
+    counted_of(object)->info = COUNTED_ZOMBIE << COUNTED_TYPE_SHIFT; // CT5
+    count_set_word(object, word & COUNT_STAYS);
+}
+
+void count_forget(void *object) {
+    uint32_t word = counted_flags(object) & ~(uint32_t)COUNTED_KEPT;
+    if (counted_type(object) != COUNTED_ZOMBIE && !(word & COUNTED_DEAD)) {
+        word &= ~(uint32_t)COUNTED_QUIET;
+        word |= kinds_of(object)->word & COUNTED_QUIET;
     }
     count_set_word(object, word);
-    return false;
+}
+
+// A dead object whose destruction has not begun is as if it waited for the
+// tracer.
+static void count_undo(void *object) {
+    const struct kinds_type *type = kinds_of(object);
+    uint32_t word = counted_flags(object) & (COUNTED_WATCHED | COUNTED_DONE);
+    word |= type->word & (COUNTED_OTHER | COUNTED_QUIET);
+    counted_of(object)->info &= ~COUNTED_SCRATCH_MASK;
+    count_set_word(object, word);
+}
+
+void count_give_up(struct count_domain *domain) {
+    for (void *object = count_pop(domain); object != NULL;
+         object = count_pop(domain)) {
+        count_undo(object);
+    }
+}
+
+void count_mend(void *object) {
+    struct counted *head = counted_of(object);
+    if (counted_type(object) == COUNTED_ZOMBIE ||
+        !(head->word & COUNTED_DEAD)) {
+        head->info &= ~COUNTED_SCRATCH_MASK;
+        count_forget(object);
+    } else if (head->info & COUNTED_LISTED) {
+        count_undo(object);
+    } else {
+        count_make_zombie(object, head->word & ~(uint32_t)COUNTED_KEPT);
+    }
 }
 
 // --- The last owner ------------------------------------------------------
 
 // The count of a plain object fell to 0; the head says so already.
 static void count_last(struct count_domain *domain, void *object,
-                       const struct kinds_type *type, bool in_hand) {
+                       const struct kinds_type *type) {
     if (type->flags & KINDS_TRACED) {
         return; // the tracer will find it
     }
@@ -116,21 +157,15 @@ static void count_last(struct count_domain *domain, void *object,
         count_name_zero(domain, object);
         return;
     }
-    if (in_hand) {
-        count_set_word(object,
-                       (counted_flags(object) & COUNT_STAYS) | COUNTED_DEAD);
-        domain->in_hand = object;
-        return;
-    }
     count_push(domain, object);
 }
 
 // The slow half of a release of a plain object, after which `word` is its head.
 static void count_released(struct count_domain *domain, void *object,
-                           uint32_t word, bool in_hand) {
+                           uint32_t word) {
     if (LIKELY((word & COUNTED_COUNT_MASK) == 0)) {
         count_set_word(object, word);
-        count_last(domain, object, kinds_of(object), in_hand);
+        count_last(domain, object, kinds_of(object));
     } else if (!(word & (COUNTED_QUIET | COUNTED_KEPT)) &&
                count_name(&domain->suspects, object)) {
         count_set_word(object, word | COUNTED_QUIET | COUNTED_KEPT); // CN6
@@ -160,9 +195,8 @@ static bool count_is_held(const void *object, uint32_t word) {
 }
 
 // One owner less, and dead with the last, by the same step.  *left: its word.
-static enum count_fault count_drop_atomic(void *object,
-                                          const struct kinds_type *type,
-                                          uint32_t *left) {
+static enum count_fault
+count_drop_atomic(void *object, const struct kinds_type *type, uint32_t *left) {
     uint32_t *at = &counted_of(object)->word;
     uint32_t word = __atomic_load_n(at, __ATOMIC_RELAXED);
     do {
@@ -181,12 +215,11 @@ static enum count_fault count_drop_atomic(void *object,
 
 static enum count_fault count_release_atomic(struct count_domain *domain,
                                              void *object,
-                                             const struct kinds_type *type,
-                                             bool in_hand) {
+                                             const struct kinds_type *type) {
     uint32_t left = 0;
     enum count_fault fault = count_drop_atomic(object, type, &left);
     if (fault == COUNT_FINE && (left & COUNTED_DEAD)) {
-        count_last(domain, object, type, in_hand);
+        count_last(domain, object, type);
     }
     return fault;
 }
@@ -200,11 +233,10 @@ static void count_tell(struct count_domain *domain, void *object) {
 
 static enum count_fault count_release_shared(struct count_domain *domain,
                                              void *object,
-                                             const struct kinds_type *type,
-                                             bool in_hand) {
+                                             const struct kinds_type *type) {
     enum bias_end end = bias_release(object, domain->owner);
     if (end == BIAS_LAST) {
-        count_last(domain, object, type, in_hand);
+        count_last(domain, object, type);
     } else if (end == BIAS_TELL) {
         count_tell(domain, object);
     }
@@ -214,18 +246,16 @@ static enum count_fault count_release_shared(struct count_domain *domain,
 bool count_merge(struct count_domain *domain, void *object) {
     enum bias_end end = bias_merge(object);
     if (end == BIAS_LAST) {
-        count_last(domain, object, kinds_of(object), false);
+        count_last(domain, object, kinds_of(object));
     }
     return end == BIAS_GONE;
 }
 
-// `in_hand`: an object that dies now is the next to be destroyed.
-static enum count_fault count_release_any(struct count_domain *domain,
-                                          void *object, bool in_hand) {
+enum count_fault count_release(struct count_domain *domain, void *object) {
     uint32_t word = counted_flags(object);
     if (LIKELY(!(word & (COUNTED_OTHER | COUNTED_DEAD)) &&
                (word & COUNTED_COUNT_MASK) != 0)) {
-        count_released(domain, object, word - COUNTED_ONE, in_hand);
+        count_released(domain, object, word - COUNTED_ONE);
         return COUNT_FINE;
     }
     if (UNLIKELY(count_is_held(object, word))) {
@@ -238,16 +268,12 @@ static enum count_fault count_release_any(struct count_domain *domain,
     }
     const struct kinds_type *type = kinds_of(object);
     if (type->flags & KINDS_ATOMIC) {
-        return count_release_atomic(domain, object, type, in_hand);
+        return count_release_atomic(domain, object, type);
     }
     if (type->flags & KINDS_SHARED) {
-        return count_release_shared(domain, object, type, in_hand);
+        return count_release_shared(domain, object, type);
     }
     return word & COUNTED_OTHER ? COUNT_FINE : COUNT_TOO_OFTEN; // stuck
-}
-
-enum count_fault count_release(struct count_domain *domain, void *object) {
-    return count_release_any(domain, object, false);
 }
 
 enum count_fault count_retain(struct count_domain *domain, void *object) {
@@ -299,11 +325,6 @@ bool count_retain_living(struct count_domain *domain, void *object) {
 
 // --- Destruction ----------------------------------------------------------
 
-static void count_make_zombie(void *object, uint32_t word) {
-    counted_of(object)->info = COUNTED_ZOMBIE << COUNTED_TYPE_SHIFT; // CT5
-    count_set_word(object, word & COUNT_STAYS);
-}
-
 // Whether a biased object is in no queue; else it is a zombie that its owner
 // may free at any moment.
 static bool count_leave(void *object) {
@@ -321,66 +342,37 @@ static bool count_leave(void *object) {
     return true;
 }
 
-bool count_free(struct count_domain *domain, void *object) {
+void count_free(struct count_domain *domain, void *object) {
     uint32_t word = counted_flags(object) | COUNTED_DEAD;
     unsigned id = counted_type(object);
-    bool is_zombie = id == COUNTED_ZOMBIE;
-    const struct kinds_type *type = is_zombie ? NULL : kinds_of(object);
-    if (!is_zombie && (type->flags & KINDS_QUARANTINE)) {
+    uint32_t flags = id == COUNTED_ZOMBIE ? 0 : kinds_get(id)->flags;
+    if (flags & KINDS_QUARANTINE) {
         word |= COUNTED_WATCHED;
     }
     if (word & (COUNTED_KEPT | COUNTED_WATCHED)) { // CN4
         count_make_zombie(object, word);
-        return true;
+    } else if (!(flags & KINDS_SHARED) || count_leave(object)) {
+        gather_cell(&domain->gather, object);
     }
-    if (!is_zombie && (type->flags & KINDS_SHARED) && !count_leave(object)) {
-        return true;
-    }
-    struct place place;
-    bool found = blockmap_find((uintptr_t)(counted_of(object)), &place);
-    CHECK(found);
-    uint32_t at = place.cell / 64;
-    uint64_t bit = (uint64_t)1 << (place.cell % 64);
-    struct count_cells *cells = &domain->cells;
-    if (cells->block != place.block || cells->word != at) {
-        if (cells->block != BLOCK_NONE) {
-            return false;
-        }
-        *cells = (struct count_cells){place.block, at, 0, place.bytes};
-    }
-    cells->bits |= bit;
-    *counted_of(object) = (struct counted){0, 0}; // CT2
-    return true;
 }
 
-struct count_visit {
-    struct count_domain *domain;
-    bool in_hand; // the next that dies is taken in hand
-};
-
 static void count_release_slot(void *slot, void *data) {
-    struct count_visit *visit = data;
     void *object;
     memcpy(&object, slot, sizeof object);
     if (object != NULL) {
-        count_release_any(visit->domain, object, visit->in_hand);
-        visit->in_hand = visit->in_hand && visit->domain->in_hand == NULL;
+        (void)count_release(data, object);
     }
 }
 
-// Last slot first, so that the list gives them back in order; the first slot's
-// object does not pass by the list.
+// Last slot first, so that the list gives them back in order.
 void count_release_slots(struct count_domain *domain, void *object,
                          const struct kinds_type *type) {
-    struct count_visit visit = {domain, false};
     domain->falls = domain->settles;
     for (uint32_t i = type->slot_count; i-- > 0;) {
-        visit.in_hand = i == 0;
-        count_release_slot((char *)object + type->slots[i], &visit);
+        count_release_slot((char *)object + type->slots[i], domain);
     }
     if (type->visit != NULL) {
-        visit.in_hand = domain->in_hand == NULL;
-        type->visit(object, count_release_slot, &visit);
+        type->visit(object, count_release_slot, domain);
     }
     domain->falls = false;
 }
@@ -403,6 +395,9 @@ static bool count_is_owned(struct count_domain *domain, void *object) {
 // What the program's code left of an object: whether it is to be destroyed on.
 static bool count_came_back(struct count_domain *domain, void *object,
                             enum count_wish stage) {
+    if (stage == COUNT_FINALIZE && (counted_flags(object) & COUNTED_DEAD)) {
+        return false; // retained and released again: it is on the list
+    }
     if (stage == COUNT_FINALIZE && count_is_owned(domain, object)) {
         domain->figures.resurrected++;
         return false;
@@ -434,19 +429,9 @@ static void count_wish(struct count_call *call, enum count_wish wish,
     call->type = type;
 }
 
-// The cell of a destroyed object, freed now or after those gathered before.
-bool count_finish(struct count_domain *domain, struct count_call *call,
-                  void *object) {
+void count_finish(struct count_domain *domain, void *object) {
     domain->figures.destroyed++;
-    if (count_free(domain, object)) {
-        return true;
-    }
-    call->cells = domain->cells;
-    domain->cells.block = BLOCK_NONE;
-    bool freed = count_free(domain, object);
-    ASSERT(freed);
-    call->wish = COUNT_FREE;
-    return freed && false;
+    count_free(domain, object);
 }
 
 // One object, from `stage` on.  False when something is to be done outside.
@@ -464,7 +449,111 @@ static bool count_destroy(struct count_domain *domain, struct count_call *call,
     if (!(type->flags & KINDS_LEAF)) {
         count_release_slots(domain, object, type);
     }
-    return count_finish(domain, call, object);
+    count_finish(domain, object);
+    return true;
+}
+
+// --- Many of one type -----------------------------------------------------
+
+// What the head of a simple object must be for the short way, and where: of
+// the type, with one owner, in no buffer, without weak references.
+#define COUNT_ASKED                                                            \
+    ((uint64_t)0xfff << 52 | COUNTED_COUNT_MASK | COUNTED_OTHER |              \
+     COUNTED_DEAD | COUNTED_KEPT | COUNTED_WATCHED)
+
+static inline uint64_t count_head(const void *object) {
+    uint64_t head;
+    memcpy(&head, counted_of(object), sizeof head);
+    return head;
+}
+
+// What a slot owned is released; whether it is to be destroyed: it was like
+// `wanted`, whose flags are left in *flags.
+static ALWAYS_INLINE bool count_let_go(struct count_domain *domain, void *owned,
+                                       uint64_t wanted, uint32_t *flags) {
+    if (owned == NULL) {
+        return false;
+    }
+    uint64_t head = count_head(owned);
+    if (LIKELY((head & COUNT_ASKED) == wanted)) {
+        *flags = ((uint32_t)head & COUNTED_DONE) | COUNTED_DEAD;
+        return true;
+    }
+    (void)count_release(domain, owned);
+    return false;
+}
+
+static inline void *count_slot(const void *object, uint32_t at) {
+    void *owned;
+    memcpy(&owned, (const char *)object + at, sizeof owned);
+    return owned;
+}
+
+static inline void count_push_like(struct count_domain *domain, void *object,
+                                   uint64_t type, uint32_t flags) {
+    uint64_t head = type << 52 | count_link(domain->dead) | flags;
+    memcpy(counted_of(object), &head, sizeof head);
+    domain->dead = (uintptr_t)object;
+    domain->owed_count++;
+}
+
+// The next on the list if it is of this type and can be freed as it is.
+static inline void *count_pop_like(struct count_domain *domain, uint64_t type) {
+    void *object = (void *)domain->dead;
+    if (object == NULL) {
+        return NULL;
+    }
+    uint64_t head = count_head(object);
+    if (head >> 52 != type || (head & (COUNTED_KEPT | COUNTED_WATCHED)) != 0) {
+        return NULL;
+    }
+    domain->dead = count_next(head);
+    domain->owed_count--;
+    return object;
+}
+
+// Destroys objects of one simple type, from `object` on, which can be freed;
+// returns how many, at most `limit`.  What dies with an object's first slot is
+// the next, without passing by the list.  All that is read of the type is read
+// before: where the next object is depends on a slot of this one, and on
+// nothing else.
+static size_t count_cascade(struct count_domain *domain, void *object,
+                            const struct kinds_type *type, size_t limit) {
+    const uint64_t id = type->id;
+    const uint64_t wanted = id << 52 | COUNTED_ONE;
+    const uint32_t *slots = type->slots;
+    const uint32_t slot_count = type->slot_count;
+    size_t done = 0;
+    for (;;) {
+        void *next = NULL;
+        uint32_t flags;
+        for (uint32_t i = slot_count; i > 1;) {
+            void *owned = count_slot(object, slots[--i]);
+            if (count_let_go(domain, owned, wanted, &flags)) {
+                count_push_like(domain, owned, id, flags);
+            }
+        }
+        if (slot_count != 0) {
+            void *owned = count_slot(object, slots[0]);
+            if (count_let_go(domain, owned, wanted, &flags)) {
+                count_set_word(owned, flags);
+                next = owned;
+            }
+        }
+        gather_cell(&domain->gather, object);
+        done++;
+        char *before = object;
+        object = next != NULL ? next : count_pop_like(domain, id);
+        // What was made together dies together, on this side or on that.
+        PREFETCH_WRITE(before + ((char *)object < before ? -2048 : 2048));
+        if (object == NULL) {
+            return done;
+        }
+        if (UNLIKELY(done == limit)) {
+            count_push(domain, object);
+            return done;
+        }
+    }
 }
 
 bool count_advance(struct count_domain *domain, struct count_call *call,
@@ -479,19 +568,24 @@ bool count_advance(struct count_domain *domain, struct count_call *call,
         }
         done++;
     }
-    for (; done < limit; done++) {
+    while (done < limit) {
         void *object = count_pop(domain);
         if (object == NULL) {
             break;
         }
-        if (!count_destroy(domain, call, object, COUNT_NOTHING)) {
+        const struct kinds_type *type = kinds_of(object);
+        if (LIKELY(type->is_simple && !(counted_flags(object) &
+                                        (COUNTED_KEPT | COUNTED_WATCHED)))) {
+            domain->falls = domain->settles;
+            size_t some = count_cascade(domain, object, type, limit - done);
+            domain->falls = false;
+            domain->figures.destroyed += some;
+            done += some;
+        } else if (count_destroy(domain, call, object, COUNT_NOTHING)) {
+            done++;
+        } else {
             return true;
         }
-    }
-    if (domain->in_hand != NULL) { // the limit: back on the list
-        void *object = domain->in_hand;
-        domain->in_hand = NULL;
-        count_push(domain, object);
     }
     return false;
 }

@@ -20,7 +20,8 @@
 // from here.  count_advance returns when one is due, and is called again after
 // it; the door (api/counting.c) is the loop around it.
 //
-// Freed cells of one bitmap word are gathered and freed together.
+// Objects without code of their own, which are most, are destroyed in one loop
+// that is left only when a stop is due.
 //
 // Invariants
 //   CN1  once     an object's destructor is called once, its finalizer at most
@@ -34,7 +35,8 @@
 //   CN6  suspect  a plain object whose count fell, not to 0, is in the buffer
 //                 of suspects, unless it is acyclic, or memory was short
 //
-// Called by the domain's thread, INSIDE; by the conductor in a stop.
+// Called by the domain's thread, INSIDE; count_release and count_retain
+// anywhere in it.
 // Design, alternatives and measurements: docs/design/rc/count.md
 
 #ifndef RC_COUNT_H
@@ -42,6 +44,7 @@
 
 #include "base/defs.h"
 #include "heap/counted.h"
+#include "rc/gather.h"
 #include "rc/kinds.h"
 
 // Objects that are named from outside the heap: a buffer in meta memory.  A
@@ -58,27 +61,17 @@ struct count_figures {
     uint64_t resurrected;
 };
 
-// Cells to be freed: those of one bitmap word.
-struct count_cells {
-    uint32_t block; // BLOCK_NONE: none
-    uint32_t word;  // index of the bitmap word
-    uint64_t bits;
-    size_t bytes; // of each
-};
-
 // What count_advance wants done.
 enum count_wish {
     COUNT_NOTHING,  // the list is empty, or the limit reached
     COUNT_FINALIZE, // call object's finalizer
-    COUNT_DESTROY,  // call its destructor
-    COUNT_FREE      // free `cells`: the next are of another word
+    COUNT_DESTROY   // call its destructor
 };
 
 struct count_call {
     enum count_wish wish;
     void *object;
     const struct kinds_type *type;
-    struct count_cells cells; // of COUNT_FREE
 };
 
 // Misuse, to be said when nothing is held.
@@ -91,17 +84,18 @@ struct count_domain {
     uint32_t owner;               // COUNTED_OWNER_BIT and its mutator's id
     size_t step;                  // most objects in one go; 0: no limit
     size_t owed_count;            // on the list
-    void *in_hand;                // the next to be destroyed, off the list
-    struct count_cells cells;     // to be freed
+    struct gather gather;         // cells to be freed
     struct count_buffer suspects; // objects that may be parts of dead rings
     struct count_buffer zeroes;   // deferred objects whose count is 0, or was
     struct count_buffer tells;    // biased objects whose owners are to be told
     bool settles; // variables are known: what falls to 0 in a cascade is dead
     bool falls;   // and it is a cascade
+    size_t deferred_bytes; // of these, made since they were settled
     struct count_figures figures;
     void *more; // of the floor above
 };
 
+// domain->gather is the caller's to fill.
 void count_init(struct count_domain *domain, uint32_t owner);
 
 // One owner less, of any object.  What is due then is for count_advance.
@@ -122,6 +116,17 @@ MUST_USE bool count_merge(struct count_domain *domain, void *object);
 // named anywhere.
 void count_name_zero(struct count_domain *domain, void *object);
 
+// The buffer that names an object is given up: its cell waits no longer.
+void count_forget(void *object);
+
+// The domain is given up: what is on its list of the dead is not dead, and the
+// tracer will find it.  Under the lock.
+void count_give_up(struct count_domain *domain);
+
+// In a forked child, for an object of a thread that is not there: no buffer
+// names it, no list links it.
+void count_mend(void *object);
+
 // Destroys on, until something is to be done outside, at most `limit` objects.
 // `call` is that of the time before, its wish fulfilled; at first all zero.
 // Returns whether there is a wish.
@@ -135,22 +140,18 @@ void count_bury(struct count_domain *domain, void *object);
 bool count_name(struct count_buffer *buffer, void *object);
 
 // The object is taken out of a buffer: it may be named again, or, destroyed
-// meanwhile, its cell is freed as by count_free.  False: as there, and nothing
-// was done.
-bool count_unname(struct count_domain *domain, void *object);
+// meanwhile, its cell is freed as by count_free.
+void count_unname(struct count_domain *domain, void *object);
 
 // Gathers the cell of an object that was destroyed, or makes a zombie of it.
-// False: the cells gathered before are to be freed first (COUNT_FREE).
-bool count_free(struct count_domain *domain, void *object);
+void count_free(struct count_domain *domain, void *object);
 
 // Releases what the slots of an object own.
 void count_release_slots(struct count_domain *domain, void *object,
                          const struct kinds_type *type);
 
-// count_free, and what was gathered before is asked to be freed if need be:
-// then false.
-bool count_finish(struct count_domain *domain, struct count_call *call,
-                  void *object);
+// The object is destroyed but for its cell, which is freed by count_free.
+void count_finish(struct count_domain *domain, void *object);
 
 // The number of owners that the head tells: of a biased object, those that its
 // thread counts.

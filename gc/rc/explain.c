@@ -18,8 +18,11 @@ bool explain_is_used(void) {
     return kinds_get(1) != NULL;
 }
 
+// 0 of the dead, whose head may be a link.
 static uint32_t explain_scratch(const void *object) {
-    return counted_of(object)->info & COUNTED_SCRATCH_MASK;
+    return counted_flags(object) & COUNTED_DEAD
+               ? 0
+               : counted_of(object)->info & COUNTED_SCRATCH_MASK;
 }
 
 static void explain_set(void *object, uint32_t scratch) {

@@ -6,6 +6,11 @@
 struct kinds_type *kinds_table[COUNTED_TYPE_MAX + 2];
 
 static uint32_t kinds_count;
+static bool kinds_any_deferred; // atomic
+
+bool kinds_defers(void) {
+    return __atomic_load_n(&kinds_any_deferred, __ATOMIC_RELAXED);
+}
 
 const char *kinds_fault(const struct kinds_type *type) {
     if (type->flags & ~(uint32_t)KINDS_FLAGS) {
@@ -71,6 +76,13 @@ const struct kinds_type *kinds_add(const struct kinds_type *type) {
     }
     if (own->flags & KINDS_ACYCLIC) {
         own->word |= COUNTED_QUIET;
+    }
+    const uint32_t late =
+        KINDS_DEFERRED | KINDS_TRACED | KINDS_SHARED | KINDS_QUARANTINE;
+    own->is_simple = own->destroy == NULL && own->finalize == NULL &&
+                     own->visit == NULL && (own->flags & late) == 0;
+    if (own->flags & KINDS_DEFERRED) {
+        __atomic_store_n(&kinds_any_deferred, true, __ATOMIC_RELAXED);
     }
     __atomic_store_n(&kinds_table[own->id], own, __ATOMIC_RELEASE); // TY1
     return own;

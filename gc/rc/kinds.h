@@ -48,6 +48,7 @@ struct kinds_type {
     uint32_t kind;  // enum kind of its cells
     uint32_t front; // bytes before an object
     uint32_t word;  // of the head of a new object
+    bool is_simple; // at count 0 its listed slots are released, and it is freed
 };
 
 extern struct kinds_type *kinds_table[COUNTED_TYPE_MAX + 2];
@@ -62,6 +63,9 @@ static inline const struct kinds_type *kinds_get(unsigned id) {
 static inline const struct kinds_type *kinds_of(const void *object) {
     return kinds_table[counted_type(object)];
 }
+
+// Whether there may be objects of deferred types.
+bool kinds_defers(void);
 
 // Whether a description makes sense; else what is wrong with it.
 const char *kinds_fault(const struct kinds_type *type);

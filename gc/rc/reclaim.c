@@ -12,9 +12,12 @@ static void reclaim_set_word(void *object, uint32_t word) {
     __atomic_store_n(&counted_of(object)->word, word, __ATOMIC_RELAXED);
 }
 
-void reclaim_begin(struct reclaim *reclaim, bool by_tracer, bool has_code) {
+void reclaim_begin(struct reclaim *reclaim, const struct trial *trial,
+                   bool by_tracer) {
     ASSERT(reclaim->phase == RECLAIM_IDLE);
-    reclaim->phase = has_code ? RECLAIM_BEGIN : RECLAIM_QUICK;
+    reclaim->phase = trial->has_code    ? RECLAIM_BEGIN
+                     : trial->is_closed ? RECLAIM_QUICK_FREE
+                                        : RECLAIM_QUICK_SLOTS;
     reclaim->next = 0;
     reclaim->finalizes = false;
     reclaim->by_tracer = by_tracer;
@@ -107,6 +110,7 @@ static bool reclaim_slots(struct reclaim *reclaim, struct count_domain *domain,
 
 static bool reclaim_free(struct reclaim *reclaim, struct count_domain *domain,
                          struct count_call *call, void *object) {
+    (void)call;
     uint32_t word = counted_flags(object);
     if (count_get(object) > 1) {
         word |= COUNTED_WATCHED; // somebody retained the dead
@@ -114,30 +118,77 @@ static bool reclaim_free(struct reclaim *reclaim, struct count_domain *domain,
     reclaim_set_word(object, word & ~COUNTED_COUNT_MASK);
     domain->figures.in_rings += !reclaim->by_tracer;
     domain->figures.by_tracer += reclaim->by_tracer;
-    return !count_finish(domain, call, object);
+    count_finish(domain, object);
+    return false;
 }
 
-// A member whose peers are DEAD, or freed already: what it owns beside them is
-// released, and its cell freed.
-static bool reclaim_quick(struct reclaim *reclaim, struct count_domain *domain,
-                          struct count_call *call, void *object) {
-    const struct kinds_type *type = kinds_of(object);
-    if (type->visit != NULL) {
-        count_release_slots(domain, object, type);
-    } else {
+// --- The same for members without code ------------------------------------
+
+// How far ahead an object is asked for.
+#define RECLAIM_AHEAD 8
+
+static inline void *reclaim_next(struct reclaim *reclaim,
+                                 const struct trial *trial) {
+    size_t ahead = reclaim->next + RECLAIM_AHEAD;
+    if (LIKELY(ahead < trial->visited.count)) {
+        PREFETCH_WRITE(counted_of(trial->visited.items[ahead]));
+    }
+    return trial->visited.items[reclaim->next++];
+}
+
+// What a member owns beside its peers, which are DEAD, is released.
+static void reclaim_quick_slots(struct reclaim *reclaim,
+                                const struct trial *trial,
+                                struct count_domain *domain, size_t end) {
+    while (reclaim->next != end) {
+        void *object = reclaim_next(reclaim, trial);
+        const struct kinds_type *type = kinds_of(object);
+        if (type->visit != NULL) {
+            count_release_slots(domain, object, type);
+            continue;
+        }
         for (uint32_t i = 0; i < type->slot_count; i++) {
             void *owned;
             memcpy(&owned, (char *)object + type->slots[i], sizeof owned);
-            if (owned != NULL && counted_type(owned) != 0 &&
-                !(counted_flags(owned) & COUNTED_DEAD)) {
+            if (owned != NULL && !(counted_flags(owned) & COUNTED_DEAD)) {
                 (void)count_release(domain, owned);
             }
         }
     }
-    reclaim_set_word(object, counted_flags(object) & ~COUNTED_COUNT_MASK);
-    domain->figures.in_rings += !reclaim->by_tracer;
-    domain->figures.by_tracer += reclaim->by_tracer;
-    return !count_finish(domain, call, object);
+}
+
+static void reclaim_quick_free(struct reclaim *reclaim,
+                               const struct trial *trial,
+                               struct count_domain *domain, size_t end) {
+    size_t count = end - reclaim->next;
+    while (reclaim->next != end) {
+        void *object = reclaim_next(reclaim, trial);
+        const uint32_t slow = COUNTED_KEPT | COUNTED_WATCHED;
+        if (LIKELY((counted_flags(object) & slow) == 0 &&
+                   kinds_of(object)->is_simple)) {
+            gather_cell(&domain->gather, object);
+        } else {
+            reclaim_set_word(object,
+                             counted_flags(object) & ~COUNTED_COUNT_MASK);
+            count_free(domain, object);
+        }
+    }
+    domain->figures.destroyed += count;
+    domain->figures.in_rings += reclaim->by_tracer ? 0 : count;
+    domain->figures.by_tracer += reclaim->by_tracer ? count : 0;
+}
+
+// Goes on for about `limit` members.
+static void reclaim_advance_quick(struct reclaim *reclaim,
+                                  const struct trial *trial,
+                                  struct count_domain *domain, size_t limit) {
+    size_t count = trial->visited.count;
+    size_t end = limit < count - reclaim->next ? reclaim->next + limit : count;
+    if (reclaim->phase == RECLAIM_QUICK_SLOTS) {
+        reclaim_quick_slots(reclaim, trial, domain, end);
+    } else {
+        reclaim_quick_free(reclaim, trial, domain, end);
+    }
 }
 
 // --- Phases --------------------------------------------------------------
@@ -171,10 +222,9 @@ static void reclaim_review(struct reclaim *reclaim, struct trial *trial,
 }
 
 static reclaim_step *const reclaim_steps[] = {
-    [RECLAIM_QUICK] = reclaim_quick,       [RECLAIM_BEGIN] = reclaim_hold,
-    [RECLAIM_FINALIZE] = reclaim_finalize, [RECLAIM_DIE] = reclaim_die,
-    [RECLAIM_DESTROY] = reclaim_destroy,   [RECLAIM_SLOTS] = reclaim_slots,
-    [RECLAIM_FREE] = reclaim_free};
+    [RECLAIM_BEGIN] = reclaim_hold,  [RECLAIM_FINALIZE] = reclaim_finalize,
+    [RECLAIM_DIE] = reclaim_die,     [RECLAIM_DESTROY] = reclaim_destroy,
+    [RECLAIM_SLOTS] = reclaim_slots, [RECLAIM_FREE] = reclaim_free};
 
 static void reclaim_next_phase(struct reclaim *reclaim, struct trial *trial,
                                struct count_domain *domain) {
@@ -188,12 +238,13 @@ static void reclaim_next_phase(struct reclaim *reclaim, struct trial *trial,
         reclaim_review(reclaim, trial, domain);
         reclaim->phase = RECLAIM_DIE;
         break;
-    case RECLAIM_QUICK:
+    case RECLAIM_QUICK_FREE:
     case RECLAIM_FREE:
         trial->visited.count = 0;
         reclaim->phase = RECLAIM_IDLE;
         break;
     case RECLAIM_IDLE:
+    case RECLAIM_QUICK_SLOTS:
     case RECLAIM_DIE:
     case RECLAIM_DESTROY:
     case RECLAIM_SLOTS:
@@ -206,9 +257,19 @@ bool reclaim_advance(struct reclaim *reclaim, struct trial *trial,
                      struct count_domain *domain, struct count_call *call,
                      size_t limit) {
     call->wish = COUNT_NOTHING;
-    for (size_t done = 0; reclaim_is_on(reclaim); done++) {
+    size_t done = 0;
+    while (reclaim_is_on(reclaim)) {
         if (reclaim->next == trial->visited.count) {
             reclaim_next_phase(reclaim, trial, domain);
+            continue;
+        }
+        if (reclaim_is_quick(reclaim)) {
+            size_t from = reclaim->next;
+            reclaim_advance_quick(reclaim, trial, domain, limit - done);
+            done += reclaim->next - from;
+            if (done >= limit) {
+                return false;
+            }
             continue;
         }
         // What must happen at once happens at once: there is no half of it.
@@ -218,6 +279,7 @@ bool reclaim_advance(struct reclaim *reclaim, struct trial *trial,
             return false;
         }
         void *object = trial->visited.items[reclaim->next++];
+        done++;
         if (reclaim_steps[reclaim->phase](reclaim, domain, call, object)) {
             return true;
         }

@@ -12,6 +12,10 @@
 //     slots      what they owned is released; within the ring, uncounted
 //     free
 //
+// Where no member has code of its own all of them are dead when the trial ends,
+// and two steps are left, slots and free; where they lead to each other alone,
+// one.  A cell is freed when no slot that leads there will be read again.
+//
 // Invariants
 //   RE1  weak   no code of a member or for it runs before weak references to
 //               every member give NULL; long ones when destructors begin
@@ -33,7 +37,8 @@
 
 enum reclaim_phase {
     RECLAIM_IDLE,
-    RECLAIM_QUICK, // slots and cells at once: all are dead, none has code
+    RECLAIM_QUICK_SLOTS, // all are DEAD already, none has code
+    RECLAIM_QUICK_FREE,  // nor does any own anything but its peers
     RECLAIM_BEGIN,
     RECLAIM_FINALIZE,
     RECLAIM_DIE,
@@ -54,9 +59,15 @@ static inline bool reclaim_is_on(const struct reclaim *reclaim) {
     return reclaim->phase != RECLAIM_IDLE;
 }
 
-// Begins with the members that trial_take left in `trial`; not while another is
-// on. Without code they are DEAD already.
-void reclaim_begin(struct reclaim *reclaim, bool by_tracer, bool has_code);
+static inline bool reclaim_is_quick(const struct reclaim *reclaim) {
+    return reclaim->phase == RECLAIM_QUICK_SLOTS ||
+           reclaim->phase == RECLAIM_QUICK_FREE;
+}
+
+// Begins with the members that trial_take left in `trial`, or that the tracer
+// found (then has_code is set); not while another is on.
+void reclaim_begin(struct reclaim *reclaim, const struct trial *trial,
+                   bool by_tracer);
 
 // Goes on, for about `limit` members, or until something is to be done outside:
 // then true, as count_advance.

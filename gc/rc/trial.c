@@ -31,7 +31,8 @@ static bool trial_push(struct trial_vector *vector, void *object) {
     return true;
 }
 
-// A first visit.
+// A first visit.  What traced memory may hold without a count is alive, for all
+// that counts tell: the tracer decides.
 static bool trial_visit(struct trial *trial, void *object) {
     if (!trial_push(&trial->visited, object)) {
         return false;
@@ -39,6 +40,9 @@ static bool trial_visit(struct trial *trial, void *object) {
     const struct kinds_type *type = kinds_of(object);
     trial->has_code |= type->destroy != NULL || type->finalize != NULL;
     uint32_t count = count_get(object);
+    if (type->flags & KINDS_TRACED) {
+        count = TRIAL_ALIVE;
+    }
     trial_set(object, count >= TRIAL_ALIVE - 1 ? TRIAL_ALIVE : count + 1);
     return true;
 }
@@ -47,6 +51,7 @@ bool trial_add(struct trial *trial, void *object) {
     if (trial->phase == TRIAL_IDLE) {
         trial->phase = TRIAL_PROPOSE;
         trial->has_code = false;
+        trial->is_closed = true;
     }
     return !trial_is_plain(object) || trial_scratch(object) != 0 ||
            trial_visit(trial, object);
@@ -69,6 +74,8 @@ static void trial_pipe_out(struct trial_pipe *pipe) {
     void *object = pipe->items[pipe->out++ % TRIAL_AHEAD];
     if (trial_is_plain(object)) {
         pipe->full |= !pipe->edge(pipe->trial, object);
+    } else {
+        pipe->trial->is_closed = false;
     }
 }
 
@@ -243,6 +250,7 @@ size_t trial_take(struct trial *trial) {
         items[kept] = items[i];
         kept += is_garbage;
     }
+    trial->is_closed &= kept == trial->visited.count;
     trial_end(trial);
     trial->visited.count = kept;
     return kept;

@@ -19,7 +19,8 @@
 // asked for sixteen edges ahead.
 //
 // Only plain types take part: an object that other threads count is an owner
-// like the stack, and is not looked into.
+// like the stack, and is not looked into.  One that traced memory may hold
+// without a count is visited, and alive.
 //
 // Invariants
 //   TR1  counts    no count is changed
@@ -64,6 +65,8 @@ struct trial {
     void *faulty;                // see TR5; NULL: none
     bool has_code;               // some visited object has a destructor, or a
                                  // finalizer
+    bool is_closed;              // no slot of theirs leads to an object that
+                                 // takes no part; after trial_take: or lives
     uint64_t visited_total;      // for ever
 };
 

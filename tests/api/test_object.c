@@ -443,6 +443,112 @@ static void test_far_apart(void **state) {
     }
 }
 
+// --- Counted kinds ---------------------------------------------------------
+
+static unsigned refusals;
+static void refused(const char *sentence, void *data) {
+    (void)data;
+    refusals += strstr(sentence, "counted: release it") != NULL;
+}
+
+// O5: what is in front is the heap's, not the program's.
+static void check_counted(unsigned char *p, size_t bytes, unsigned kind) {
+    size_t front = block_kind_front(kind);
+    struct place place = place_of(p);
+    assert_int_equal((uintptr_t)p % GRANULE_BYTES, 0);
+    assert_true(is_zero(p - front, bytes + front));
+    assert_int_equal(place.start + front, p);
+    assert_true(object_bytes(&place) >= bytes);
+    assert_int_equal(block_owner(place.block), init_mutator->id);
+    assert_ptr_equal(loam_base(p - front), p);
+    assert_int_equal(loam_usable_size(p), object_bytes(&place));
+    refusals = 0;
+    loam_free(p);
+    assert_null(loam_realloc(p, 0));
+    assert_int_equal(refusals, 2);
+    assert_int_equal(place_of(p).start, place.start);
+    memset(p, 0x5A, bytes);
+}
+
+static void test_counted(void **state) {
+    (void)state;
+    loam_set_warning_hook(refused, NULL);
+    for (unsigned kind = KIND_COUNTED; kind < KIND_COUNT; kind++) {
+        for (size_t i = 0; i < SIZES; i++) {
+            for (size_t bytes = sizes[i]; bytes < sizes[i] + 17; bytes += 8) {
+                unsigned char *p = must(object_make_counted(bytes, kind));
+                check_counted(p, bytes, kind);
+                struct place place = place_of(p);
+                assert_true(object_free_counted(&place));
+                assert_false(object_find((uintptr_t)p, &place));
+            }
+        }
+        assert_null(object_make_counted(SIZE_MAX - 7, kind)); // O3
+    }
+    loam_set_warning_hook(NULL, NULL);
+}
+
+#define KEPT ((size_t)3000)
+
+static uintptr_t counted[KEPT]; // hidden
+static uint32_t owner_id;
+// What a thread makes stays its own over a cycle, and is nobody's afterwards.
+static void *make_counted(void *keep) {
+    void **kept = keep;
+    for (size_t i = 0; i < KEPT; i++) {
+        void *p = object_make_counted(i % 100 == 0 ? 9000 : 40, KIND_COUNTED);
+        counted[i] = ~(uintptr_t)must(p);
+        kept[i] = i % 100 < 2 || i < 20 ? p : NULL;
+    }
+    owner_id = init_mutator->id;
+    assert_true(loam_collect());
+    size_t left = 0;
+    for (size_t i = 0; i < KEPT; i++) {
+        struct place place;
+        bool is_there = object_find(~counted[i], &place);
+        assert_true(kept[i] == NULL ||
+                    (is_there && block_owner(place.block) == owner_id));
+        left += is_there;
+    }
+    assert_true(left < KEPT / 2);
+    return NULL;
+}
+
+static void test_counted_kept(void **state) {
+    (void)state;
+    pthread_t thread;
+    void **kept = must(loam_alloc(KEPT * sizeof *kept));
+    assert_int_equal(pthread_create(&thread, NULL, make_counted, kept), 0);
+    assert_int_equal(pthread_join(thread, NULL), 0);
+    assert_true(loam_collect()); // by now the thread has been missed
+    for (size_t i = 0; i < KEPT; i++) {
+        assert_true(kept[i] == NULL || owner_id == init_mutator->id ||
+                    block_owner(place_of(kept[i]).block) != owner_id);
+    }
+    loam_keep(kept);
+}
+
+static void *free_counted(void *p) {
+    struct place place = place_of(p);
+    assert_true(object_free_counted(&place));
+    return NULL;
+}
+
+static void test_counted_afar(void **state) {
+    (void)state;
+    static const size_t few[] = {40, 9000, 300000};
+    for (unsigned kind = KIND_COUNTED; kind < KIND_COUNT; kind++) {
+        for (size_t i = 0; i < 3; i++) {
+            pthread_t thread;
+            void *p = must(object_make_counted(few[i], kind));
+            assert_int_equal(pthread_create(&thread, NULL, free_counted, p), 0);
+            assert_int_equal(pthread_join(thread, NULL), 0);
+            assert_null(loam_base(p));
+        }
+    }
+    assert_true(loam_collect());
+}
+
 static atomic_bool made;
 
 static void *collect_meanwhile(void *unused) {
@@ -479,6 +585,9 @@ int main(void) {
         cmocka_unit_test(test_refused),
         cmocka_unit_test(test_aligned),
         cmocka_unit_test(test_walk),
+        cmocka_unit_test(test_counted),
+        cmocka_unit_test(test_counted_kept),
+        cmocka_unit_test(test_counted_afar),
         cmocka_unit_test(test_cut),
         cmocka_unit_test(test_nowhere),
         cmocka_unit_test(test_odd_elements),

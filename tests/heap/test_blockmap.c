@@ -42,7 +42,7 @@ static bool check_word(uintptr_t word, const struct answer *in) {
     return found && place.block == in->block && place.cell == cell &&
            place.start == first + cell * in->bytes &&
            place.bytes == in->bytes && place.kind == in->kind && // F2
-           (in->kind < KIND_COUNTED || place_object(&place) % 16 == 0);
+           (in->kind < KIND_COUNTED || blockmap_start(&place) % 16 == 0);
 }
 
 static void check_every_word(const struct answer *in, size_t span_bytes,

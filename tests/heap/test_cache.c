@@ -108,10 +108,16 @@ static void finish(void) {
 // A fresh block is handed out from its first cell to its last, slice by slice.
 static void test_order(void **state) {
     (void)state;
-    for (unsigned cls = CLASS_FIRST; cls <= CLASS_PLAIN_LAST; cls++) {
-        start((struct order){KIND_SCANNED, cls, 0}, cls % 2 == 0);
+    for (unsigned i = CLASS_FIRST; i <= 2 * CLASS_LAST; i++) {
+        unsigned cls = i > CLASS_LAST ? i - CLASS_LAST : i;
+        unsigned kind = i > CLASS_LAST ? KIND_COUNTED : KIND_SCANNED;
+        if (!block_kind_takes(kind, cls)) {
+            continue;
+        }
+        start((struct order){kind, cls, 0}, cls % 2 == 0);
         uintptr_t first = (uintptr_t)take();
-        assert_int_equal(first, range_block_address(cache.block));
+        assert_int_equal(first, range_block_address(cache.block) +
+                                    (kind == KIND_COUNTED ? 8 : 0));
         uint32_t cells = sizeclass_table[cls].cells;
         for (uint32_t cell = 1; cell < cells; cell++) {
             size_t tail_bytes = cache_tail_bytes(&cache);
@@ -125,6 +131,59 @@ static void test_order(void **state) {
         assert_int_equal(cache.block, BLOCK_NONE);
         finish();
     }
+}
+
+// What a counted object had in it is not seen by the next in its cell, though
+// it be a leaf: the head must be zero.
+static void test_counted_zero(void **state) {
+    (void)state;
+    static const unsigned kinds[] = {KIND_COUNTED, KIND_COUNTED_LEAF,
+                                     KIND_BIASED, KIND_BIASED_LEAF};
+    for (size_t k = 0; k < 4; k++) {
+        unsigned cls = kinds[k] < KIND_BIASED ? sizeclass_of_shifted(64) : 4;
+        start((struct order){kinds[k], cls, 0}, false);
+        for (size_t i = 0; i < 5000; i++) {
+            objects[i % 700] = take();
+            const uint64_t *words = objects[i % 700];
+            for (size_t word = 0; word < 8; word++) {
+                assert_int_equal(words[word], 0); // C3
+            }
+            memset(objects[i % 700], 0xA5, 64);
+            if (i % 3 != 0) {
+                give(objects[i % 700]);
+            }
+        }
+        finish();
+    }
+}
+
+// A counted block with room comes back from a cycle to its cache.
+static void test_kept(void **state) {
+    (void)state;
+    start((struct order){KIND_COUNTED, 97, 0}, false);
+    uint32_t cells = sizeclass_table[97].cells;
+    for (uint32_t i = 0; i < 2 * cells; i++) {
+        objects[i] = take();
+    }
+    struct place place;
+    assert_true(blockmap_find((uintptr_t)objects[0], &place));
+    struct census census;
+    fold();
+    cache_tail_out(&cache);
+    heap_prepare(&heap);
+    block_pair(place.block, 0)[0] |= (uint64_t)1 << place.cell;
+    heap_flip(&heap, &census);
+    assert_int_equal(census.live_objects, 1);
+    uint32_t block = heap_take_kept(&heap);
+    assert_int_equal(block, place.block);
+    cache_keep(&cache, block);
+    cache_tail_in(&cache, &heap, false);
+    assert_true(cache_check(&cache)); // C6
+    for (uint32_t i = 1; i < cells; i++) {
+        void *object = take_own();
+        assert_ptr_equal(object, objects[i]);
+    }
+    finish();
 }
 
 // The bits of the tail are set, and of no cell behind it.
@@ -455,11 +514,12 @@ static void test_taking(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_order),   cmocka_unit_test(test_tail),
-        cmocka_unit_test(test_stack),   cmocka_unit_test(test_mine),
-        cmocka_unit_test(test_empty),   cmocka_unit_test(test_exact),
-        cmocka_unit_test(test_random),  cmocka_unit_test(test_drain),
-        cmocka_unit_test(test_give_up), cmocka_unit_test(test_taking),
+        cmocka_unit_test(test_counted_zero), cmocka_unit_test(test_kept),
+        cmocka_unit_test(test_order),        cmocka_unit_test(test_tail),
+        cmocka_unit_test(test_stack),        cmocka_unit_test(test_mine),
+        cmocka_unit_test(test_empty),        cmocka_unit_test(test_exact),
+        cmocka_unit_test(test_random),       cmocka_unit_test(test_drain),
+        cmocka_unit_test(test_give_up),      cmocka_unit_test(test_taking),
     };
     return cmocka_run_group_tests(tests, make_range, NULL);
 }

@@ -434,8 +434,79 @@ static void test_apart(void **state) {
     assert_null(heap_find(UINT16_MAX));
 }
 
+// A cycle that keeps the first `cells` cells of `block`, and where it is then.
+static void check_kept(uint32_t block, uint32_t cells, uint32_t owner,
+                       bool is_kept) {
+    (void)cycle_keeping(block, cells);
+    assert_int_equal(block_get(block)->owner, owner); // E3
+    assert_int_equal(block_get(block)->list, is_kept ? SHELF_MINE : SHELF_NONE);
+    assert_int_equal(heap_take_kept(&heap), is_kept ? block : BLOCK_NONE);
+    assert_int_equal(heap_take_kept(&heap), BLOCK_NONE);
+}
+
+// A counted block stays its owner's, full or not; without an owner it is like
+// any other, and empty it goes.
+static void test_kept(void **state) {
+    (void)state;
+    static const struct order counted[] = {{KIND_COUNTED, 97, 0},
+                                           {KIND_COUNTED_LEAF, 3, 0},
+                                           {KIND_BIASED, 60, 0},
+                                           {KIND_BIASED_LEAF, 2, 0}};
+    for (size_t i = 0; i < 4; i++) {
+        struct order order = counted[i];
+        uint32_t cells = sizeclass_table[order.cls].cells;
+        uint32_t block = make(order, 3);
+        for (uint32_t cell = 0; cell < cells; cell++) {
+            use(block, cell);
+        }
+        check_kept(block, cells, 3, false);
+        check_kept(block, cells - 1, 3, true);
+        block_set_owner(block, 2 * BLOCK_OWNER_LEVEL + 3); // of its reserve
+        check_kept(block, cells - 1, 3, true);
+        const struct shelf *shelf = heap_find_shelf(&heap, order);
+        heap_disown_counted(4);
+        assert_int_equal(block_owner(block), 3);
+        assert_false(is_listed(shelf, block));
+        heap_disown_counted(3);
+        assert_int_equal(block_owner(block), 0);
+        assert_true(is_listed(shelf, block));
+        (void)cycle_keeping(block, cells - 1);
+        assert_true(is_listed(shelf, block)); // E3
+        assert_int_equal(heap_take_block(&heap, order, true, 5), block);
+        check_kept(block, 1, 5, true);
+        (void)cycle_keeping(block, 0);
+        assert_int_equal(block_entry(block), CLASS_FREE); // E4
+        assert_int_equal(heap_take_kept(&heap), BLOCK_NONE);
+    }
+}
+
+// Runs of counted kinds: the shift is inside their pages.
+static void test_counted_runs(void **state) {
+    (void)state;
+    for (unsigned kind = KIND_COUNTED; kind < KIND_COUNT; kind++) {
+        size_t shift = block_kind_shift(kind);
+        for (size_t bytes = 4096 - 9; bytes < 20 * 4096; bytes += 4096 - 1) {
+            bool zero;
+            struct object *run = heap_make_run(&heap, kind, bytes, 1, &zero);
+            uint32_t block = range_block_of((uintptr_t)run);
+            size_t pages = (bytes + shift + 4095) / 4096;
+            assert_int_equal(run, range_block_address(block) + shift);
+            assert_int_equal(block_cell_bytes(block), pages * 4096 - shift);
+            assert_int_equal(block_span(block), (pages + 15) / 16);
+            block_set_owner(block, 3);
+            check_sums();
+            check_kept(block, 1, 3, false);
+            heap_disown_counted(3);
+            assert_int_equal(block_owner(block), 0);
+            heap_free_run(&heap, block);
+            check_sums();
+        }
+    }
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_kept),      cmocka_unit_test(test_counted_runs),
         cmocka_unit_test(test_flip),      cmocka_unit_test(test_choice),
         cmocka_unit_test(test_current),   cmocka_unit_test(test_pinned),
         cmocka_unit_test(test_described), cmocka_unit_test(test_runs),

@@ -26,7 +26,7 @@
 #include "support/ground.h"
 #include "support/step.h"
 
-#define OBJECTS ((size_t)400)
+#define OBJECTS ((size_t)600)
 
 struct known {
     uintptr_t start;
@@ -115,8 +115,13 @@ static bool is_known(uintptr_t start, size_t bytes) {
 
 struct sum {
     size_t used_bytes, used_blocks;
+    size_t kept; // counted blocks of our own
     const char *fault;
 };
+
+static bool is_counted(uint32_t block) {
+    return block_kind_is_counted(ENTRY_KIND(block_entry(block)));
+}
 
 static void sum_block(uint32_t block, void *data) {
     struct sum *sum = data;
@@ -129,8 +134,10 @@ static void sum_block(uint32_t block, void *data) {
         sum->fault = "a block";
     } else if (bitmap_count(range.taken, block, span) != span) { // N1
         sum->fault = "a block that is not taken";
-    } else if (is_current != (b->owner == own->id)) { // B7, B9
+    } else if (is_current && b->owner != own->id) { // B7, B9
         sum->fault = "an owner";
+    } else if (is_counted(block) && b->owner == own->id) { // D3
+        sum->kept++;
     } else if (!is_current && b->owner != 0) {
         sum->fault = "a lost owner";
     } else if (!is_current && b->live == 0) {
@@ -150,12 +157,15 @@ static void check_cache(struct cache *cache, void *data) {
 
 static const char *look_at_heap(void) {
     const struct heap *heap = &ground.heap;
-    struct sum sum = {0, 0, NULL};
+    struct sum sum = {0, 0, 0, NULL};
     ground_fold(&ground);
     heap_each_block(sum_block, &sum);
     mutator_each_cache(own, NULL, check_cache, &sum);
     if (sum.fault != NULL) {
         return sum.fault;
+    }
+    if (known_count != 0 && sum.kept == 0) { // D3: full ones, and with room
+        return "counted blocks are not our own any more";
     }
     if (sum.used_bytes != heap->used_bytes || // E1
         heap->allocated_bytes !=
@@ -182,6 +192,18 @@ static void claim(struct cache *cache, void *data) {
     rebuild_claim(cache);
 }
 
+// Counted blocks with room, to the caches of their owners.
+static void bring_back(struct mutator *other) {
+    uint32_t block;
+    while ((block = heap_take_kept(&ground.heap)) != BLOCK_NONE) {
+        struct mutator *owner = block_owner(block) == own->id ? own : other;
+        if (owner == NULL || owner->id != block_owner(block) ||
+            !mutator_keep(owner, &ground.heap, block)) {
+            abort();
+        }
+    }
+}
+
 static void rebuild(void) {
     ground.mutator = own;
     meta_forked();
@@ -189,6 +211,7 @@ static void rebuild(void) {
     mutator_each_cache(own, NULL, claim, NULL);
     rebuild_tally(&ground.heap, &own->home.tally);
     rebuild_end();
+    bring_back(NULL);
 }
 
 // Cells that are handed out now lie in nothing that is known.
@@ -345,6 +368,7 @@ static void work_cycle(void *data) {
     ground_prepare(&ground);
     mark_known();
     heap_flip(&ground.heap, &census);
+    bring_back(lost);
     mutator_each_cache(lost, NULL, lost_tail_in, &ground.heap);
     ground_resume(&ground);
     (void)region_trim(&ground.heap.region, true);
@@ -372,6 +396,8 @@ static void seed(void) {
         (void)add(mutator, 5000, KIND_LEAF, 0);
         (void)add(mutator, 64, KIND_DESCRIBED, layout->id);
         (void)add(mutator, 100, KIND_PINNED, 0);
+        (void)add(mutator, 48, KIND_COUNTED, 0);
+        (void)add(mutator, 8000, KIND_COUNTED_LEAF, 0);
     }
     (void)add(own, 500 * KiB, KIND_LEAF, 0);
     (void)add(lost, 40000, KIND_SCANNED, 0);

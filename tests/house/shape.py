@@ -13,9 +13,10 @@ PARAMETERS, NESTING = 6, 4
 
 
 def check_names_of_files(tags):
-    """No two files have one name, and no two modules; compare/, whose files
-    are named after benchmarks and collectors, is a world of its own."""
-    for world in (("gc", "include", "tests"), ("compare",)):
+    """No two files have one name, and no two modules; worlds of their own are
+    include/, whose names are the program's words (a cache is not heap/cache),
+    and compare/, whose files are named after benchmarks and collectors."""
+    for world in (("gc", "tests"), ("include",), ("compare",)):
         seen = {}
         for path in [path for folder in world for path in walk(folder, "")]:
             name = os.path.basename(path)

@@ -102,8 +102,13 @@ static void reach_word(uintptr_t word) {
     stack[stack_count++] = item;
 }
 
+static bool is_leaf(unsigned kind) {
+    return block_kind_is_leaf(kind) || kind == KIND_COUNTED_LEAF ||
+           kind == KIND_BIASED_LEAF;
+}
+
 static bool counts(const struct item *item, size_t word) {
-    if (block_kind_is_leaf(item->kind)) {
+    if (is_leaf(item->kind)) {
         return false;
     }
     if (item->kind != KIND_DESCRIBED) {
@@ -150,7 +155,7 @@ static void count_marks(uint32_t block, void *data) {
 static size_t readable_bytes(const struct item *item) {
     bool named = item->kind != KIND_DESCRIBED ||
                  layout_get(item->layout)->pointer_count != 0;
-    return !block_kind_is_leaf(item->kind) && named ? item->bytes : 0;
+    return !is_leaf(item->kind) && named ? item->bytes : 0;
 }
 
 static void compare(void) {
@@ -312,9 +317,11 @@ static void fill(struct gen *gen, const struct item *item, size_t known) {
 static void make_graph(struct gen *gen, size_t count) {
     for (size_t i = 0; i < count; i++) {
         static const unsigned kinds[] = {
-            KIND_LEAF,      KIND_SCANNED,   KIND_SCANNED,
-            KIND_SCANNED,   KIND_DESCRIBED, KIND_DESCRIBED,
-            KIND_BASE_ONLY, KIND_PINNED,    KIND_PINNED_LEAF};
+            KIND_LEAF,      KIND_SCANNED,    KIND_SCANNED,
+            KIND_SCANNED,   KIND_DESCRIBED,  KIND_DESCRIBED,
+            KIND_BASE_ONLY, KIND_PINNED,     KIND_PINNED_LEAF,
+            KIND_COUNTED,   KIND_COUNTED,    KIND_COUNTED_LEAF,
+            KIND_BIASED,    KIND_BIASED_LEAF};
         unsigned kind = kinds[gen_below(gen, sizeof kinds / sizeof *kinds)];
         if (block_kind_is_pinned(kind) && !gen_chance(gen, 10)) {
             kind = KIND_SCANNED;

@@ -1,0 +1,217 @@
+// Graphs of which parts are marked, parts are held where nobody sees them, and
+// the rest is garbage, against reachability; what is dying; types that threads
+// share.
+
+#include "rc/explain.h"
+
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+#include "support/folk_drain.h"
+#include "support/gen.h"
+
+#define NODES  ((size_t)(LOAM_TINY ? 60 : 400))
+#define ROUNDS ((size_t)(LOAM_TINY ? 40 : 150))
+
+static struct ground ground;
+static struct count_domain domain;
+static const struct kinds_type *types[4]; // plain, traced, atomic, biased
+static struct folk_node *nodes[NODES];
+static bool lives[NODES];
+static struct gen gen;
+
+// The marker of this test: what slots lead to.
+static void mark(uintptr_t word, void *data) {
+    struct place place;
+    if (word == 0 || blockmap_object(word, &place) == NULL ||
+        block_is_marked(place.block, place.cell)) {
+        return;
+    }
+    block_pair(place.block, place.cell / 64)[0] |= (uint64_t)1
+                                                   << (place.cell % 64);
+    const struct folk_node *node = (void *)blockmap_start(&place);
+    mark((uintptr_t)node->slots[0], data);
+    mark((uintptr_t)node->slots[1], data);
+}
+
+static void spread(size_t i) {
+    if (!lives[i]) {
+        lives[i] = true;
+        for (size_t slot = 0; slot < 2; slot++) {
+            if (nodes[i]->slots[slot] != NULL) {
+                spread(nodes[i]->slots[slot]->number);
+            }
+        }
+    }
+}
+
+static bool is_shared(const void *object) {
+    return (kinds_of(object)->flags & (KINDS_SHARED | KINDS_ATOMIC)) != 0;
+}
+
+// Slots lead to objects of the same sort: shared or not.
+static void build(size_t kinds) {
+    memset(lives, 0, sizeof lives);
+    for (size_t i = 0; i < NODES; i++) {
+        nodes[i] = folk_make(&ground, &domain, types[gen_below(&gen, kinds)]);
+        nodes[i]->number = i;
+    }
+    for (size_t i = 0; i < NODES; i++) {
+        for (size_t slot = 0; slot < 2; slot++) {
+            struct folk_node *to = nodes[gen_below(&gen, NODES)];
+            if (gen_chance(&gen, 60) && is_shared(to) == is_shared(nodes[i])) {
+                folk_own(&domain, nodes[i], slot, to);
+            }
+        }
+    }
+}
+
+// The one owner that each was born with is gone, or hidden, or a root.
+static void let_go(void) {
+    for (size_t i = 0; i < NODES; i++) {
+        size_t chance = gen_below(&gen, 30);
+        if (chance == 0) { // hidden: its count alone says so
+            spread(i);
+            continue;
+        }
+        if (kinds_of(nodes[i])->flags & KINDS_SHARED) {
+            assert_int_not_equal(bias_release(nodes[i], domain.owner),
+                                 BIAS_FAULT);
+        } else {
+            counted_of(nodes[i])->word -= COUNTED_ONE;
+        }
+        if (chance == 1) { // a root without a count
+            mark((uintptr_t)nodes[i], NULL);
+            spread(i);
+        }
+    }
+}
+
+static void test_oracle(void **state) {
+    (void)state;
+    for (size_t round = 0; round < ROUNDS; round++) {
+        build(1 + round % 4);
+        ground_prepare(&ground);
+        let_go();
+        struct explain_report report;
+        explain_held(&ground.heap, mark, NULL, &report);
+        size_t garbage = 0;
+        for (size_t i = 0; i < NODES; i++) {
+            assert_int_equal(ground_is_marked(counted_of(nodes[i])), lives[i]);
+            garbage += !lives[i]; // EX1
+        }
+        explain_condemn(&ground.heap, mark, NULL, &report);
+        assert_int_equal(report.condemned_count, garbage);
+        assert_int_equal(report.faulty_count, 0);
+        for (size_t i = 0; i < NODES; i++) {
+            assert_true(ground_is_marked(counted_of(nodes[i]))); // EX2
+            assert_int_equal(counted_of(nodes[i])->info & COUNTED_SCRATCH_MASK,
+                             0); // EX3
+            assert_int_equal((counted_flags(nodes[i]) & COUNTED_CONDEMNED) != 0,
+                             !lives[i]);
+        }
+        static void *items[NODES];
+        size_t plain = explain_take(1, false, items, NODES);
+        size_t shared = explain_take(1, true, items, NODES);
+        assert_int_equal(plain + shared, garbage);
+        struct census census;
+        ground_flip(&ground, &census);
+        ground_clear(&ground);
+    }
+}
+
+// A shared object is owned by a plain one that is garbage: it lives on until
+// that is destroyed.
+static void test_apart(void **state) {
+    (void)state;
+    struct folk_node *plain = folk_make(&ground, &domain, types[0]);
+    struct folk_node *atomic = folk_make(&ground, &domain, types[2]);
+    plain->slots[0] = atomic; // takes the owner over
+    counted_of(plain)->word -= COUNTED_ONE;
+    ground_prepare(&ground);
+    struct explain_report report;
+    explain_held(&ground.heap, mark, NULL, &report);
+    assert_true(ground_is_marked(counted_of(atomic))); // EX5
+    assert_false(ground_is_marked(counted_of(plain)));
+    explain_condemn(&ground.heap, mark, NULL, &report);
+    assert_int_equal(report.condemned_count, 1);
+    struct census census;
+    ground_flip(&ground, &census);
+    ground_clear(&ground);
+}
+
+// One that is dying is kept with what it owns; a zombie goes, unless a buffer
+// names it.
+static void test_dying(void **state) {
+    (void)state;
+    struct folk_node *dying = folk_make(&ground, &domain, types[0]);
+    struct folk_node *owned = folk_make(&ground, &domain, types[0]);
+    struct folk_node *zombie = folk_make(&ground, &domain, types[0]);
+    struct folk_node *named = folk_make(&ground, &domain, types[0]);
+    dying->slots[0] = owned;
+    counted_of(dying)->word = COUNTED_DEAD;
+    *counted_of(zombie) =
+        (struct counted){COUNTED_DEAD, COUNTED_ZOMBIE << COUNTED_TYPE_SHIFT};
+    *counted_of(named) = (struct counted){COUNTED_DEAD | COUNTED_KEPT,
+                                          COUNTED_ZOMBIE << COUNTED_TYPE_SHIFT};
+    ground_prepare(&ground);
+    struct explain_report report;
+    explain_held(&ground.heap, mark, NULL, &report);
+    explain_condemn(&ground.heap, mark, NULL, &report);
+    assert_int_equal(report.condemned_count, 0);
+    assert_true(ground_is_marked(counted_of(dying))); // EX2
+    assert_true(ground_is_marked(counted_of(owned)));
+    assert_true(ground_is_marked(counted_of(named)));
+    assert_false(ground_is_marked(counted_of(zombie)));
+    struct census census;
+    ground_flip(&ground, &census);
+    ground_clear(&ground);
+}
+
+// A count that was too large to be kept; a slot that owns without a count.
+static void test_counts(void **state) {
+    (void)state;
+    struct folk_node *stuck = folk_make(&ground, &domain, types[0]);
+    struct folk_node *liar = folk_make(&ground, &domain, types[0]);
+    struct folk_node *victim = folk_make(&ground, &domain, types[0]);
+    counted_of(stuck)->word |= COUNTED_OTHER; // EX4
+    counted_of(liar)->word -= COUNTED_ONE;
+    counted_of(victim)->word -= COUNTED_ONE;
+    liar->slots[0] = victim;
+    ground_prepare(&ground);
+    struct explain_report report;
+    explain_held(&ground.heap, mark, NULL, &report);
+    assert_int_equal(report.faulty_count, 1);
+    assert_true(ground_is_marked(counted_of(victim)));
+    explain_condemn(&ground.heap, mark, NULL, &report);
+    assert_true(counted_flags(stuck) & COUNTED_CONDEMNED);
+    struct census census;
+    ground_flip(&ground, &census);
+    ground_clear(&ground);
+}
+
+static int set_up(void **state) {
+    (void)state;
+    gen_init(&gen, gen_seed("explain"));
+    if (!ground_init(&ground, 64 * MiB)) {
+        return -1;
+    }
+    folk_domain(&domain, &ground);
+    types[0] = folk_type(0, NULL, NULL);
+    types[1] = folk_type(KINDS_TRACED, NULL, NULL);
+    types[2] = folk_type(KINDS_ATOMIC, NULL, NULL);
+    types[3] = folk_type(KINDS_SHARED, NULL, NULL);
+    return 0;
+}
+
+int main(void) {
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_oracle), cmocka_unit_test(test_apart),
+        cmocka_unit_test(test_dying), cmocka_unit_test(test_counts)};
+    return cmocka_run_group_tests(tests, set_up, NULL);
+}

@@ -1,0 +1,278 @@
+// Trials on random graphs against reachability from what is owned outside; given
+// up after each step; without room; with a slot that owns without a count; and
+// reviews.
+
+#include "rc/trial.h"
+
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+#include "support/folk.h"
+#include "support/gen.h"
+
+#define NODES  ((size_t)(LOAM_TINY ? 40 : 300))
+#define ROUNDS ((size_t)(LOAM_TINY ? 60 : 300))
+
+static struct ground ground;
+static struct count_domain domain;
+static const struct kinds_type *node_type;
+static struct folk_node *nodes[NODES];
+static size_t outside[NODES]; // owners of each that are no slots
+static bool lives[NODES];
+static void *visited_items[NODES], *live_items[NODES];
+
+static struct trial trial_make(size_t room) {
+    return (struct trial){.visited = {visited_items, 0, room},
+                          .live = {live_items, 0, room}};
+}
+
+// A random graph, in which each node has an owner outside with a chance of one
+// in `luck`.
+static void build(struct gen *gen, size_t luck) {
+    for (size_t i = 0; i < NODES; i++) {
+        nodes[i] = folk_make(&ground, &domain, node_type);
+        nodes[i]->number = i;
+        outside[i] = 1;
+    }
+    for (size_t i = 0; i < NODES; i++) {
+        for (size_t slot = 0; slot < 2; slot++) {
+            if (gen_chance(gen, 80)) {
+                folk_own(&domain, nodes[i], slot, nodes[gen_below(gen, NODES)]);
+            }
+        }
+    }
+    for (size_t i = 0; i < NODES; i++) {
+        if (gen_below(gen, luck) != 0) {
+            outside[i] = 0;
+            counted_of(nodes[i])->word -= COUNTED_ONE;
+        }
+    }
+}
+
+static void spread(size_t i) {
+    if (lives[i]) {
+        return;
+    }
+    lives[i] = true;
+    for (size_t slot = 0; slot < 2; slot++) {
+        if (nodes[i]->slots[slot] != NULL) {
+            spread(nodes[i]->slots[slot]->number);
+        }
+    }
+}
+
+static void judge(void) {
+    memset(lives, 0, sizeof lives);
+    for (size_t i = 0; i < NODES; i++) {
+        if (outside[i] != 0) {
+            spread(i);
+        }
+    }
+}
+
+static void tear_down(void) {
+    ground_clear(&ground);
+}
+
+static void heads(struct counted *saved) {
+    for (size_t i = 0; i < NODES; i++) {
+        saved[i] = *counted_of(nodes[i]);
+    }
+}
+
+static bool add_all(struct trial *trial) {
+    for (size_t i = 0; i < NODES; i++) {
+        if (!trial_add(trial, nodes[i])) {
+            return false;
+        }
+    }
+    return true;
+}
+
+static void run(struct trial *trial, size_t step) {
+    enum trial_answer answer;
+    do {
+        answer = trial_step(trial, step);
+    } while (answer == TRIAL_MORE);
+    assert_int_equal(answer, TRIAL_DONE);
+}
+
+static void test_oracle(void **state) {
+    (void)state;
+    struct gen gen;
+    gen_init(&gen, gen_seed("trial"));
+    for (size_t round = 0; round < ROUNDS; round++) {
+        build(&gen, 1 + gen_below(&gen, 2 * NODES));
+        judge();
+        struct counted before[NODES];
+        heads(before);
+        struct trial trial = trial_make(NODES);
+        assert_true(add_all(&trial));
+        run(&trial, 1 + gen_below(&gen, NODES));
+        size_t count = trial_take(&trial), expected = 0;
+        for (size_t i = 0; i < NODES; i++) {
+            expected += !lives[i];
+        }
+        assert_int_equal(count, expected); // TR3
+        for (size_t i = 0; i < count; i++) {
+            struct folk_node *node = trial.visited.items[i];
+            assert_false(lives[node->number]);
+            assert_true(counted_of(node)->word & COUNTED_DEAD);
+        }
+        for (size_t i = 0; i < NODES; i++) {
+            struct counted now = *counted_of(nodes[i]);
+            assert_int_equal(now.info, before[i].info); // TR2
+            assert_int_equal(now.word & ~(uint32_t)COUNTED_DEAD,
+                             before[i].word); // TR1
+        }
+        tear_down();
+    }
+}
+
+// Given up after every number of steps.
+static void test_abort(void **state) {
+    (void)state;
+    struct gen gen;
+    gen_init(&gen, gen_seed("trial_abort"));
+    build(&gen, 10);
+    struct counted before[NODES], after[NODES];
+    heads(before);
+    bool done = false;
+    for (size_t steps = 0; !done; steps++) {
+        struct trial trial = trial_make(NODES);
+        assert_true(add_all(&trial));
+        for (size_t i = 0; i < steps && !done; i++) {
+            done = trial_step(&trial, 3) != TRIAL_MORE;
+        }
+        trial_abort(&trial);
+        heads(after);
+        assert_memory_equal(before, after, sizeof before); // TR1, TR2
+        assert_int_equal(trial.visited.count, 0);
+    }
+    tear_down();
+}
+
+static void test_room(void **state) {
+    (void)state;
+    struct gen gen;
+    gen_init(&gen, gen_seed("trial_room"));
+    build(&gen, NODES);
+    struct counted before[NODES], after[NODES];
+    heads(before);
+    for (size_t room = 0; room < NODES; room += 7) {
+        struct trial trial = trial_make(room);
+        enum trial_answer answer = TRIAL_ROOM; // TR4
+        if (add_all(&trial)) {
+            do {
+                answer = trial_step(&trial, 5);
+            } while (answer == TRIAL_MORE);
+        }
+        if (answer == TRIAL_ROOM) {
+            trial_abort(&trial);
+        } else {
+            (void)trial_take(&trial);
+        }
+        heads(after);
+        for (size_t i = 0; i < NODES; i++) {
+            after[i].word &= ~(uint32_t)COUNTED_DEAD;
+            *counted_of(nodes[i]) = after[i];
+        }
+        assert_memory_equal(before, after, sizeof before);
+    }
+    tear_down();
+}
+
+// A slot that was filled without a count: what it leads to stays.
+static void test_fault(void **state) {
+    (void)state;
+    struct folk_node *a = folk_make(&ground, &domain, node_type);
+    struct folk_node *b = folk_make(&ground, &domain, node_type);
+    a->slots[0] = b; // takes the one owner over
+    b->slots[0] = a;
+    a->slots[1] = b; // owns without a count
+    struct trial trial = trial_make(NODES);
+    assert_true(trial_add(&trial, a));
+    run(&trial, 100);
+    assert_ptr_equal(trial.faulty, b); // TR5
+    assert_int_equal(trial_take(&trial), 0);
+    tear_down();
+}
+
+// A number in a slot's place would subtract an owner that never was: what is
+// not declared is not read.
+static void test_lookalike(void **state) {
+    (void)state;
+    struct folk_node *alive = folk_make(&ground, &domain, node_type);
+    struct folk_node *liar = folk_make(&ground, &domain, node_type);
+    liar->slots[0] = liar; // a ring of one
+    liar->number = (size_t)alive;
+    struct trial trial = trial_make(NODES);
+    assert_true(trial_add(&trial, liar));
+    run(&trial, 100);
+    assert_int_equal(trial_take(&trial), 1);
+    assert_ptr_equal(trial.visited.items[0], liar);
+    assert_false(counted_of(alive)->word & COUNTED_DEAD);
+    tear_down();
+}
+
+// Members that are held, of which some came to be owned from outside.
+static void test_review(void **state) {
+    (void)state;
+    struct gen gen;
+    gen_init(&gen, gen_seed("trial_review"));
+    for (size_t round = 0; round < ROUNDS; round++) {
+        build(&gen, SIZE_MAX); // nobody is owned from outside
+        memset(outside, 0, sizeof outside);
+        struct trial trial = trial_make(NODES);
+        for (size_t i = 0; i < NODES; i++) {
+            counted_of(nodes[i])->word += COUNTED_ONE; // held
+            trial.visited.items[trial.visited.count++] = nodes[i];
+        }
+        size_t saved = gen_below(&gen, 4);
+        for (size_t i = 0; i < saved; i++) {
+            size_t chosen = gen_below(&gen, NODES);
+            outside[chosen]++;
+            folk_retain(&domain, nodes[chosen]);
+        }
+        judge();
+        trial_review(&trial);
+        assert_int_equal(trial.visited.count + trial.live.count, NODES);
+        for (size_t i = 0; i < trial.live.count; i++) {
+            struct folk_node *node = trial.live.items[i];
+            assert_true(lives[node->number]);
+        }
+        for (size_t i = 0; i < trial.visited.count; i++) {
+            struct folk_node *node = trial.visited.items[i];
+            assert_false(lives[node->number]);
+        }
+        for (size_t i = 0; i < NODES; i++) {
+            assert_int_equal(counted_of(nodes[i])->info & COUNTED_SCRATCH_MASK,
+                             0); // TR2
+        }
+        tear_down();
+    }
+}
+
+static int set_up(void **state) {
+    (void)state;
+    if (!ground_init(&ground, 64 * MiB)) {
+        return -1;
+    }
+    folk_domain(&domain, &ground);
+    node_type = folk_type(0, NULL, NULL);
+    return 0;
+}
+
+int main(void) {
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_oracle),    cmocka_unit_test(test_abort),
+        cmocka_unit_test(test_room),      cmocka_unit_test(test_fault),
+        cmocka_unit_test(test_lookalike), cmocka_unit_test(test_review)};
+    return cmocka_run_group_tests(tests, set_up, NULL);
+}

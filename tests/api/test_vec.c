@@ -253,6 +253,47 @@ static void test_sorts(void **state) {
     }
 }
 
+// An enemy of quicksorts (McIlroy 1999): what an element is worth is decided
+// when it is compared, so that each pivot turns out to be among the least.
+#define ENEMIES     ((size_t)3000)
+#define NOT_SETTLED UINT64_MAX
+
+static uint64_t worth[ENEMIES];
+static uint64_t settled;
+static uint64_t suspect; // the pivot, as it seems
+
+static int compare_enemy(const void *a, const void *b, void *data) {
+    (void)data;
+    uint64_t x = *(const uint64_t *)a;
+    uint64_t y = *(const uint64_t *)b;
+    compared++;
+    if (worth[x] == NOT_SETTLED && worth[y] == NOT_SETTLED) {
+        worth[x == suspect ? x : y] = settled++;
+    }
+    if (worth[x] == NOT_SETTLED) {
+        suspect = x;
+    } else if (worth[y] == NOT_SETTLED) {
+        suspect = y;
+    }
+    return worth[x] < worth[y] ? -1 : worth[x] > worth[y];
+}
+
+static void test_sorts_enemy(void **state) {
+    (void)state;
+    struct loam_vec vec = LOAM_VEC(uint64_t, LOAM_DATA_LEAF);
+    for (size_t i = 0; i < ENEMIES; i++) {
+        worth[i] = NOT_SETTLED;
+        assert_true(LOAM_VEC_PUSH(&vec, uint64_t, i));
+    }
+    compared = 0;
+    loam_vec_sort(&vec, compare_enemy, NULL);
+    assert_true(compared <= 4 * ENEMIES * log2_of(ENEMIES)); // VE6
+    for (size_t i = 1; i < ENEMIES; i++) {
+        assert_true(worth[LOAM_VEC_AT(&vec, uint64_t, i - 1)] <=
+                    worth[LOAM_VEC_AT(&vec, uint64_t, i)]);
+    }
+}
+
 // Elements of odd sizes, and ones that only the vector holds while a collection
 // comes at any comparison.
 static void test_sorts_objects(void **state) {
@@ -352,9 +393,13 @@ static void test_absurd(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_random),        cmocka_unit_test(test_sorts),
-        cmocka_unit_test(test_sorts_objects), cmocka_unit_test(test_sorts_left),
-        cmocka_unit_test(test_refused),       cmocka_unit_test(test_absurd),
+        cmocka_unit_test(test_random),
+        cmocka_unit_test(test_sorts),
+        cmocka_unit_test(test_sorts_objects),
+        cmocka_unit_test(test_sorts_enemy),
+        cmocka_unit_test(test_sorts_left),
+        cmocka_unit_test(test_refused),
+        cmocka_unit_test(test_absurd),
     };
     setenv("LOAM_COLLECT_EVERY", "1", 1);
     setenv("LOAM_CHECK", "all", 1);

@@ -9,7 +9,8 @@
 //     entry       = class, kind, index in span  one 16-bit load
 //     cell        = offset * reciprocal >> 40   one multiplication
 //
-// Of a shifted block the offset counts from its first cell.  The second half, whether that cell is an object, is its allocation bit.
+// Of a shifted block the offset counts from its first cell.  The second half,
+// whether that cell is an object, is its allocation bit.
 //
 // Invariants, for every word of the address space
 //   F1  inside   blockmap_find is true exactly when the word lies in

@@ -144,9 +144,10 @@ static inline bool cache_has_tail(const struct cache *cache, uintptr_t word) {
 // after the flip.  In between the cache has no tail: a callback of the program
 // that allocates meets the slow path, not a cell without its bit.  The first
 // also forgets freed cells and the own list, whose blocks the flip will shelve,
-// or the conductor bring back (cache_keep): from here on the flip must come.  The second gives the current block back if
-// the flip left nothing in it, lest each class that was ever used hold a block;
-// but not where the mutator may be in the middle of taking a cell (`taking`).
+// or the conductor bring back (cache_keep): from here on the flip must come.
+// The second gives the current block back if the flip left nothing in it, lest
+// each class that was ever used hold a block; but not where the mutator may be
+// in the middle of taking a cell (`taking`).
 void cache_tail_out(struct cache *cache);
 void cache_tail_in(struct cache *cache, struct heap *heap, bool taking);
 

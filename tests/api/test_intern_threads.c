@@ -1,5 +1,5 @@
-// Several threads that intern the same texts at once, and children that are made
-// meanwhile.
+// Several threads that intern the same texts at once, and children that are
+// made meanwhile.
 
 #include <setjmp.h>
 #include <stdarg.h>

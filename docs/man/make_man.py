@@ -30,6 +30,7 @@ cc program.c $(pkg\\-config \\-\\-cflags \\-\\-libs loam)
 """
 
 MORE = (("THREADS AND STACKS", "threads.h"), ("WEAK THINGS", "weak.h"),
+        ("COUNTED OBJECTS", "rc.h"),
         ("CACHES", "cache.h"), ("COMPACT DATA", "data.h"),
         ("HEAPS", "heaps.h"), ("LAYOUTS", "typed.h"))
 

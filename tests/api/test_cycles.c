@@ -1,5 +1,5 @@
-// When slices begin and what they cost: by themselves, within a budget, in vain;
-// while others stop the world; from destructors; what the tracer condemned.
+// When slices begin and what they cost: by themselves, within a budget, in
+// vain; while others stop the world; from destructors.
 
 #include "api/cycles.h"
 

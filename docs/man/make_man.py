@@ -30,8 +30,9 @@ cc program.c $(pkg\\-config \\-\\-cflags \\-\\-libs loam)
 """
 
 MORE = (("THREADS AND STACKS", "threads.h"), ("WEAK THINGS", "weak.h"),
-        ("COMPACT DATA", "data.h"), ("HEAPS", "heaps.h"),
-        ("LAYOUTS", "typed.h"))
+        ("COUNTED OBJECTS", "rc.h"),
+        ("CACHES", "cache.h"), ("COMPACT DATA", "data.h"),
+        ("HEAPS", "heaps.h"), ("LAYOUTS", "typed.h"))
 
 END = """
 .SH SEE ALSO

@@ -20,7 +20,9 @@ static uint32_t caches_hash(uint64_t seed, const void *start, size_t bytes) {
         hash ^= hash >> 29;
     }
     word = 0;
-    memcpy(&word, at, bytes);
+    if (bytes != 0) {
+        memcpy(&word, at, bytes);
+    }
     return caches_mix((hash ^ word) * 0xC4CEB9FE1A85EC53u);
 }
 

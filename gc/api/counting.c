@@ -12,8 +12,8 @@
 #include "rc/gather.h"
 #include "roots/mutator.h"
 
-#define COUNTING_BATCH     ((size_t)(LOAM_TINY ? 2 : 4096)) // until a stop is seen
-#define COUNTING_ROOM      ((size_t)(LOAM_TINY ? 4 : 512)) // of a buffer, at first
+#define COUNTING_BATCH     ((size_t)(LOAM_TINY ? 2 : 4096)) // to the next look
+#define COUNTING_ROOM      ((size_t)(LOAM_TINY ? 4 : 512)) // of buffers, at first
 #define COUNTING_NAMES_MAX ((size_t)1 << 24)
 
 // --- Memory ----------------------------------------------------------------

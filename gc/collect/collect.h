@@ -81,7 +81,7 @@ struct collect_report {
     uint64_t mark_ns;       // and marking
     size_t threads;         // stopped, the conductor not counted
     size_t audited_objects; // reached by the audit, if it ran
-    struct settle_report settled; // weak references and their like
+    struct settle_report settled;    // weak references and their like
     struct explain_report explained; // counted objects
 };
 

@@ -47,13 +47,15 @@ enum {
     COUNTED_CONDEMNED = 32 // found by the tracer, to be destroyed by its owner
 };
 
-#define COUNTED_ONE          UINT32_C(64)
-#define COUNTED_OTHER        UINT32_C(0x80000000) // biased, atomic, or stuck
-#define COUNTED_COUNT_MASK   UINT32_C(0x7fffffc0)
+#define COUNTED_ONE        UINT32_C(64)
+#define COUNTED_OTHER      UINT32_C(0x80000000) // biased, atomic, or stuck
+#define COUNTED_COUNT_MASK UINT32_C(0x7fffffc0)
+// While one that is stuck is taken apart, its count.
+#define COUNTED_STUCK        UINT32_C(0x3fffffc0)
 #define COUNTED_TYPE_SHIFT   20
 #define COUNTED_SCRATCH_MASK UINT32_C(0xfffff)
 #define COUNTED_LISTED       UINT32_C(0x80000) // in info, of what is DEAD
-#define COUNTED_ZOMBIE       4095u // CT5
+#define COUNTED_ZOMBIE       4095u             // CT5
 #define COUNTED_TYPE_MAX     4094u
 #define COUNTED_OWNER_BIT    UINT32_C(0x80000000)
 

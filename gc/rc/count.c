@@ -70,6 +70,8 @@ bool count_name(struct count_buffer *buffer, void *object) {
         return false;
     }
     buffer->items[buffer->count++] = object;
+    // Asked for in time, so that what comes next is not dropped.
+    buffer->wants_room |= buffer->count == buffer->capacity / 2;
     return true;
 }
 

@@ -58,8 +58,8 @@ void explain_held(const struct heap *heap, explain_visit *visit, void *data,
 void explain_condemn(const struct heap *heap, explain_visit *visit, void *data,
                      struct explain_report *report);
 
-// The condemned in blocks of `owner` (0: of nobody), of plain types; or those of
-// types that threads share, in all blocks. Puts at most `capacity` into `items`
+// The condemned in blocks of `owner` (0: of nobody), of plain types; or those
+// of types that threads share, in all blocks. Puts at most `capacity` into `items`
 // (NULL: none) and returns how many there are. Whoever takes them sees to it,
 // before a stop, that they are dead or held. Under the lock.
 size_t explain_take(uint32_t owner, bool shared, void **items, size_t capacity);

@@ -55,7 +55,7 @@ extern "C" {
  * the same by its own words. */
 #if defined(__clang__)
 #if __has_attribute(ownership_returns)
-#define LOAM_OWNED __attribute__((__ownership_returns__(loam)))
+#define LOAM_OWNED   __attribute__((__ownership_returns__(loam)))
 #define LOAM_LETS_GO __attribute__((__ownership_takes__(loam, 1)))
 #else
 #define LOAM_OWNED
@@ -127,13 +127,11 @@ struct loam_type {
 /* Defines a type: LOAM_TYPE(name, struct tag, designated initializers...).
  * Static or global; at most 4,000 types.  Put `static` before it. */
 #define LOAM_TYPE(variable, T, ...)                                            \
-    struct loam_type variable = {                                              \
-        .name = #T, .bytes = sizeof(T), __VA_ARGS__}
+    struct loam_type variable = {.name = #T, .bytes = sizeof(T), __VA_ARGS__}
 
 /* The slots of a type by the names of their fields, up to sixteen. */
 #define LOAM_OWNS(T, ...)                                                      \
-    .slot_count = LOAM_OWNS_COUNT(__VA_ARGS__),                                \
-    .slots = (const uint32_t[]) {                                              \
+    .slot_count = LOAM_OWNS_COUNT(__VA_ARGS__), .slots = (const uint32_t[]) {  \
         LOAM_OWNS_EACH(T, __VA_ARGS__)                                         \
     }
 
@@ -143,17 +141,17 @@ struct loam_type {
 #define LOAM_OWNS_17TH(a, b, c, d, e, f, g, h, i, j, k, l, m, n, o, p, q, ...) q
 #define LOAM_OWNS_EACH(T, ...)                                                 \
     LOAM_OWNS_JOIN(LOAM_OWNS_, LOAM_OWNS_COUNT(__VA_ARGS__))(T, __VA_ARGS__)
-#define LOAM_OWNS_JOIN(a, b)   LOAM_OWNS_JOIN_(a, b)
-#define LOAM_OWNS_JOIN_(a, b)  a##b
-#define LOAM_OWNS_1(T, a)      (uint32_t) offsetof(T, a)
-#define LOAM_OWNS_2(T, a, ...) LOAM_OWNS_1(T, a), LOAM_OWNS_1(T, __VA_ARGS__)
-#define LOAM_OWNS_3(T, a, ...) LOAM_OWNS_1(T, a), LOAM_OWNS_2(T, __VA_ARGS__)
-#define LOAM_OWNS_4(T, a, ...) LOAM_OWNS_1(T, a), LOAM_OWNS_3(T, __VA_ARGS__)
-#define LOAM_OWNS_5(T, a, ...) LOAM_OWNS_1(T, a), LOAM_OWNS_4(T, __VA_ARGS__)
-#define LOAM_OWNS_6(T, a, ...) LOAM_OWNS_1(T, a), LOAM_OWNS_5(T, __VA_ARGS__)
-#define LOAM_OWNS_7(T, a, ...) LOAM_OWNS_1(T, a), LOAM_OWNS_6(T, __VA_ARGS__)
-#define LOAM_OWNS_8(T, a, ...) LOAM_OWNS_1(T, a), LOAM_OWNS_7(T, __VA_ARGS__)
-#define LOAM_OWNS_9(T, a, ...) LOAM_OWNS_1(T, a), LOAM_OWNS_8(T, __VA_ARGS__)
+#define LOAM_OWNS_JOIN(a, b)    LOAM_OWNS_JOIN_(a, b)
+#define LOAM_OWNS_JOIN_(a, b)   a##b
+#define LOAM_OWNS_1(T, a)       (uint32_t) offsetof(T, a)
+#define LOAM_OWNS_2(T, a, ...)  LOAM_OWNS_1(T, a), LOAM_OWNS_1(T, __VA_ARGS__)
+#define LOAM_OWNS_3(T, a, ...)  LOAM_OWNS_1(T, a), LOAM_OWNS_2(T, __VA_ARGS__)
+#define LOAM_OWNS_4(T, a, ...)  LOAM_OWNS_1(T, a), LOAM_OWNS_3(T, __VA_ARGS__)
+#define LOAM_OWNS_5(T, a, ...)  LOAM_OWNS_1(T, a), LOAM_OWNS_4(T, __VA_ARGS__)
+#define LOAM_OWNS_6(T, a, ...)  LOAM_OWNS_1(T, a), LOAM_OWNS_5(T, __VA_ARGS__)
+#define LOAM_OWNS_7(T, a, ...)  LOAM_OWNS_1(T, a), LOAM_OWNS_6(T, __VA_ARGS__)
+#define LOAM_OWNS_8(T, a, ...)  LOAM_OWNS_1(T, a), LOAM_OWNS_7(T, __VA_ARGS__)
+#define LOAM_OWNS_9(T, a, ...)  LOAM_OWNS_1(T, a), LOAM_OWNS_8(T, __VA_ARGS__)
 #define LOAM_OWNS_10(T, a, ...) LOAM_OWNS_1(T, a), LOAM_OWNS_9(T, __VA_ARGS__)
 #define LOAM_OWNS_11(T, a, ...) LOAM_OWNS_1(T, a), LOAM_OWNS_10(T, __VA_ARGS__)
 #define LOAM_OWNS_12(T, a, ...) LOAM_OWNS_1(T, a), LOAM_OWNS_11(T, __VA_ARGS__)
@@ -170,7 +168,7 @@ struct loam_head {
     uint32_t info; /* type and what the collectors note */
 };
 #define LOAM_HEAD_ONE   UINT32_C(64)         /* one owner */
-#define LOAM_HEAD_QUIET UINT32_C(16)         /* a release need not look closer */
+#define LOAM_HEAD_QUIET UINT32_C(16)         /* a release looks no closer */
 #define LOAM_HEAD_OTHER UINT32_C(0x80000000) /* not counted inline */
 
 LOAM_API void loam_release_slow(void *object);
@@ -189,7 +187,7 @@ LOAM_API void *loam_new_flex(struct loam_type *type,
 static inline void *loam_retain(void *object) {
     if (object != NULL) {
         struct loam_head *head = (struct loam_head *)object - 1;
-        uint32_t word = head->word;
+        uint32_t word = __atomic_load_n(&head->word, __ATOMIC_RELAXED);
         if (__builtin_expect((word & LOAM_HEAD_OTHER) == 0, 1)) {
             head->word = word + LOAM_HEAD_ONE;
         } else {
@@ -205,7 +203,8 @@ static inline void loam_release(void *object) LOAM_LETS_GO;
 static inline void loam_release(void *object) {
     if (object != NULL) {
         struct loam_head *head = (struct loam_head *)object - 1;
-        uint32_t word = head->word - LOAM_HEAD_ONE;
+        uint32_t word = __atomic_load_n(&head->word, __ATOMIC_RELAXED);
+        word -= LOAM_HEAD_ONE;
         if (__builtin_expect((int32_t)word >= (int32_t)LOAM_HEAD_ONE &&
                                  (word & LOAM_HEAD_QUIET) != 0,
                              1)) {
@@ -295,8 +294,8 @@ static inline void loam_auto_release(void *slot) {
  * return and goto. */
 #define loam_scope                                                             \
     for (struct loam_pool loam_scope_pool                                      \
-             __attribute__((__cleanup__(loam_pool_close))) = loam_pool_open(), \
-             *loam_scope_once = &loam_scope_pool;                              \
+         __attribute__((__cleanup__(loam_pool_close))) = loam_pool_open(),     \
+         *loam_scope_once = &loam_scope_pool;                                  \
          loam_scope_once != NULL; loam_scope_once = NULL)
 
 /* --- Rings ------------------------------------------------------------- */
@@ -341,15 +340,15 @@ LOAM_API void loam_release_step(size_t count);
 
 /* Of the calling thread, since it began.  Fields are added at the end. */
 struct loam_rc_stats {
-    uint64_t made, destroyed;  /* objects */
-    uint64_t in_rings;         /* of these, found by the cycle collector */
-    uint64_t by_tracer;        /* of these, found by the tracer */
-    uint64_t resurrected;      /* finalizers that kept their object */
-    uint64_t slices, aborted;  /* of the cycle collector */
-    uint64_t slice_ns_max;     /* the longest */
-    uint64_t visited;          /* objects it looked at */
-    uint64_t suspects;         /* now */
-    uint64_t owed;             /* objects whose destruction waits, now */
+    uint64_t made, destroyed; /* objects */
+    uint64_t in_rings;        /* of these, found by the cycle collector */
+    uint64_t by_tracer;       /* of these, found by the tracer */
+    uint64_t resurrected;     /* finalizers that kept their object */
+    uint64_t slices, aborted; /* of the cycle collector */
+    uint64_t slice_ns_max;    /* the longest */
+    uint64_t visited;         /* objects it looked at */
+    uint64_t suspects;        /* now */
+    uint64_t owed;            /* objects whose destruction waits, now */
 };
 LOAM_API void loam_rc_stats(struct loam_rc_stats *stats, size_t bytes);
 

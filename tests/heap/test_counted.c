@@ -1,4 +1,4 @@
-// What heads look like to the tracer, whatever is in them; and what stands where.
+// What heads look like to the tracer, whatever is in them; and where they are.
 
 #include "heap/counted.h"
 

@@ -10,6 +10,7 @@
 
 #include <cmocka.h>
 
+#include "heap/counted.h"
 #include "support/gen.h"
 #include "support/ground.h"
 
@@ -190,6 +191,29 @@ static void test_gone(void **state) {
 }
 
 // N7: rows of every size, to objects of which every third lives.
+// A counted target: its head says when it is gone, and when it is as good as
+// gone to a short reference.
+static void test_counted(void **state) {
+    (void)state;
+    char *cell = (char *)ground_make(&ground, 40, KIND_COUNTED, 0);
+    void *object = cell + sizeof(struct counted);
+    *counted_of(object) = (struct counted){64, 1u << COUNTED_TYPE_SHIFT};
+    struct place place = ground_place(object);
+    struct handle brief = {.sort = HANDLE_SHORT},
+                  lasting = {.sort = HANDLE_LONG};
+    handle_set(&brief, (uintptr_t)object, &place);
+    handle_set(&lasting, (uintptr_t)object, &place);
+    assert_int_equal(handle_get(&brief), (uintptr_t)object);
+    counted_of(object)->word |= COUNTED_DONE; // its finalizer is due: N6
+    assert_int_equal(handle_get(&brief), 0);
+    assert_int_equal(handle_get(&lasting), (uintptr_t)object);
+    handle_set(&brief, (uintptr_t)object, &place); // made by the finalizer
+    assert_int_equal(handle_get(&brief), (uintptr_t)object);
+    counted_of(object)->word |= COUNTED_DEAD;
+    assert_int_equal(handle_get(&brief), 0);
+    assert_int_equal(handle_get(&lasting), 0);
+}
+
 static void test_rows(void **state) {
     (void)state;
     const size_t counts[] = {2, 3, 64, 65, 500, 20000};
@@ -229,7 +253,7 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_cycles), cmocka_unit_test(test_freed),
         cmocka_unit_test(test_set),    cmocka_unit_test(test_gone),
-        cmocka_unit_test(test_rows),
+        cmocka_unit_test(test_rows),   cmocka_unit_test(test_counted),
     };
     return cmocka_run_group_tests(tests, setup, NULL);
 }

@@ -1,6 +1,6 @@
 // Random rings taken apart, in slices of every size, with destructors and
-// finalizers that look at what they may see; finalizers that bring members back,
-// against reachability.
+// finalizers that look at what they may see; finalizers that bring members
+// back, against reachability.
 
 #include "rc/reclaim.h"
 

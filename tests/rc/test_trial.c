@@ -1,6 +1,6 @@
-// Trials on random graphs against reachability from what is owned outside; given
-// up after each step; without room; with a slot that owns without a count; and
-// reviews.
+// Trials on random graphs against reachability from what is owned outside;
+// given up after each step; without room; with a slot that owns without a
+// count; and reviews.
 
 #include "rc/trial.h"
 

@@ -129,11 +129,28 @@ static void sharing_close(struct mutator *mutator) {
     __atomic_fetch_add(&init_state.conductor.condemned, 1, __ATOMIC_RELEASE);
 }
 
-static bool sharing_owes(const struct counting *counting) {
-    const struct count_domain *domain = &counting->domain;
-    return counting->pool.count != 0 || sharing_is_due(counting) ||
-           counting_owes(counting) || domain->suspects.count != 0 ||
-           domain->zeroes.count != 0;
+// Pools, the dead, suspects, zeroes and what the tracer condemned.
+static void sharing_settle(struct counting *counting) {
+    uint64_t before;
+    size_t rounds = 0;
+    do {
+        before = counting->domain.figures.destroyed;
+        while (counting->pool.count != 0) {
+            loam_release(counting->pool.items[--counting->pool.count]);
+        }
+        (void)counting_drain(counting, 0);
+        (void)deferred_settle(counting);
+        (void)cycles_collect(counting, counting->cycles.slice_ns);
+        (void)cycles_settle(counting);
+    } while (before != counting->domain.figures.destroyed &&
+             ++rounds < SHARING_ROUNDS);
+}
+
+// Whether nobody has told it anything of late.
+static bool sharing_is_quiet(struct counting *counting) {
+    sharing_tell(counting);
+    sharing_hear(counting);
+    return !counting_owes(counting);
 }
 
 void sharing_end(struct mutator *mutator) {
@@ -143,25 +160,20 @@ void sharing_end(struct mutator *mutator) {
     }
     // Whatever drained is not on the stack any more.
     counting->domain.draining = false;
-    for (size_t i = 0; i < SHARING_ROUNDS && sharing_owes(counting); i++) {
-        uint64_t before = counting->domain.figures.destroyed;
-        while (counting->pool.count != 0) {
-            loam_release(counting->pool.items[--counting->pool.count]);
+    for (size_t rounds = 1;; rounds++) {
+        sharing_settle(counting);
+        mutator_enter(mutator);
+        world_lock(mutator);
+        bool ends = sharing_is_quiet(counting) || rounds == SHARING_ROUNDS;
+        if (ends) {
+            sharing_close(mutator);
         }
-        sharing_exchange(counting);
-        (void)counting_drain(counting, 0);
-        (void)deferred_settle(counting);
-        (void)cycles_collect(counting, counting->cycles.slice_ns);
-        (void)cycles_settle(counting);
-        if (before == counting->domain.figures.destroyed) {
-            break;
+        world_unlock();
+        world_leave(mutator);
+        if (ends) {
+            return;
         }
     }
-    mutator_enter(mutator);
-    world_lock(mutator);
-    sharing_close(mutator);
-    world_unlock();
-    world_leave(mutator);
 }
 
 void sharing_bury(struct mutator *mutator) {

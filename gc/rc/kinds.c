@@ -74,7 +74,7 @@ const struct kinds_type *kinds_add(const struct kinds_type *type) {
     if (own->flags & (KINDS_SHARED | KINDS_ATOMIC)) {
         own->word |= COUNTED_OTHER;
     }
-    if (own->flags & KINDS_ACYCLIC) {
+    if ((own->flags & KINDS_ACYCLIC) && !(own->word & COUNTED_OTHER)) {
         own->word |= COUNTED_QUIET;
     }
     const uint32_t late =

@@ -5,9 +5,6 @@
 #include "base/check.h"
 #include "rc/bias.h"
 
-// The count of one that was owned too often to be counted.
-#define RECLAIM_STUCK (COUNTED_COUNT_MASK / 2 & COUNTED_COUNT_MASK)
-
 static void reclaim_set_word(void *object, uint32_t word) {
     __atomic_store_n(&counted_of(object)->word, word, __ATOMIC_RELAXED);
 }
@@ -42,7 +39,7 @@ static bool reclaim_hold(struct reclaim *reclaim, struct count_domain *domain,
     if (type->flags & KINDS_SHARED) {
         word = (word & ~COUNTED_COUNT_MASK) | bias_take(object) * COUNTED_ONE;
     } else if ((word & COUNTED_OTHER) && !(type->flags & KINDS_ATOMIC)) {
-        word = (word & ~COUNTED_COUNT_MASK) | RECLAIM_STUCK;
+        word = (word & ~COUNTED_COUNT_MASK) | COUNTED_STUCK;
     }
     // From here on a plain count, whatever it was.
     reclaim_set_word(object, ((word + COUNTED_ONE) | COUNTED_QUIET) &
@@ -56,7 +53,7 @@ static void reclaim_let_live(void *object) {
     uint32_t word = counted_flags(object) - COUNTED_ONE;
     word &= ~(uint32_t)COUNTED_QUIET;
     word |= type->word & (COUNTED_QUIET | COUNTED_OTHER);
-    if ((word & COUNTED_COUNT_MASK) >= RECLAIM_STUCK / 2) {
+    if ((word & COUNTED_COUNT_MASK) >= COUNTED_STUCK / 2) {
         word |= COUNTED_OTHER;
     }
     if (type->flags & KINDS_SHARED) {
@@ -206,19 +203,16 @@ static void reclaim_clear(struct reclaim *reclaim, const struct trial *trial) {
     }
 }
 
-// What lives on is held no longer.
-static void reclaim_review(struct reclaim *reclaim, struct trial *trial,
-                           struct count_domain *domain) {
-    if (!reclaim->finalizes) {
-        return;
-    }
+// What lives on is held no longer.  Returns how many.
+static size_t reclaim_review(struct reclaim *reclaim, struct trial *trial) {
     trial_review(trial); // RE3
-    for (size_t i = 0; i < trial->live.count; i++) {
+    size_t count = trial->live.count;
+    for (size_t i = 0; i < count; i++) {
         reclaim_let_live(trial->live.items[i]);
     }
-    domain->figures.resurrected += trial->live.count;
-    reclaim->rescued += trial->live.count;
+    reclaim->rescued += count;
     trial->live.count = 0;
+    return count;
 }
 
 static reclaim_step *const reclaim_steps[] = {
@@ -231,11 +225,15 @@ static void reclaim_next_phase(struct reclaim *reclaim, struct trial *trial,
     reclaim->next = 0;
     switch (reclaim->phase) {
     case RECLAIM_BEGIN:
+        if (reclaim->by_tracer) {
+            // A destructor that ran since may have retained some.
+            (void)reclaim_review(reclaim, trial);
+        }
         reclaim_clear(reclaim, trial);
         reclaim->phase = reclaim->finalizes ? RECLAIM_FINALIZE : RECLAIM_DIE;
         break;
     case RECLAIM_FINALIZE:
-        reclaim_review(reclaim, trial, domain);
+        domain->figures.resurrected += reclaim_review(reclaim, trial);
         reclaim->phase = RECLAIM_DIE;
         break;
     case RECLAIM_QUICK_FREE:

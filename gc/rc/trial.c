@@ -271,8 +271,11 @@ void trial_review(struct trial *trial) {
     struct trial_vector *visited = &trial->visited;
     for (size_t i = 0; i < visited->count; i++) {
         uint32_t count = count_get(visited->items[i]) - 1;
-        trial_set(visited->items[i],
-                  count >= TRIAL_ALIVE - 1 ? TRIAL_ALIVE : count + 1);
+        // Of one that is stuck the count says nothing.
+        bool is_stuck = count >= COUNTED_STUCK / COUNTED_ONE;
+        trial_set(visited->items[i], is_stuck                   ? 1
+                                     : count >= TRIAL_ALIVE - 1 ? TRIAL_ALIVE
+                                                                : count + 1);
     }
     struct trial_pipe pipe = {.trial = trial, .edge = trial_explain_again};
     for (size_t i = 0; i < visited->count; i++) {

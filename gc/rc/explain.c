@@ -87,13 +87,15 @@ static uint32_t explain_count(const void *object,
     return (word & COUNTED_COUNT_MASK) / COUNTED_ONE;
 }
 
-// What is dying is kept, a zombie only if a buffer names it.
+// What is dying is kept, a zombie only if a buffer names it; and what its owner
+// is told of, which may destroy it at any time.
 static bool explain_is_kept(const void *object) {
     uint32_t word = counted_flags(object);
     if (counted_type(object) == COUNTED_ZOMBIE) {
         return (word & COUNTED_KEPT) != 0;
     }
-    return (word & (COUNTED_DEAD | COUNTED_CONDEMNED)) != 0;
+    return (word & (COUNTED_DEAD | COUNTED_CONDEMNED)) != 0 ||
+           ((kinds_of(object)->flags & KINDS_SHARED) && bias_is_queued(object));
 }
 
 static void explain_begin(struct explain_walk *walk, void *object) {
@@ -171,6 +173,27 @@ void explain_held(const struct heap *heap, explain_visit *visit, void *data,
     explain_each(&walk, explain_begin);
     explain_each(&walk, explain_slots);
     explain_each(&walk, explain_visit_held);
+}
+
+static void explain_name(struct explain_walk *walk, void *object) {
+    uint32_t scratch = explain_scratch(object);
+    if (scratch <= 1) {
+        return;
+    }
+    struct explain_list *list = walk->data;
+    if (list->count < list->capacity) {
+        list->items[list->count] = (struct explain_named){
+            .object = object,
+            .type = kinds_of(object),
+            .owner_count = scratch == EXPLAIN_ALIVE ? 0 : scratch - 1};
+    }
+    list->count++;
+}
+
+void explain_list(const struct heap *heap, struct explain_list *list) {
+    struct explain_walk walk = {.heap = heap, .data = list, .marked_too = true};
+    list->count = 0;
+    explain_each(&walk, explain_name);
 }
 
 // --- Condemned ---------------------------------------------------------------

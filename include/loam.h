@@ -201,8 +201,9 @@ LOAM_API void loam_disable(void);
 LOAM_API void loam_enable(void);
 
 /* At most `bytes` of committed heap and side tables from now on; 0 lifts the
- * limit.  Below what is in use now, it collects and gives free memory back
- * first, then refuses to grow: false when still more than `bytes` is in use. */
+ * limit.  Below what is in use now, it collects, has caches (loam/cache.h) let
+ * go, and gives free memory back first, then refuses to grow: false when still
+ * more than `bytes` is in use. */
 LOAM_API bool loam_set_limit(size_t bytes);
 
 /* --- Look -------------------------------------------------------------- */

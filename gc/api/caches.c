@@ -310,7 +310,9 @@ static size_t caches_give(struct caches_seat *seat, size_t bytes) {
     struct loam_cache *cache = (struct loam_cache *)(void *)seat;
     size_t has = seat->bytes;
     size_t above = has > seat->min_bytes ? has - seat->min_bytes : 0;
+    cache->order.frugal = true; // it would ring again
     caches_fit(cache, has - (bytes < above ? bytes : above), LOAM_CACHE_SHRUNK);
+    cache->order.frugal = false;
     __atomic_store_n(&seat->owes, cache->gone != NULL, __ATOMIC_RELAXED);
     return has - seat->bytes;
 }

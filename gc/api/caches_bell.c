@@ -190,13 +190,22 @@ static bool caches_bell_is_touchable(const struct caches_seat *seat,
            (is_own || !seat->confined);
 }
 
+// Whether this ring claimed it.  Lock.
+static bool caches_bell_has(const struct caches_pull *pull,
+                            const struct caches_seat *seat) {
+    return __atomic_load_n(&seat->claim, __ATOMIC_RELAXED) == pull->self &&
+           seat->claim_ring == pull->number;
+}
+
 // Claims a cache that nobody is in: of this thread, or in a stop.  Lock.
-static bool caches_bell_claim(struct caches_seat *seat, uint32_t self) {
+static bool caches_bell_claim(const struct caches_pull *pull,
+                              struct caches_seat *seat) {
     if (__atomic_load_n(&seat->claim, __ATOMIC_RELAXED) == 0 &&
         __atomic_load_n(&seat->busy, __ATOMIC_ACQUIRE) == 0) {
-        __atomic_store_n(&seat->claim, self, __ATOMIC_RELAXED); // CB1
+        seat->claim_ring = pull->number;
+        __atomic_store_n(&seat->claim, pull->self, __ATOMIC_RELAXED); // CB1
     }
-    return __atomic_load_n(&seat->claim, __ATOMIC_RELAXED) == self;
+    return caches_bell_has(pull, seat);
 }
 
 // In a stop: all caches of others that may be touched and that nobody is in.
@@ -210,7 +219,7 @@ static void caches_bell_claim_all(struct mutator *mutator, void *data) {
         struct caches_seat *seat = loam_weak_get(caches_bell.roll[at]);
         if (seat != NULL && !seat->never &&
             caches_bell_is_touchable(seat, pull->self)) {
-            (void)caches_bell_claim(seat, pull->self);
+            (void)caches_bell_claim(pull, seat);
         }
     }
     world_resume();
@@ -225,10 +234,8 @@ static void caches_bell_next(struct caches_pull *pull) {
     if (seat != NULL && caches_bell_is_touchable(seat, pull->self)) {
         bool is_own =
             __atomic_load_n(&seat->owner, __ATOMIC_RELAXED) == pull->self;
-        pull->claimed =
-            is_own
-                ? caches_bell_claim(seat, pull->self)
-                : __atomic_load_n(&seat->claim, __ATOMIC_RELAXED) == pull->self;
+        pull->claimed = is_own ? caches_bell_claim(pull, seat)
+                               : caches_bell_has(pull, seat);
     }
 }
 
@@ -313,8 +320,7 @@ static void caches_bell_end(const struct caches_pull *pull) {
     struct mutator *mutator = init_lock();
     for (size_t at = 0; mutator != NULL && at < caches_bell.count; at++) {
         struct caches_seat *seat = loam_weak_get(caches_bell.roll[at]);
-        if (seat != NULL &&
-            __atomic_load_n(&seat->claim, __ATOMIC_RELAXED) == pull->self) {
+        if (seat != NULL && caches_bell_has(pull, seat)) {
             __atomic_store_n(&seat->claim, 0, __ATOMIC_RELEASE);
         }
     }

@@ -49,6 +49,7 @@ struct caches_seat {
     uint32_t busy;       // the owner's id, or 0; the owner's; atomic
     uint32_t claim;      // of a bell, or 0; lock; atomic
     uint32_t ring;       // the last that is through with it; lock
+    uint32_t claim_ring; // the one that claimed it; lock
     bool asks;           // only asked, never touched; who is in; atomic
     bool confined;       // touched by its owner alone; constant
     bool never;          // neither; constant

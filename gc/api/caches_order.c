@@ -265,19 +265,19 @@ static bool caches_order_ghost_grow(struct caches_ghost *ghost) {
     return true;
 }
 
-// Remembers a hash, and no more than `count` of them; where memory is short the
-// oldest makes room.
-static void caches_order_ghost_add(struct caches_ghost *ghost, uint32_t hash,
-                                   size_t count) {
+// Remembers a hash, and no more of them than main has entries; where memory is
+// short the oldest makes room.
+static void caches_order_ghost_add(struct caches_order *order, uint32_t hash) {
+    struct caches_ghost *ghost = &order->ghost;
     if (ghost->end - ghost->first == ghost->room &&
-        !caches_order_ghost_grow(ghost)) {
+        (order->frugal || !caches_order_ghost_grow(ghost))) {
         if (ghost->room == 0) {
             return;
         }
         caches_order_ghost_pop(ghost);
     }
     caches_order_ghost_put(ghost, hash, ghost->end++);
-    while (ghost->end - ghost->first > count) {
+    while (ghost->end - ghost->first > order->queues[CACHES_MAIN].count) {
         caches_order_ghost_pop(ghost);
     }
 }
@@ -337,8 +337,7 @@ caches_order_victim_s3(struct caches_order *order,
         }
         uint32_t uses = entry->rank >> 1;
         if (turn == CACHES_NEW && uses <= 1) {
-            caches_order_ghost_add(&order->ghost, entry->hash,
-                                   order->queues[CACHES_MAIN].count);
+            caches_order_ghost_add(order, entry->hash);
             return entry; // CO5
         }
         if (turn == CACHES_MAIN && uses == 0) {

@@ -18,7 +18,8 @@
 //
 // The links are in the entries.  Memory of its own is needed by LFU, for one
 // group for each number of uses that some entry has, and by S3-FIFO for ghosts.
-// Where it is short entries are told apart less well, and nothing else.
+// Where it is short, or none may be taken, entries are told apart less well,
+// and nothing else.
 //
 // Invariants
 //   CO1  all      each entry that was inserted and not removed is in exactly
@@ -75,6 +76,7 @@ struct caches_order {
     uint32_t group_free;           // the first free one, or 0
     uint32_t group_fewest;         // the first in the row, or 0
     struct caches_ghost ghost;     // S3-FIFO
+    bool frugal;                   // takes no memory now
 };
 
 void caches_order_init(struct caches_order *order, unsigned policy,

@@ -329,6 +329,41 @@ static void test_limit(void **state) {
     assert_true(loam_set_limit(0));
 }
 
+// A lower limit: what stands in its way is let go of.
+static void test_lowered(void **state) {
+    (void)state;
+    assert_true(scrub_collect());
+    struct loam_stats before;
+    loam_stats(&before, sizeof before);
+    struct loam_cache *cache = make(&(struct loam_cache_settings){0});
+    fill_to(cache, 400);
+    assert_true(
+        loam_set_limit(before.heap_bytes + before.metadata_bytes + (20 << 20)));
+    assert_in_range(stats_of(cache).entries, 10, 250);
+    assert_true(loam_set_limit(0));
+}
+
+// The bell takes no memory, where there is none: ghosts of S3-FIFO stay few.
+static void test_frugal(void **state) {
+    (void)state;
+    struct loam_cache *cache =
+        make(&(struct loam_cache_settings){.policy = LOAM_CACHE_S3FIFO});
+    fill(cache, 20000);
+    for (size_t i = 0; i < 40000; i++) {
+        assert_non_null(loam_cache_get(cache, word(i / 2 * 2 % 20000)));
+    }
+    size_t table_bytes = stats_of(cache).table_bytes;
+    (void)loam_caches_relieve(1000000);
+    assert_int_equal(stats_of(cache).table_bytes, table_bytes);
+    (void)loam_set_limit(1);
+    struct loam_cache_stats stats = stats_of(cache);
+    assert_int_equal(stats.entries + stats.gone[LOAM_CACHE_SHRUNK], 20000);
+    assert_int_equal(cache->order.queues[CACHES_NEW].count +
+                         cache->order.queues[CACHES_MAIN].count,
+                     stats.entries);
+    assert_true(loam_set_limit(0));
+}
+
 static void test_never(void **state) {
     (void)state;
     struct loam_cache *cache =
@@ -500,7 +535,8 @@ int main(void) {
         cmocka_unit_test(test_clock),   cmocka_unit_test(test_limit),
         cmocka_unit_test(test_never),   cmocka_unit_test(test_threads),
         cmocka_unit_test(test_nested),  cmocka_unit_test(test_orphan),
-        cmocka_unit_test(test_refused),
+        cmocka_unit_test(test_refused), cmocka_unit_test(test_lowered),
+        cmocka_unit_test(test_frugal),
     };
     setenv("LOAM_NEIGHBOURS", "off", 1);
     loam_set_warning_hook(count_warning, NULL);

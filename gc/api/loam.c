@@ -294,6 +294,25 @@ static bool loam_shrink_to(size_t bytes) {
     return below;
 }
 
+#define LOAM_RELIEVE_TIMES 4
+
+// What caches let go of is free after one more collection, but for what shares
+// its pages with others: so it is asked for again.
+static bool loam_relieve_to(size_t bytes) {
+    size_t (*relieve)(size_t) = init_state.conductor.relieve;
+    bool below = false;
+    for (unsigned i = 0; i < LOAM_RELIEVE_TIMES && !below; i++) {
+        size_t committed = loam_committed_bytes();
+        if (relieve == NULL || committed <= bytes ||
+            relieve(committed - bytes) == 0) {
+            break;
+        }
+        (void)loam_collect();
+        below = loam_shrink_to(bytes);
+    }
+    return below;
+}
+
 bool loam_set_limit(size_t bytes) {
     struct mutator *mutator = init_lock();
     if (mutator == NULL) {
@@ -303,7 +322,7 @@ bool loam_set_limit(size_t bytes) {
     init_unlock(mutator);
     if (!below) {
         (void)loam_collect();
-        below = loam_shrink_to(bytes);
+        below = loam_shrink_to(bytes) || loam_relieve_to(bytes);
     }
     return below;
 }

@@ -81,7 +81,7 @@
 #include "api/caches_wheel.c"
 #include "api/counting.c"
 #include "api/cycles.c"
-#include "api/deferred.c"
+#include "api/zeroes.c"
 #include "api/door.c"
 #include "api/figures.c"
 #include "api/finalizer.c"

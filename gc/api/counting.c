@@ -3,7 +3,7 @@
 #include <string.h>
 
 #include "api/cycles.h"
-#include "api/deferred.h"
+#include "api/zeroes.h"
 #include "api/object.h"
 #include "api/sharing.h"
 #include "heap/block.h"
@@ -96,7 +96,7 @@ static COLD struct counting *counting_make(struct mutator *mutator) {
         counting->domain.step = init_state.options.release_step;
         (void)counting_grow(&counting->domain.suspects);
         (void)counting_grow(&counting->domain.tells);
-        counting->deferred.threshold = DEFERRED_COUNT;
+        counting->deferred.threshold = ZEROES_COUNT;
         cycles_init(&counting->cycles);
         mutator->domain = counting;
     }

@@ -37,7 +37,7 @@ struct counting_pool {
     size_t count, capacity;
 };
 
-// Of deferred objects (api/deferred.h).
+// Of deferred objects (api/zeroes.h).
 struct counting_deferred {
     struct count_buffer held; // what variables hold
     size_t threshold;         // as many zeroes are settled
@@ -121,5 +121,8 @@ static inline bool counting_is_called(void) {
 // it makes no sense or memory is short.
 struct loam_type;
 const struct kinds_type *counting_type(struct loam_type *type);
+
+// At exit: says what was forgotten, type by type.
+void counting_tell_forgotten(void);
 
 #endif

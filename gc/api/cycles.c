@@ -1,6 +1,6 @@
 #include "api/cycles.h"
 
-#include "api/deferred.h"
+#include "api/zeroes.h"
 #include "api/sharing.h"
 #include "base/check.h"
 #include "heap/meta.h"
@@ -158,13 +158,13 @@ static bool cycles_once(struct counting *counting, uint64_t deadline_ns) {
         return false;
     }
     // What variables hold of deferred types is owned from outside.
-    if (kinds_defers() && !deferred_begin(counting)) {
+    if (kinds_defers() && !zeroes_begin(counting)) {
         return false;
     }
     mutator_enter(mutator);
     size_t clear_from = SIZE_MAX;
     enum cycles_end end = cycles_slice(counting, deadline_ns, &clear_from);
-    deferred_end(counting);
+    zeroes_end(counting);
     cycles_clear(counting, clear_from);
     counting_leave(counting);
     if (end == CYCLES_FULL) {

@@ -8,7 +8,7 @@
 
 #include "api/counting.h"
 #include "api/cycles.h"
-#include "api/deferred.h"
+#include "api/zeroes.h"
 #include "api/object.h"
 #include "api/report.h"
 #include "api/sharing.h"
@@ -98,8 +98,8 @@ static void *rc_make(struct loam_type *description, size_t extra_bytes) {
         counting_drain(counting, counting->domain.step);
     }
     if (UNLIKELY((type->flags & KINDS_DEFERRED) != 0) &&
-        deferred_is_due(counting)) {
-        (void)deferred_settle(counting);
+        zeroes_is_due(counting)) {
+        (void)zeroes_settle(counting);
     }
     void *object = object_make_counted(type->bytes + extra_bytes, type->kind);
     if (UNLIKELY(object == NULL)) {
@@ -113,7 +113,7 @@ static void *rc_make(struct loam_type *description, size_t extra_bytes) {
         (struct counted){type->word, type->id << COUNTED_TYPE_SHIFT};
     counting->domain.figures.made++;
     if (UNLIKELY((type->flags & KINDS_DEFERRED) != 0)) {
-        deferred_add(counting, object, type->bytes + extra_bytes);
+        zeroes_add(counting, object, type->bytes + extra_bytes);
     }
     return object;
 }
@@ -253,7 +253,7 @@ size_t loam_settle(void) {
         return 0;
     }
     size_t count = counting_drain(counting, 0);
-    count += deferred_settle(counting);
+    count += zeroes_settle(counting);
     return count + cycles_settle(counting);
 }
 

@@ -3,7 +3,7 @@
 #include "loam/rc.h"
 
 #include "api/cycles.h"
-#include "api/deferred.h"
+#include "api/zeroes.h"
 #include "base/bits.h"
 #include "base/check.h"
 #include "heap/block.h"
@@ -139,7 +139,7 @@ static void sharing_settle(struct counting *counting) {
             loam_release(counting->pool.items[--counting->pool.count]);
         }
         (void)counting_drain(counting, 0);
-        (void)deferred_settle(counting);
+        (void)zeroes_settle(counting);
         (void)cycles_collect(counting, counting->cycles.slice_ns);
         (void)cycles_settle(counting);
     } while (before != counting->domain.figures.destroyed &&

@@ -29,7 +29,7 @@
 //   SH4  forked   in a child no object is kept for a thread that is not there
 //
 // Each thread for itself; sharing_bury and sharing_forked: under the lock.
-// Design, alternatives and measurements: docs/design/rc/bias.md
+// Design, alternatives and measurements: docs/design/api/sharing.md
 
 #ifndef API_SHARING_H
 #define API_SHARING_H

@@ -1,4 +1,4 @@
-#include "api/deferred.h"
+#include "api/zeroes.h"
 
 #include "base/check.h"
 #include "collect/collect.h"
@@ -11,22 +11,22 @@
 // --- What the stack shows ----------------------------------------------------
 
 // One look at the stack of the calling thread.
-struct deferred_look {
+struct zeroes_look {
     struct mutator *mutator;
     struct count_buffer *held;
     uint32_t owner;
     bool failed; // no room, or an unknown stack
 };
 
-static NO_SANITIZE void deferred_words(const uintptr_t *start,
-                                       const uintptr_t *end, void *data) {
-    struct deferred_look *look = data;
+static NO_SANITIZE void zeroes_words(const uintptr_t *start,
+                                     const uintptr_t *end, void *data) {
+    struct zeroes_look *look = data;
     for (; start < end && !look->failed; start++) {
         look->failed = !deferred_hold_word(look->held, *start, look->owner);
     }
 }
 
-static bool deferred_is_native(const struct mutator *mutator) {
+static bool zeroes_is_native(const struct mutator *mutator) {
     const char *hot_end = mutator->hot_end;
     const char *lowest = mutator->lowest;
     const char *cold_end = mutator->cold_end;
@@ -36,38 +36,38 @@ static bool deferred_is_native(const struct mutator *mutator) {
 }
 
 // In a fiber: its stack from here on, the thread's own as it was left.
-static void deferred_look_fiber(struct deferred_look *look,
-                                const struct fiber *fiber) {
+static void zeroes_look_fiber(struct zeroes_look *look,
+                              const struct fiber *fiber) {
     struct mutator *mutator = look->mutator;
-    deferred_words(mutator->hot_end, (const uintptr_t *)fiber->end, look);
-    uintptr_t from = fiber_visit_native(&mutator->seat, deferred_words, look);
+    zeroes_words(mutator->hot_end, (const uintptr_t *)fiber->end, look);
+    uintptr_t from = fiber_visit_native(&mutator->seat, zeroes_words, look);
     const uintptr_t *start =
         from != 0 ? (const uintptr_t *)from : mutator->lowest;
     if (mutator->cold_end == NULL || start == NULL) {
         look->failed = true;
         return;
     }
-    deferred_words(start, mutator->cold_end, look);
+    zeroes_words(start, mutator->cold_end, look);
 }
 
 // The registers are on the stack, the hot end is set, the lock is held.
-static void deferred_look(void *data) {
-    struct deferred_look *look = data;
+static void zeroes_look(void *data) {
+    struct zeroes_look *look = data;
     const struct mutator *mutator = look->mutator;
     const struct fiber *fiber = fiber_find((uintptr_t)mutator->hot_end);
     if (fiber != NULL) {
-        deferred_look_fiber(look, fiber);
-    } else if (deferred_is_native(mutator)) {
-        deferred_words(mutator->hot_end, mutator->cold_end, look);
+        zeroes_look_fiber(look, fiber);
+    } else if (zeroes_is_native(mutator)) {
+        zeroes_words(mutator->hot_end, mutator->cold_end, look);
     } else {
         look->failed = true;
     }
-    fiber_each(deferred_words, look);
+    fiber_each(zeroes_words, look);
 }
 
-bool deferred_begin(struct counting *counting) {
+bool zeroes_begin(struct counting *counting) {
     struct count_buffer *held = &counting->deferred.held;
-    struct deferred_look look = {
+    struct zeroes_look look = {
         .held = held, .owner = counting->domain.owner & ~COUNTED_OWNER_BIT};
     look.mutator = init_lock();
     if (look.mutator == NULL) {
@@ -77,7 +77,7 @@ bool deferred_begin(struct counting *counting) {
     do {
         look.failed = false;
         held->wants_room = false;
-        collect_enter(look.mutator, deferred_look, &look);
+        collect_enter(look.mutator, zeroes_look, &look);
         if (look.failed) {
             deferred_let_go(&counting->domain, held);
             grown = held->wants_room && counting_grow(held);
@@ -87,11 +87,11 @@ bool deferred_begin(struct counting *counting) {
     return !look.failed;
 }
 
-void deferred_end(struct counting *counting) {
+void zeroes_end(struct counting *counting) {
     deferred_let_go(&counting->domain, &counting->deferred.held);
 }
 
-void deferred_add(struct counting *counting, void *object, size_t bytes) {
+void zeroes_add(struct counting *counting, void *object, size_t bytes) {
     struct count_domain *domain = &counting->domain;
     struct count_buffer *zeroes = &domain->zeroes;
     domain->deferred_bytes += bytes;
@@ -109,35 +109,35 @@ void deferred_add(struct counting *counting, void *object, size_t bytes) {
 // --- A settlement ------------------------------------------------------------
 
 // Zombies leave the zeroes.
-static void deferred_unname(struct counting *counting) {
+static void zeroes_unname(struct counting *counting) {
     struct count_buffer *zeroes = &counting->domain.zeroes;
     while (zeroes->count != 0) {
         counting_unname(counting, zeroes->items[--zeroes->count]);
     }
 }
 
-static void deferred_bury_all(struct counting *counting) {
+static void zeroes_bury_all(struct counting *counting) {
     mutator_enter(init_mutator);
     if (deferred_bury(&counting->domain) != 0) {
-        deferred_unname(counting);
+        zeroes_unname(counting);
     }
     counting_leave(counting);
 }
 
 // Again and again, for destructors release what they know of.
-static void deferred_rounds(struct counting *counting) {
+static void zeroes_rounds(struct counting *counting) {
     struct count_domain *domain = &counting->domain;
     uint64_t before;
     do {
         before = domain->figures.destroyed;
-        deferred_bury_all(counting);
+        zeroes_bury_all(counting);
         domain->settles = true;
         (void)counting_drain(counting, 0);
         domain->settles = false;
     } while (domain->figures.destroyed != before && domain->zeroes.count != 0);
 }
 
-size_t deferred_settle(struct counting *counting) {
+size_t zeroes_settle(struct counting *counting) {
     struct count_domain *domain = &counting->domain;
     if (counting_is_draining(counting) || !init_is_free(init_mutator)) {
         return 0;
@@ -146,12 +146,12 @@ size_t deferred_settle(struct counting *counting) {
     deferred_recall(domain);
     uint64_t before = domain->figures.destroyed;
     int error = error_save();
-    if (domain->zeroes.count != 0 && deferred_begin(counting)) {
-        deferred_rounds(counting);
-        deferred_end(counting); // DS2
+    if (domain->zeroes.count != 0 && zeroes_begin(counting)) {
+        zeroes_rounds(counting);
+        zeroes_end(counting); // DS2
     }
     // As many again before the stack is read once more.
-    counting->deferred.threshold = 2 * domain->zeroes.count + DEFERRED_COUNT;
+    counting->deferred.threshold = 2 * domain->zeroes.count + ZEROES_COUNT;
     error_restore(error);
     return (size_t)(domain->figures.destroyed - before);
 }

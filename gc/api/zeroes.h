@@ -1,4 +1,4 @@
-// deferred — when the zeroes of a thread are settled.
+// zeroes — when the zeroes of a thread are settled.
 //
 // The rc wing holds what the stack shows (rc/deferred.h); here the stack is
 // found: from where the program called in to the far end, with the registers,
@@ -21,33 +21,33 @@
 //                stack points to, is destroyed by the next settlement
 //
 // Each thread for itself, where no drain is on.
-// Design, alternatives and measurements: docs/design/rc/deferred.md
+// Design, alternatives and measurements: docs/design/api/zeroes.md
 
-#ifndef API_DEFERRED_H
-#define API_DEFERRED_H
+#ifndef API_ZEROES_H
+#define API_ZEROES_H
 
 #include "api/counting.h"
 #include "base/defs.h"
 
-#define DEFERRED_COUNT ((size_t)(LOAM_TINY ? 8 : 4096)) // zeroes
-#define DEFERRED_BYTES ((size_t)(LOAM_TINY ? 4096 : 1048576))
+#define ZEROES_COUNT ((size_t)(LOAM_TINY ? 8 : 4096)) // zeroes
+#define ZEROES_BYTES ((size_t)(LOAM_TINY ? 4096 : 1048576))
 
 // Whether it is time.
-static inline bool deferred_is_due(const struct counting *counting) {
+static inline bool zeroes_is_due(const struct counting *counting) {
     const struct count_domain *domain = &counting->domain;
     return domain->zeroes.count >= counting->deferred.threshold ||
-           domain->deferred_bytes >= DEFERRED_BYTES;
+           domain->deferred_bytes >= ZEROES_BYTES;
 }
 
 // A new object of a deferred type.
-void deferred_add(struct counting *counting, void *object, size_t bytes);
+void zeroes_add(struct counting *counting, void *object, size_t bytes);
 
 // Destroys what nobody owns and no variable holds; returns how many objects.
-COLD size_t deferred_settle(struct counting *counting);
+COLD size_t zeroes_settle(struct counting *counting);
 
-// Holds what variables hold; false: that cannot be known.  deferred_end
+// Holds what variables hold; false: that cannot be known.  zeroes_end
 // ends it.
-MUST_USE bool deferred_begin(struct counting *counting);
-void deferred_end(struct counting *counting);
+MUST_USE bool zeroes_begin(struct counting *counting);
+void zeroes_end(struct counting *counting);
 
 #endif

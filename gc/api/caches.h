@@ -37,6 +37,7 @@
 #define API_CACHES_H
 
 #include "loam/cache.h"
+#include "loam/rc.h"
 
 #include "api/caches_bell.h"
 #include "api/caches_order.h"
@@ -98,12 +99,17 @@ struct caches_value {
 // what loam_cache_get returned stays while its borrower does not use the cache.
 // Both are called for traced values too, which need neither.
 static inline bool caches_hold(void *value) {
-    (void)value;
-    return false;
+    if (loam_type_of(value) == NULL) {
+        return false;
+    }
+    loam_retain(value);
+    return true;
 }
 
 static inline void caches_drop(void *value) {
-    (void)value;
+    if (loam_type_of(value) != NULL) {
+        loam_release(value);
+    }
 }
 
 // ----------------------------------------------------------------------------

@@ -77,7 +77,9 @@ static void counting_free_slowly(void *mutator, void *object) {
 }
 
 static void counting_release_empty(void *mutator, uint32_t block) {
+    int error = error_save();
     object_release_empty(mutator, block);
+    error_restore(error); // CU3
 }
 
 static const struct gather_doors counting_doors = {
@@ -204,6 +206,17 @@ void counting_unname(struct counting *counting, void *object) {
 void counting_leave(struct counting *counting) {
     gather_settle(&counting->domain.gather);
     init_leave(init_mutator);
+}
+
+// No code of the program runs: no frame is noted, and what is nested is for the
+// slow way.
+void counting_drop(struct counting *counting, void *object,
+                   const struct kinds_type *type) {
+    struct mutator *mutator = init_mutator;
+    mutator_enter(mutator);
+    count_drop(&counting->domain, object, type, COUNTING_BATCH);
+    gather_settle(&counting->domain.gather);
+    init_leave(mutator);
 }
 
 size_t counting_drain(struct counting *counting, size_t limit) {

@@ -76,6 +76,14 @@ struct counting {
 // not the time.
 struct counting *counting_here(void);
 
+static ALWAYS_INLINE struct counting *counting_now(void) {
+    struct mutator *mutator = init_mutator;
+    if (LIKELY(mutator != NULL && mutator->domain != NULL)) {
+        return mutator->domain;
+    }
+    return counting_here();
+}
+
 // The calling thread's, or NULL if it has not counted yet.
 static inline struct counting *counting_find(void) {
     struct mutator *mutator = init_mutator;
@@ -84,6 +92,11 @@ static inline struct counting *counting_find(void) {
 
 // Does what is owed, at most the step's worth; returns the number destroyed.
 size_t counting_drain(struct counting *counting, size_t limit);
+
+// A simple object loses its only owner: it is destroyed, with what only it
+// owned, as long as that is simple too.  The rest is owed.
+void counting_drop(struct counting *counting, void *object,
+                   const struct kinds_type *type);
 
 // Whether the caller is called by a drain of this thread's.
 bool counting_is_draining(const struct counting *counting);

@@ -472,13 +472,16 @@ bool object_free(const struct place *place) {
 }
 
 struct cache *object_cache_at_hand(struct mutator *mutator, uint32_t block) {
-    struct order order = heap_order_of(block);
-    if (UNLIKELY(block_owner(block) != mutator->id || order.cls > CLASS_LAST ||
+    const struct block *b = block_get(block);
+    unsigned entry = block_entry(block);
+    if (UNLIKELY(block_owner(block) != mutator->id ||
+                 ENTRY_CLASS(entry) > CLASS_LAST ||
                  (block_flags(block) & BLOCK_WATCHED) ||
-                 block_get(block)->heap != mutator->home.heap->slot)) {
+                 b->heap != mutator->home.heap->slot)) {
         return NULL;
     }
-    struct cache *cache = &mutator->home.caches[order.kind][order.cls];
+    struct cache *cache =
+        &mutator->home.caches[ENTRY_KIND(entry)][ENTRY_CLASS(entry)];
     return cache->bytes != 0 ? cache : NULL;
 }
 

@@ -83,7 +83,7 @@ const struct kinds_type *counting_type(struct loam_type *type) {
 
 static void *rc_make(struct loam_type *description, size_t extra_bytes) {
     const struct kinds_type *type = rc_type(description);
-    struct counting *counting = counting_here();
+    struct counting *counting = counting_now();
     if (UNLIKELY(type == NULL || counting == NULL)) {
         if (type != NULL) {
             error_set_no_memory();
@@ -147,20 +147,26 @@ static COLD void rc_refuse(const char *function, enum count_fault fault,
     report_count(function, object, faults[fault], caller);
 }
 
-void loam_release_slow(void *object) {
-    struct counting *counting = counting_here();
-    if (UNLIKELY(counting == NULL)) {
-        return;
+// The owner of a biased object counts in the head, as the inline functions do:
+// `change` is added, unless that would leave nobody, or too many.
+static ALWAYS_INLINE bool rc_count_own(const struct counting *counting,
+                                       void *object, uint32_t change) {
+    uint32_t word = counted_flags(object);
+    const struct kinds_type *type = kinds_get(counted_type(object));
+    uint32_t next = (word + change) & COUNTED_COUNT_MASK;
+    if (type == NULL || !(type->flags & KINDS_SHARED) ||
+        (word & COUNTED_DEAD) || next == 0 || next == COUNTED_COUNT_MASK ||
+        !bias_is_own(object, counting->domain.owner)) {
+        return false;
     }
-    struct mutator *mutator = init_mutator;
-    if (UNLIKELY(!init_is_free(mutator))) {
-        return;
-    }
+    __atomic_store_n(&counted_of(object)->word, word + change,
+                     __ATOMIC_RELAXED);
+    return true;
+}
+
+// What a release has left to do.
+static inline void rc_attend(struct counting *counting) {
     struct count_domain *domain = &counting->domain;
-    enum count_fault fault = count_release(domain, object);
-    if (UNLIKELY(fault != COUNT_FINE)) {
-        rc_refuse("loam_release", fault, object, __builtin_return_address(0));
-    }
     if (domain->dead != 0 || domain->suspects.wants_room ||
         sharing_is_due(counting)) {
         counting_drain(counting, domain->step);
@@ -170,9 +176,34 @@ void loam_release_slow(void *object) {
     }
 }
 
+void loam_release_slow(void *object) {
+    struct counting *counting = counting_now();
+    if (UNLIKELY(counting == NULL) || UNLIKELY(!init_is_free(init_mutator))) {
+        return;
+    }
+    uint32_t word = counted_flags(object);
+    if ((word & COUNTED_OTHER) &&
+        rc_count_own(counting, object, 0 - COUNTED_ONE)) {
+        return;
+    }
+    struct count_domain *domain = &counting->domain;
+    const struct kinds_type *type = kinds_get(counted_type(object));
+    if (LIKELY(type != NULL && count_may_drop(domain, type, word))) {
+        counting_drop(counting, object, type);
+    } else {
+        enum count_fault fault = count_release(domain, object);
+        if (UNLIKELY(fault != COUNT_FINE)) {
+            rc_refuse("loam_release", fault, object,
+                      __builtin_return_address(0));
+        }
+    }
+    rc_attend(counting);
+}
+
 void loam_retain_slow(void *object) {
-    struct counting *counting = counting_here();
-    if (UNLIKELY(counting == NULL)) {
+    struct counting *counting = counting_now();
+    if (UNLIKELY(counting == NULL) ||
+        LIKELY(rc_count_own(counting, object, COUNTED_ONE))) {
         return;
     }
     enum count_fault fault = count_retain(&counting->domain, object);

@@ -1,7 +1,6 @@
 #include "rc/bias.h"
 
 // The shared word: a signed number above three flags.
-#define BIAS_MERGED UINT32_C(1)
 #define BIAS_QUEUED UINT32_C(2) // named by its owner's queue, or about to be
 #define BIAS_GIVEN  UINT32_C(4) // QUEUED, and destroyed
 #define BIAS_FLAGS  UINT32_C(7)
@@ -37,12 +36,6 @@ static bool bias_change(void *object, uint32_t *was, uint32_t next) {
 static enum bias_end bias_end(uint32_t merged) {
     int32_t number = bias_number(merged);
     return number == 0 ? BIAS_LAST : number > 0 ? BIAS_COUNTED : BIAS_FAULT;
-}
-
-// Whether `owner` counts in the head.
-static bool bias_is_own(const void *object, uint32_t owner) {
-    return counted_bias_of(object)->owner == owner &&
-           !(bias_load(object) & BIAS_MERGED);
 }
 
 void bias_retain(void *object, uint32_t owner) {

@@ -48,6 +48,15 @@ enum bias_end {
     BIAS_FAULT    // nobody owned it
 };
 
+#define BIAS_MERGED UINT32_C(1) // of the shared word
+
+// Whether `owner` counts in the head.
+static inline bool bias_is_own(const void *object, uint32_t owner) {
+    const struct counted_bias *bias = counted_bias_of(object);
+    return __atomic_load_n(&bias->owner, __ATOMIC_RELAXED) == owner &&
+           !(__atomic_load_n(&bias->shared, __ATOMIC_RELAXED) & BIAS_MERGED);
+}
+
 // `owner`: COUNTED_OWNER_BIT and the id of the caller.
 void bias_retain(void *object, uint32_t owner);
 MUST_USE enum bias_end bias_release(void *object, uint32_t owner);

@@ -2,7 +2,6 @@
 
 #include <string.h>
 
-#include "base/check.h"
 #include "rc/bias.h"
 
 // Flags that stay with an object on the list of the dead.
@@ -514,11 +513,10 @@ static inline void *count_pop_like(struct count_domain *domain, uint64_t type) {
     return object;
 }
 
-// Destroys objects of one simple type, from `object` on, which can be freed;
-// returns how many, at most `limit`.  What dies with an object's first slot is
-// the next, without passing by the list.  All that is read of the type is read
-// before: where the next object is depends on a slot of this one, and on
-// nothing else.
+// Destroys objects of one simple type, from `object` on, at most `limit`;
+// returns how many.  What dies with an object's first slot is next, and does
+// not pass by the list.  All that is needed of the type is read before: the way
+// to the next object leads through a slot of this one alone.
 static size_t count_cascade(struct count_domain *domain, void *object,
                             const struct kinds_type *type, size_t limit) {
     const uint64_t id = type->id;
@@ -546,16 +544,25 @@ static size_t count_cascade(struct count_domain *domain, void *object,
         done++;
         char *before = object;
         object = next != NULL ? next : count_pop_like(domain, id);
+        if (object == NULL || UNLIKELY(done == limit)) {
+            break;
+        }
         // What was made together dies together, on this side or on that.
         PREFETCH_WRITE(before + ((char *)object < before ? -2048 : 2048));
-        if (object == NULL) {
-            return done;
-        }
-        if (UNLIKELY(done == limit)) {
-            count_push(domain, object);
-            return done;
-        }
     }
+    if (object != NULL) {
+        count_push(domain, object);
+    }
+    return done;
+}
+
+void count_drop(struct count_domain *domain, void *object,
+                const struct kinds_type *type, size_t limit) {
+    count_set_word(object,
+                   (counted_flags(object) & COUNTED_DONE) | COUNTED_DEAD);
+    domain->falls = domain->settles;
+    domain->figures.destroyed += count_cascade(domain, object, type, limit);
+    domain->falls = false;
 }
 
 bool count_advance(struct count_domain *domain, struct count_call *call,

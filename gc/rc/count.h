@@ -133,6 +133,21 @@ void count_mend(void *object);
 bool count_advance(struct count_domain *domain, struct count_call *call,
                    size_t limit);
 
+// Destroys a simple object that had one owner and is in no buffer, and what
+// dies with it as long as that is like it, at most `limit`.  The rest is listed.
+void count_drop(struct count_domain *domain, void *object,
+                const struct kinds_type *type, size_t limit);
+
+// Whether count_drop is the way, of an object whose head says `word`.
+static inline bool count_may_drop(const struct count_domain *domain,
+                                  const struct kinds_type *type,
+                                  uint32_t word) {
+    const uint32_t asked = COUNTED_COUNT_MASK | COUNTED_OTHER | COUNTED_DEAD |
+                           COUNTED_KEPT | COUNTED_WATCHED;
+    return (word & asked) == COUNTED_ONE && type->is_simple &&
+           domain->dead == 0 && !domain->draining && domain->step == 0;
+}
+
 // Puts an object whose count is 0 on the list of the dead.
 void count_bury(struct count_domain *domain, void *object);
 

@@ -3,7 +3,10 @@
 #include <string.h>
 
 #include "base/check.h"
+#include "heap/counted.h"
 #include "rc/bias.h"
+#include "rc/gather.h"
+#include "rc/kinds.h"
 
 static void reclaim_set_word(void *object, uint32_t word) {
     __atomic_store_n(&counted_of(object)->word, word, __ATOMIC_RELAXED);

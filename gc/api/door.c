@@ -9,7 +9,6 @@
 #include "os/suspend.h"
 #include "os/thread.h"
 #include "roots/mutator.h"
-#include "roots/roll.h"
 
 // --- Waiting -----------------------------------------------------------
 
@@ -32,31 +31,9 @@ static COLD void door_let_pass(uint32_t epoch) {
     (void)thread_id(); // D6
 }
 
-static bool door_is_built(void) {
-    return __atomic_load_n(&init_state.built, __ATOMIC_ACQUIRE);
-}
-
-// A thread that is older than the collector, or was made behind its back, and
-// that a stop has found all the same: the next would end its waits again.
-static struct mutator *door_meet(void) {
-    if (!door_is_built()) {
-        return NULL; // D1
-    }
-    const struct record *record = roll_find(&world.roll, thread_id());
-    if (record == NULL ||
-        __atomic_load_n(&record->mutator, __ATOMIC_RELAXED) != NULL) {
-        return NULL; // not met, or a mutator that is about to end
-    }
-    int saved = error_save();
-    struct mutator *mutator = init_ready();
-    error_restore(saved); // D2
-    return mutator;
-}
-
 __attribute__((used)) static void
 door_enter(void *entered, const uintptr_t *saved, const void *hot_end) {
-    struct mutator *mutator =
-        init_mutator != NULL ? door_find_mutator() : door_meet();
+    struct mutator *mutator = door_find_mutator();
     *(bool *)entered = mutator != NULL;
     if (mutator == NULL) {
         return;
@@ -129,6 +106,10 @@ void loam_door_unlock(void) {
     if (init_mutator != NULL) {
         world_leave(init_mutator);
     }
+}
+
+static bool door_is_built(void) {
+    return __atomic_load_n(&init_state.built, __ATOMIC_ACQUIRE);
 }
 
 bool loam_door_is_open(void) {

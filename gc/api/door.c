@@ -3,12 +3,15 @@
 #include "api/init.h"
 #include "heap/meta.h"
 #include "heap/range.h"
+#include "os/copy.h"
 #include "os/error.h"
 #include "os/lock.h"
 #include "os/stack.h"
 #include "os/suspend.h"
 #include "os/thread.h"
 #include "roots/mutator.h"
+
+#define DOOR_LOOK_NS 50000000 // between looks at the process itself
 
 // --- Waiting -----------------------------------------------------------
 
@@ -25,9 +28,10 @@ static struct mutator *door_find_mutator(void) {
 // call.  A later stop sends none.  So that one is waited for; every way out of
 // the system takes what was sent.
 static COLD void door_let_pass(uint32_t epoch) {
-    do {
-        (void)lock_wait(&world.halt.stopping, epoch, 0);
-    } while (__atomic_load_n(&world.halt.stopping, __ATOMIC_SEQ_CST) == epoch);
+    do { // in a child that a handler makes meanwhile it is the stop of nobody
+        (void)lock_wait(&world.halt.stopping, epoch, DOOR_LOOK_NS);
+    } while (!copy_is_new() &&
+             __atomic_load_n(&world.halt.stopping, __ATOMIC_SEQ_CST) == epoch);
     (void)thread_id(); // D6
 }
 

@@ -45,12 +45,12 @@ static void world_park_here(const void *hot_end, void *data) {
 }
 
 void world_park(struct mutator *mutator) {
+    uint64_t mask = suspend_block(); // from here on no handler makes a child
     if (copy_is_new()) { // a stop of the parent's, which nobody will end here
         __atomic_store_n(&world.halt.stopping, 0, __ATOMIC_RELAXED);
-        return;
+    } else {
+        stack_spill(world_park_here, mutator);
     }
-    uint64_t mask = suspend_block();
-    stack_spill(world_park_here, mutator);
     suspend_unblock(mask);
 }
 

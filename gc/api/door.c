@@ -69,7 +69,9 @@ void loam_door_handler_enter(struct loam_door_handler *was) {
     was->outer = init_handler;
     init_handler = was;
     was->safe.depth = 0;
-    if (mutator != NULL && mutator->safe_depth != 0) {
+    if (mutator != NULL &&
+        (mutator->safe_depth != 0 ||
+         __atomic_load_n(&mutator->state, __ATOMIC_RELAXED) != MUTATOR_RUNS)) {
         was->safe = world_safe_break(mutator); // D4
     }
 }

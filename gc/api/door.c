@@ -3,13 +3,15 @@
 #include "api/init.h"
 #include "heap/meta.h"
 #include "heap/range.h"
+#include "os/copy.h"
 #include "os/error.h"
 #include "os/lock.h"
 #include "os/stack.h"
 #include "os/suspend.h"
 #include "os/thread.h"
 #include "roots/mutator.h"
-#include "roots/roll.h"
+
+#define DOOR_LOOK_NS 50000000 // between looks at the process itself
 
 // --- Waiting -----------------------------------------------------------
 
@@ -26,37 +28,16 @@ static struct mutator *door_find_mutator(void) {
 // call.  A later stop sends none.  So that one is waited for; every way out of
 // the system takes what was sent.
 static COLD void door_let_pass(uint32_t epoch) {
-    do {
-        (void)lock_wait(&world.halt.stopping, epoch, 0);
-    } while (__atomic_load_n(&world.halt.stopping, __ATOMIC_SEQ_CST) == epoch);
+    do { // in a child that a handler makes meanwhile it is the stop of nobody
+        (void)lock_wait(&world.halt.stopping, epoch, DOOR_LOOK_NS);
+    } while (!copy_is_new() &&
+             __atomic_load_n(&world.halt.stopping, __ATOMIC_SEQ_CST) == epoch);
     (void)thread_id(); // D6
-}
-
-static bool door_is_built(void) {
-    return __atomic_load_n(&init_state.built, __ATOMIC_ACQUIRE);
-}
-
-// A thread that is older than the collector, or was made behind its back, and
-// that a stop has found all the same: the next would end its waits again.
-static struct mutator *door_meet(void) {
-    if (!door_is_built()) {
-        return NULL; // D1
-    }
-    const struct record *record = roll_find(&world.roll, thread_id());
-    if (record == NULL ||
-        __atomic_load_n(&record->mutator, __ATOMIC_RELAXED) != NULL) {
-        return NULL; // not met, or a mutator that is about to end
-    }
-    int saved = error_save();
-    struct mutator *mutator = init_ready();
-    error_restore(saved); // D2
-    return mutator;
 }
 
 __attribute__((used)) static void
 door_enter(void *entered, const uintptr_t *saved, const void *hot_end) {
-    struct mutator *mutator =
-        init_mutator != NULL ? door_find_mutator() : door_meet();
+    struct mutator *mutator = door_find_mutator();
     *(bool *)entered = mutator != NULL;
     if (mutator == NULL) {
         return;
@@ -88,7 +69,9 @@ void loam_door_handler_enter(struct loam_door_handler *was) {
     was->outer = init_handler;
     init_handler = was;
     was->safe.depth = 0;
-    if (mutator != NULL && mutator->safe_depth != 0) {
+    if (mutator != NULL &&
+        (mutator->safe_depth != 0 ||
+         __atomic_load_n(&mutator->state, __ATOMIC_RELAXED) != MUTATOR_RUNS)) {
         was->safe = world_safe_break(mutator); // D4
     }
 }
@@ -129,6 +112,10 @@ void loam_door_unlock(void) {
     if (init_mutator != NULL) {
         world_leave(init_mutator);
     }
+}
+
+static bool door_is_built(void) {
+    return __atomic_load_n(&init_state.built, __ATOMIC_ACQUIRE);
 }
 
 bool loam_door_is_open(void) {

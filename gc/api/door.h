@@ -20,8 +20,7 @@
 //
 // Invariants:
 //   D1  idle    before the collector is built, and in a thread without a
-//               mutator, a call here changes nothing and builds nothing; but a
-//               thread that a stop has met is attached before it waits again
+//               mutator, a call here changes nothing and builds nothing
 //   D2  errno   errno is as the caller left it
 //   D3  whole   while a thread counts as waiting, the registers that its caller
 //               had at loam_door_safe_enter, and its stack from there on, are

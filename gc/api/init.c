@@ -243,12 +243,21 @@ static COLD bool init_gate(void) {
 // interrupted malloc, which the library would call here.
 static void init_meet(struct mutator *mutator) {
     bool may_allocate = !init_is_in_handler();
-    if (mutator->cold_end == NULL) {
+    if (mutator->cold_end == NULL || (mutator->guessed && may_allocate)) {
         mutator_find_stack(mutator, may_allocate);
     }
     if (may_allocate || thread_arms_freely()) {
         // Where the system refuses, the thread is found gone by a later stop.
         (void)thread_exit_arm(mutator);
+    }
+}
+
+// Once no handler runs, what a guess stood for.
+static COLD void init_meet_again(struct mutator *mutator) {
+    if (mutator->busy == MUTATOR_OUT && !init_is_in_handler()) {
+        uint64_t mask = suspend_block();
+        init_meet(mutator);
+        suspend_unblock(mask);
     }
 }
 
@@ -278,7 +287,13 @@ static COLD struct mutator *init_attach(void) {
 
 struct mutator *init_ready(void) {
     struct mutator *mutator = init_mutator;
-    return LIKELY(mutator != NULL) ? mutator : init_attach();
+    if (UNLIKELY(mutator == NULL)) {
+        return init_attach();
+    }
+    if (UNLIKELY(mutator->guessed)) {
+        init_meet_again(mutator);
+    }
+    return mutator;
 }
 
 bool init_come_back(struct mutator *mutator) {

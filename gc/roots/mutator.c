@@ -22,6 +22,7 @@ void mutator_find_stack(struct mutator *mutator, bool may_allocate) {
     const void *lowest = NULL;
     const void *cold_end = stack_cold_end();
     mutator->cold_end = NULL;
+    mutator->guessed = !may_allocate;
     if (may_allocate) {
         stack_own_bounds(&lowest, &cold_end);
     } else if (mutator->thread != thread_process_id()) {

@@ -77,6 +77,7 @@ struct mutator {
     bool leaving;             // its exit was seen; the thread may live on a bit
     bool in_hook;             // it runs the shortage hook; itself
     bool keeps;               // it may own counted blocks or runs; itself
+    bool guessed;             // the library is still to be asked; itself
     uint32_t state;           // enum mutator_state, a futex word; CAS
     uint32_t id;              // blocks name it as owner; not 0; constant
     uint32_t thread;          // the system's number for the thread; constant

@@ -9,6 +9,9 @@
 #include "roots/fiber.h"
 #include "roots/mutator.h"
 
+// More than the frames of a cycle take.
+#define STACKS_CYCLE_BYTES ((uintptr_t)64 * KiB)
+
 // What the visits of one thread need to know.
 struct stacks_call {
     stacks_visit *visit;
@@ -203,19 +206,43 @@ static void stacks_words_but(const uintptr_t *start, const uintptr_t *end,
     }
 }
 
-static struct stacks_cut stacks_cut_own(const struct record *r) {
+// Where the frames of a cycle may begin, of a conductor whose stack's end was
+// guessed: below it, in the same mapping, another thread's stack may end.
+static const uintptr_t *stacks_guess_own(const struct record *records,
+                                         const struct mutator *self) {
+    uintptr_t here = (uintptr_t)__builtin_frame_address(0);
+    uintptr_t from = here - STACKS_CYCLE_BYTES;
+    for (const struct record *r = records; r != NULL; r = r->next) {
+        uintptr_t hot_end = (uintptr_t)r->hot_end;
+        uintptr_t pointer =
+            r->mutator != NULL ? r->mutator->thread_pointer : r->thread_pointer;
+        if (r->mutator == self || here < hot_end || here < pointer) {
+            continue;
+        }
+        if (pointer == 0 && hot_end > from) {
+            return (const uintptr_t *)here; // nobody knows how much is its own
+        }
+        from = pointer > from ? pointer : from;
+    }
+    return (const uintptr_t *)bits_round_up(from, WORD_BYTES);
+}
+
+static struct stacks_cut stacks_cut_own(const struct record *records) {
+    const struct record *r = records;
     while (r->stop != RECORD_SELF) {
         r = r->next;
     }
     const struct mutator *self = r->mutator;
     const void *hot_end = self->hot_end;
     // A fiber may lie in the middle of the thread's own stack.
-    bool own = self->lowest != NULL && self->lowest <= hot_end &&
-               hot_end < self->cold_end &&
+    bool own = stacks_is_own(self, (uintptr_t)hot_end) &&
                fiber_find((uintptr_t)hot_end) == NULL;
-    return (struct stacks_cut){.from = own ? self->lowest
-                                           : __builtin_frame_address(0),
-                               .end = hot_end};
+    const uintptr_t *from = __builtin_frame_address(0);
+    if (own) {
+        from = self->lowest != NULL ? self->lowest
+                                    : stacks_guess_own(records, self);
+    }
+    return (struct stacks_cut){.from = from, .end = hot_end};
 }
 
 void stacks_all(const struct record *records, stacks_visit *visit, void *data) {

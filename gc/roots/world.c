@@ -45,12 +45,12 @@ static void world_park_here(const void *hot_end, void *data) {
 }
 
 void world_park(struct mutator *mutator) {
+    uint64_t mask = suspend_block(); // from here on no handler makes a child
     if (copy_is_new()) { // a stop of the parent's, which nobody will end here
         __atomic_store_n(&world.halt.stopping, 0, __ATOMIC_RELAXED);
-        return;
+    } else {
+        stack_spill(world_park_here, mutator);
     }
-    uint64_t mask = suspend_block();
-    stack_spill(world_park_here, mutator);
     suspend_unblock(mask);
 }
 
@@ -127,13 +127,15 @@ void world_safe_leave(struct mutator *mutator) {
 
 struct world_safe world_safe_break(struct mutator *mutator) {
     struct world_safe was = {.depth = mutator->safe_depth};
+    was.is_safe =
+        __atomic_load_n(&mutator->state, __ATOMIC_RELAXED) != MUTATOR_RUNS;
     if (was.depth != 0) {
-        was.is_safe =
-            __atomic_load_n(&mutator->state, __ATOMIC_RELAXED) != MUTATOR_RUNS;
         was.busy = mutator->busy;
         was.hot_end = mutator->stopped_at;
         memcpy(was.registers, mutator->registers, sizeof was.registers);
         mutator->safe_depth = 0;
+    }
+    if (was.depth != 0 || was.is_safe) { // or it was just coming out by itself
         world_come_out(mutator);
     }
     return was;

@@ -21,7 +21,9 @@
 
 #include <cmocka.h>
 
+#include "api/door.h"
 #include "loam.h"
+#include "loam/threads.h"
 #include "loam/weak.h"
 #include "os/copy.h"
 #include "support/step.h"
@@ -363,13 +365,21 @@ static void work_in_steps(void *data) {
     (void)grow(NULL, 0, 10);
 }
 
+// Where signals are blocked no handler comes.
+static bool are_blocked(void) {
+    sigset_t mask;
+    return pthread_sigmask(SIG_BLOCK, NULL, &mask) != 0 ||
+           sigismember(&mask, SIGUSR1) == 1;
+}
+
 static void fork_between(size_t instructions, void *data) {
     struct steps *steps = data;
-    if (instructions % steps->every != 0) {
+    if (instructions % steps->every != 0 || are_blocked()) {
         return;
     }
     pid_t child = fork_one(instructions / steps->every);
     if (child == 0) {
+        (void)alarm((unsigned)child_alarm);
         steps->is_child = true;
         step_end();
         return;
@@ -379,10 +389,10 @@ static void fork_between(size_t instructions, void *data) {
     steps->children++;
 }
 
-static void check_steps(size_t every) {
+static void check_steps(void (*body)(void *data), size_t every) {
     struct steps steps = {.every = every};
     loam_disable();
-    bool ran = step_run(work_in_steps, fork_between, &steps);
+    bool ran = step_run(body, fork_between, &steps);
     loam_enable();
     if (steps.is_child) {
         _exit(live());
@@ -398,7 +408,37 @@ static void check_steps(size_t every) {
 static void test_steps(void **state) {
     (void)state;
     start();
-    check_steps(199);
+    check_steps(work_in_steps, 199);
+}
+
+// The same while others work, and collect: the lock is taken now and then, and
+// a stop may be on.
+static void work_with_others(void *data) {
+    (void)data;
+    bool entered = false;
+    loam_door_safe_enter(&entered);
+    loam_door_safe_leave();
+    void *cell = loam_alloc(3000);
+    loam_free(cell);
+    struct loam_weak *weak = loam_weak_make(list);
+    void *run = loam_alloc_leaf(300000);
+    loam_blocking_enter();
+    loam_blocking_leave();
+    loam_free(run);
+    if (!entered || loam_weak_get(weak) != list) {
+        abort();
+    }
+    loam_thread_detach();
+    (void)grow(NULL, 0, 10);
+}
+
+static void test_steps_with_others(void **state) {
+    (void)state;
+    start();
+    struct churners churners;
+    assert_true(churn_begin(&churners, 2));
+    check_steps(work_with_others, 97);
+    churn_end(&churners);
 }
 
 // The child of vfork shares memory with its parent: it is no copy, and does
@@ -421,10 +461,15 @@ static void test_vfork(void **state) {
 int main(void) {
     const struct CMUnitTest tests[] = {
         // This one first: Loam must not have been called.
-        cmocka_unit_test(test_beginning),      cmocka_unit_test(test_quiet),
-        cmocka_unit_test(test_generations),    cmocka_unit_test(test_threads),
-        cmocka_unit_test(test_from_region),    cmocka_unit_test(test_stranger),
-        cmocka_unit_test(test_from_finalizer), cmocka_unit_test(test_steps),
+        cmocka_unit_test(test_beginning),
+        cmocka_unit_test(test_quiet),
+        cmocka_unit_test(test_generations),
+        cmocka_unit_test(test_threads),
+        cmocka_unit_test(test_from_region),
+        cmocka_unit_test(test_stranger),
+        cmocka_unit_test(test_from_finalizer),
+        cmocka_unit_test(test_steps),
+        cmocka_unit_test(test_steps_with_others),
         cmocka_unit_test(test_vfork),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

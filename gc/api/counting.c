@@ -3,9 +3,9 @@
 #include <string.h>
 
 #include "api/cycles.h"
-#include "api/zeroes.h"
 #include "api/object.h"
 #include "api/sharing.h"
+#include "api/zeroes.h"
 #include "heap/block.h"
 #include "heap/meta.h"
 #include "os/error.h"
@@ -84,6 +84,15 @@ static void counting_release_empty(void *mutator, uint32_t block) {
 
 static const struct gather_doors counting_doors = {
     counting_find_cache, counting_free_slowly, counting_release_empty};
+
+static void counting_grow_buffers(struct counting *counting) {
+    if (UNLIKELY(counting->domain.suspects.wants_room)) {
+        counting_grow_buffer(&counting->domain.suspects);
+    }
+    if (UNLIKELY(counting->domain.zeroes.wants_room)) {
+        counting_grow_buffer(&counting->domain.zeroes);
+    }
+}
 
 static COLD struct counting *counting_make(struct mutator *mutator) {
     if (init_lock() == NULL) {
@@ -164,6 +173,12 @@ bool counting_owes(const struct counting *counting) {
            reclaim_is_on(&counting->cycles.reclaim);
 }
 
+// As many at once that there is likely room for what they make suspect.
+static size_t counting_batch(const struct count_domain *domain) {
+    size_t room = domain->suspects.capacity - domain->suspects.count;
+    return room / 4 + 1 < COUNTING_BATCH ? room / 4 + 1 : COUNTING_BATCH;
+}
+
 static NOINLINE void counting_run(struct counting *counting, size_t limit,
                                   uint64_t *here) {
     struct mutator *mutator = init_mutator;
@@ -176,9 +191,9 @@ static NOINLINE void counting_run(struct counting *counting, size_t limit,
     for (;;) {
         uint64_t left = until - domain->figures.destroyed;
         bool is_done = domain->figures.destroyed >= until;
-        size_t batch = is_done                 ? 0
-                       : left < COUNTING_BATCH ? left
-                                               : COUNTING_BATCH;
+        counting_grow_buffers(counting);
+        size_t most = counting_batch(domain);
+        size_t batch = is_done ? 0 : left < most ? left : most;
         if (!counting_advance(mutator, counting, batch)) {
             if (is_done || !counting_owes(counting)) {
                 break;
@@ -222,7 +237,11 @@ void counting_drop(struct counting *counting, void *object,
 size_t counting_drain(struct counting *counting, size_t limit) {
     uint64_t here = 0;
     struct mutator *mutator = init_mutator;
-    if (counting_is_nested(counting, &here) || !init_is_free(mutator)) {
+    if (!init_is_free(mutator)) {
+        return 0;
+    }
+    if (counting_is_nested(counting, &here)) {
+        counting_grow_buffers(counting);
         return 0; // CU2
     }
     uint64_t before = counting->domain.figures.destroyed;
@@ -236,11 +255,6 @@ size_t counting_drain(struct counting *counting, size_t limit) {
         } while (sharing_is_due(counting));
         error_restore(error); // CU3
     }
-    if (counting->domain.suspects.wants_room) {
-        counting_grow_buffer(&counting->domain.suspects);
-    }
-    if (counting->domain.zeroes.wants_room) {
-        counting_grow_buffer(&counting->domain.zeroes);
-    }
+    counting_grow_buffers(counting);
     return (size_t)(counting->domain.figures.destroyed - before);
 }

@@ -184,7 +184,7 @@ static void es_pool_close(size_t depth) {
 }
 
 static void es_pool(void) {
-    struct pool *pool = &es.pools[es.pool_count - 1];
+    struct pool *pool = &es.pools[es.pool_count == 0 ? 0 : es.pool_count - 1];
     if (es.pool_count < ESTATE_POOLS && gen_chance(&es.gen, 20)) {
         pool = &es.pools[es.pool_count++];
         pool->pool = loam_pool_open();

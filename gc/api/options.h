@@ -35,6 +35,7 @@
 // check_flags: a set of these.
 #define OPTIONS_CHECK_MARK   1u
 #define OPTIONS_CHECK_VERIFY 2u
+#define OPTIONS_CHECK_RC     4u
 
 enum options_huge { OPTIONS_HUGE_AUTO, OPTIONS_HUGE_ON, OPTIONS_HUGE_OFF };
 enum options_warn { OPTIONS_WARN_ONCE, OPTIONS_WARN_ALL, OPTIONS_WARN_NONE };

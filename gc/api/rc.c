@@ -8,14 +8,23 @@
 
 #include "api/counting.h"
 #include "api/cycles.h"
-#include "api/zeroes.h"
+#include "api/init.h"
 #include "api/object.h"
+#include "api/options.h"
 #include "api/report.h"
 #include "api/sharing.h"
+#include "api/zeroes.h"
+#include "collect/collect.h"
+#include "heap/block.h"
+#include "heap/counted.h"
+#include "heap/meta.h"
 #include "os/error.h"
 #include "rc/bias.h"
 #include "rc/count.h"
+#include "rc/explain.h"
 #include "rc/kinds.h"
+
+#define RC_FORGOTTEN_ROOM ((size_t)(LOAM_TINY ? 4 : 256))
 
 _Static_assert(LOAM_HEAD_ONE == COUNTED_ONE, "one head");
 _Static_assert(LOAM_HEAD_QUIET == COUNTED_QUIET, "one head");
@@ -310,4 +319,134 @@ void loam_rc_stats(struct loam_rc_stats *stats, size_t bytes) {
     if (bytes > sizeof now) {
         memset((char *)stats + sizeof now, 0, bytes - sizeof now);
     }
+}
+
+// --- Who forgot to release -------------------------------------------------
+
+// A cycle that is asked for lists what it keeps only because some owner is not
+// known.  The list is meta memory, which no cycle takes for a root, and as long
+// as is needed: when it was too short, another cycle is run.
+
+// One list is filled at a time.
+static bool rc_forgotten_ask(struct explain_list *list) {
+    struct mutator *mutator = init_lock();
+    if (mutator == NULL) {
+        return false;
+    }
+    bool mine = init_state.conductor.list == NULL;
+    if (mine) {
+        init_state.conductor.list = list;
+    }
+    init_unlock(mutator);
+    return mine;
+}
+
+static void rc_forgotten_give(struct explain_list *list) {
+    struct mutator *mutator = init_lock();
+    if (mutator != NULL) {
+        if (list->capacity != 0) {
+            meta_free(list->items, list->capacity * sizeof *list->items);
+        }
+        init_unlock(mutator);
+    }
+    *list = (struct explain_list){NULL, 0, 0};
+}
+
+static bool rc_forgotten_make(struct explain_list *list, size_t capacity) {
+    struct mutator *mutator = init_lock();
+    if (mutator != NULL) {
+        list->items = meta_make(capacity * sizeof *list->items);
+        list->capacity = list->items == NULL ? 0 : capacity;
+        init_unlock(mutator);
+    }
+    return list->capacity != 0;
+}
+
+// One cycle; false when there was none.
+static bool rc_forgotten_collect(struct explain_list *list) {
+    if (!rc_forgotten_ask(list)) {
+        error_set_invalid();
+        return false;
+    }
+    bool done = init_collect(&init_state.home.collector);
+    struct mutator *mutator = init_lock();
+    if (mutator != NULL) {
+        init_state.conductor.list = NULL;
+        init_unlock(mutator);
+    }
+    if (!done) {
+        error_set_no_memory();
+    }
+    return done;
+}
+
+// Cycles until the list is long enough; the caller gives it back.
+static bool rc_forgotten_find(struct explain_list *list) {
+    size_t capacity = RC_FORGOTTEN_ROOM;
+    do {
+        rc_forgotten_give(list);
+        if (!rc_forgotten_make(list, capacity)) {
+            error_set_no_memory();
+            return false;
+        }
+        if (!rc_forgotten_collect(list)) {
+            return false;
+        }
+        capacity = list->count + list->count / 8;
+    } while (list->count > list->capacity);
+    return true;
+}
+
+size_t loam_rc_forgotten(loam_forgotten_fn *visit, void *data) {
+    struct counting *counting = counting_here();
+    struct explain_list list = {NULL, 0, 0};
+    if (counting == NULL) {
+        error_set_no_memory();
+        return SIZE_MAX;
+    }
+    (void)loam_settle();
+    bool found = rc_forgotten_find(&list);
+    size_t count = list.count;
+    for (size_t i = 0; found && visit != NULL && i < count; i++) {
+        const struct explain_named *named = &list.items[i];
+        struct loam_forgotten forgotten = {.object = named->object,
+                                           .type = named->type->origin,
+                                           .owners = named->owner_count};
+        visit(&forgotten, data);
+    }
+    rc_forgotten_give(&list);
+    (void)loam_settle();
+    return found ? count : SIZE_MAX;
+}
+
+// Says how many there are of the type of the object at `from`, which is the
+// first of it.
+static void rc_forgotten_tell(const struct explain_list *list, size_t from) {
+    const struct kinds_type *type = list->items[from].type;
+    size_t count = 0;
+    for (size_t i = from; i < list->count; i++) {
+        if (list->items[i].type == type) {
+            count++;
+            list->items[i].type = i == from ? type : NULL;
+        }
+    }
+    report_forgotten(type->name == NULL ? "?" : type->name, count,
+                     list->items[from].object);
+}
+
+// Beside the summary of loam.c, after the program's own handlers.
+__attribute__((destructor)) static void rc_exit(void) {
+    struct explain_list list = {NULL, 0, 0};
+    if (!init_state.built || !explain_is_used() ||
+        !(init_state.options.check_flags & OPTIONS_CHECK_RC)) {
+        return;
+    }
+    if (rc_forgotten_find(&list)) {
+        for (size_t i = 0; i < list.count; i++) {
+            if (list.items[i].type != NULL) {
+                rc_forgotten_tell(&list, i);
+            }
+        }
+    }
+    rc_forgotten_give(&list);
 }

@@ -309,6 +309,19 @@ static void report_line(const char *name, uint64_t bytes) {
     report_print(line);
 }
 
+void report_forgotten(const char *type, size_t count, const void *example) {
+    char line[REPORT_LINE_BYTES];
+    struct text text;
+    text_init(&text, line, sizeof line);
+    text_add(&text, "at exit: forgotten, of type ");
+    text_add(&text, type);
+    text_add(&text, ": ");
+    text_add_number(&text, count);
+    text_add(&text, count == 1 ? " object, at " : " objects, one at ");
+    text_add_hex(&text, (uintptr_t)example);
+    report_print(line);
+}
+
 void report_exit(const struct loam_stats *stats) {
     char line[REPORT_LINE_BYTES];
     struct text text;

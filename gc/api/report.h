@@ -69,6 +69,10 @@ void report_heap(const char *function, const void *handle, const void *caller);
 // Says that a type of counted objects makes no sense.
 void report_type(const char *name, const char *fault);
 
+// At exit, of a type: so many objects that nothing leads to, and yet they are
+// owned; one of them.
+void report_forgotten(const char *type, size_t count, const void *example);
+
 // Says what is wrong with counting an object.
 void report_count(const char *function, const void *object, const char *fault,
                   const void *caller);

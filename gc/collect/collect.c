@@ -293,6 +293,9 @@ static void collect_explain(struct collect_walk *walk) {
         struct marker *marker = &walk->conductor->marker;
         explain_held(walk->collector->heap, collect_mark_word, marker,
                      &walk->report->explained);
+        if (walk->conductor->list != NULL) {
+            explain_list(walk->collector->heap, walk->conductor->list);
+        }
         mark_drain(marker);
     }
 }

@@ -95,21 +95,22 @@ struct collect_figures {
 
 // What the heaps of a process share.
 struct conductor {
-    struct roots roots;       // lock
-    struct marker marker;     // conductor, in a stop
-    struct settle settle;     // lock
-    uint32_t held;            // nested; no cycle begins; lock
-    enum collect_phase phase; // conductor; atomic, after the thread
-    uint32_t thread;          // the conductor's, in a cycle; conductor; atomic
-    uint32_t disabled;        // nested; automatic cycles only; atomic
-    uint32_t condemned;       // cycles that condemned counted objects; atomic
-    bool neighbours;          // a word one past the end keeps; constant
-    bool check_mark;          // run the audit; constant
-    bool check_verify;        // walk the heap at phase borders; constant
-    uint32_t collect_every;   // slow paths between cycles; 0 never; constant
-    uint64_t slow_paths;      // passed so far; lock
-    size_t huge_bytes;        // huge pages from this size on; 0 never, or
-                              // asked for already; lock
+    struct roots roots;        // lock
+    struct marker marker;      // conductor, in a stop
+    struct settle settle;      // lock
+    uint32_t held;             // nested; no cycle begins; lock
+    enum collect_phase phase;  // conductor; atomic, after the thread
+    uint32_t thread;           // the conductor's, in a cycle; conductor; atomic
+    uint32_t disabled;         // nested; automatic cycles only; atomic
+    uint32_t condemned;        // cycles that condemned counted objects; atomic
+    struct explain_list *list; // a cycle fills it, or NULL; lock
+    bool neighbours;           // a word one past the end keeps; constant
+    bool check_mark;           // run the audit; constant
+    bool check_verify;         // walk the heap at phase borders; constant
+    uint32_t collect_every;    // slow paths between cycles; 0 never; constant
+    uint64_t slow_paths;       // passed so far; lock
+    size_t huge_bytes;         // huge pages from this size on; 0 never, or
+                               // asked for already; lock
     void (*report)(const struct collect_report *report); // bell; may be NULL
     bool (*shortage)(size_t bytes);  // bell; whether to try again; may be NULL
     size_t (*relieve)(size_t bytes); // bell; takes so much from caches, and

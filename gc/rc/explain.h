@@ -38,6 +38,7 @@
 
 #include "base/defs.h"
 #include "heap/heap.h"
+#include "rc/kinds.h"
 
 typedef void explain_visit(uintptr_t word, void *data);
 
@@ -47,6 +48,20 @@ struct explain_report {
     size_t faulty_count;    // slots that own without a count
 };
 
+// An object that is held where nobody sees it.
+struct explain_named {
+    void *object;
+    const struct kinds_type *type;
+    size_t owner_count; // that are not known; 0: some slot that leads to it was
+                        // given no count
+};
+
+// Room for some; count goes on where there is none.
+struct explain_list {
+    struct explain_named *items;
+    size_t count, capacity;
+};
+
 // Whether there may be counted objects at all.
 bool explain_is_used(void);
 
@@ -54,14 +69,17 @@ bool explain_is_used(void);
 void explain_held(const struct heap *heap, explain_visit *visit, void *data,
                   struct explain_report *report);
 
+// Lists what explain_held visited, before anything is condemned.
+void explain_list(const struct heap *heap, struct explain_list *list);
+
 // Condemns the rest, and visits it.
 void explain_condemn(const struct heap *heap, explain_visit *visit, void *data,
                      struct explain_report *report);
 
 // The condemned in blocks of `owner` (0: of nobody), of plain types; or those
-// of types that threads share, in all blocks. Puts at most `capacity` into `items`
-// (NULL: none) and returns how many there are. Whoever takes them sees to it,
-// before a stop, that they are dead or held. Under the lock.
+// of types that threads share, in all blocks. Puts at most `capacity` into
+// `items` (NULL: none) and returns how many there are. Whoever takes them sees
+// to it, before a stop, that they are dead or held. Under the lock.
 size_t explain_take(uint32_t owner, bool shared, void **items, size_t capacity);
 
 #endif

@@ -336,6 +336,26 @@ LOAM_API void loam_release_step(size_t count);
  * A ring through both worlds is collected where the counted ends of traced
  * pointers are LOAM_TYPE_TRACED. */
 
+/* An object that nothing leads to, as far as the tracer sees, while some of its
+ * owners are no slots of such objects: they forgot to release it, or they are
+ * where nobody looks, in malloc'd memory, the kernel, an open pool. */
+struct loam_forgotten {
+    void *object;
+    struct loam_type *type;
+    size_t owners; /* that are not known; 0: a slot leads to it that was given
+                      no count */
+};
+
+/* Collects, and calls visit(&forgotten, data) for each such object; not for
+ * what is alive through it alone.  Returns how many; SIZE_MAX, and errno, when
+ * memory is short, another thread asks too, or there was no collection.  `visit`
+ * may be NULL, and may do what it likes: an object that it or another thread
+ * releases for the last time is still listed.  LOAM_CHECK=rc says at exit how
+ * many there are of each type. */
+typedef void loam_forgotten_fn(const struct loam_forgotten *forgotten,
+                               void *data);
+LOAM_API size_t loam_rc_forgotten(loam_forgotten_fn *visit, void *data);
+
 /* --- Figures ----------------------------------------------------------- */
 
 /* Of the calling thread, since it began.  Fields are added at the end. */

@@ -167,7 +167,8 @@ static void test_flags(void **state) {
         uint32_t flags;
     } right[] = {{"mark", OPTIONS_CHECK_MARK},
                  {"verify", OPTIONS_CHECK_VERIFY},
-                 {"all", 3},
+                 {"rc", OPTIONS_CHECK_RC},
+                 {"all", 7},
                  {"mark,verify", 3},
                  {"verify,mark", 3},
                  {"mark,mark", OPTIONS_CHECK_MARK},
@@ -183,7 +184,7 @@ static void test_flags(void **state) {
     for (size_t i = 0; i < sizeof wrong / sizeof wrong[0]; i++) {
         assert_false(set(&options, "LOAM_CHECK", wrong[i], &heard));
         assert_int_equal(options.check_flags, 0); // O3: not the good half
-        assert_non_null(strstr(heard.last, "mark, verify or all"));
+        assert_non_null(strstr(heard.last, "mark, verify, rc or all"));
     }
 }
 
@@ -303,7 +304,7 @@ static void test_listing(void **state) {
     (void)state;
     unsigned rows = 0;
     options_each(visit_default, &rows);
-    assert_int_equal(rows, 14);
+    assert_int_equal(rows, 15);
 }
 
 static void print_row(const struct options_row *row, void *data) {

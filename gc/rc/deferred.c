@@ -2,6 +2,7 @@
 
 #include "heap/block.h"
 #include "heap/blockmap.h"
+#include "heap/counted.h"
 #include "rc/kinds.h"
 
 static void deferred_set_word(void *object, uint32_t word) {
@@ -18,8 +19,9 @@ static void *deferred_find(uintptr_t word, uint32_t owner) {
     uint32_t id = block_owner_mutator(place.block);
     void *object = (void *)(place.start + block_kind_front(place.kind));
     unsigned type = counted_type(object);
-    if ((id != 0 && id != owner) || type == 0 || type == COUNTED_ZOMBIE ||
-        !(kinds_get(type)->flags & KINDS_DEFERRED)) {
+    // What leads to the head is one past the end of what lies before.
+    if ((id != 0 && id != owner) || word < (uintptr_t)object || type == 0 ||
+        type == COUNTED_ZOMBIE || !(kinds_get(type)->flags & KINDS_DEFERRED)) {
         return NULL;
     }
     // One that was owned too often to be counted is never destroyed by counts.

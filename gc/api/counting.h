@@ -130,12 +130,4 @@ static inline bool counting_is_called(void) {
                     __atomic_load_n(&counting->is_told, __ATOMIC_RELAXED));
 }
 
-// What is known of a type, which is made known if need be; NULL with errno when
-// it makes no sense or memory is short.
-struct loam_type;
-const struct kinds_type *counting_type(struct loam_type *type);
-
-// At exit: says what was forgotten, type by type.
-void counting_tell_forgotten(void);
-
 #endif

@@ -1,7 +1,7 @@
 #include "api/cycles.h"
 
-#include "api/zeroes.h"
 #include "api/sharing.h"
+#include "api/zeroes.h"
 #include "base/check.h"
 #include "heap/meta.h"
 #include "os/clock.h"
@@ -191,8 +191,8 @@ static void cycles_note(struct cycles *cycles, uint64_t began_ns) {
 }
 
 size_t cycles_collect(struct counting *counting, uint64_t budget_ns) {
-    if (!cycles_may_begin(counting)) {
-        return 0;
+    if (counting_is_draining(counting)) {
+        return 0; // CY4
     }
     int error = error_save();
     struct cycles *cycles = &counting->cycles;
@@ -203,8 +203,9 @@ size_t cycles_collect(struct counting *counting, uint64_t budget_ns) {
     if (budget_ns == 0) {
         cycles->batch = CYCLES_BATCH_MAX;
     }
-    counting_drain(counting, 0);
-    while (counting->domain.suspects.count != 0 &&
+    counting_drain(counting,
+                   0); // also a ring whose destructor was left by a jump
+    while (counting->domain.suspects.count != 0 && cycles_may_begin(counting) &&
            cycles_once(counting, deadline_ns)) {
     }
     if (budget_ns == 0) {
@@ -218,7 +219,7 @@ size_t cycles_collect(struct counting *counting, uint64_t budget_ns) {
 
 void cycles_attend(struct counting *counting) {
     struct cycles *cycles = &counting->cycles;
-    if (cycles->on_demand || !cycles_may_begin(counting)) {
+    if (cycles->on_demand || counting_is_draining(counting)) {
         return;
     }
     uint64_t now_ns = clock_now_ns();

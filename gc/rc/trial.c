@@ -3,6 +3,9 @@
 #include <string.h>
 
 #include "base/check.h"
+#include "heap/counted.h"
+#include "rc/count.h"
+#include "rc/kinds.h"
 
 #define TRIAL_AHEAD 16 // edges between asking for a head and reading it
 #define TRIAL_ALIVE COUNTED_SCRATCH_MASK // scratch of what is owned outside

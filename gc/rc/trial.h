@@ -41,7 +41,6 @@
 #define RC_TRIAL_H
 
 #include "base/defs.h"
-#include "rc/count.h"
 
 enum trial_answer {
     TRIAL_MORE, // the step is used up

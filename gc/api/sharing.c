@@ -3,13 +3,15 @@
 #include "loam/rc.h"
 
 #include "api/cycles.h"
+#include "api/init.h"
 #include "api/zeroes.h"
 #include "base/bits.h"
-#include "base/check.h"
 #include "heap/block.h"
+#include "heap/counted.h"
 #include "heap/heap.h"
 #include "heap/meta.h"
 #include "rc/bias.h"
+#include "rc/count.h"
 #include "rc/explain.h"
 #include "roots/world.h"
 

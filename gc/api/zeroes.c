@@ -1,12 +1,13 @@
 #include "api/zeroes.h"
 
-#include "base/check.h"
+#include "api/init.h"
 #include "collect/collect.h"
 #include "os/error.h"
 #include "os/stack.h"
+#include "rc/count.h"
 #include "rc/deferred.h"
 #include "roots/fiber.h"
-#include "roots/world.h"
+#include "roots/mutator.h"
 
 // --- What the stack shows ----------------------------------------------------
 

@@ -56,7 +56,7 @@ static size_t settle(void) {
     return loam_settle();
 }
 
-// Nothing is stored: nothing is leaked.
+// DS2: nothing is stored, nothing is leaked.
 static NOT_INLINED void make_some(int count) {
     for (int i = 0; i < count; i++) {
         struct node *node = node_new(&node_type);

@@ -8,7 +8,9 @@
 #include <stddef.h>
 #include <stdint.h>
 #include <string.h>
+#include <sys/syscall.h>
 #include <sys/wait.h>
+#include <unistd.h>
 
 #include <cmocka.h>
 
@@ -60,7 +62,7 @@ static int begin_count(void **state) {
     return 0;
 }
 
-// --- The owner is told --------------------------------------------------------
+// --- The owner is told ----------------------------------------------------
 
 static void *release_it(void *object) {
     loam_release(object);
@@ -143,7 +145,7 @@ static void test_told_and_ends(void **state) {
     assert_int_equal(atomic_load(&destroyed), 1);
 }
 
-// --- What a thread leaves -----------------------------------------------------
+// --- What a thread leaves -------------------------------------------------
 
 static void *make_graph(void *data) {
     struct thing **slot = data;
@@ -215,7 +217,35 @@ static void test_ring_of_two_threads(void **state) {
     assert_int_equal(atomic_load(&destroyed), 3);
 }
 
-// --- Storms -------------------------------------------------------------------
+#ifndef COOPERATIVE
+static void *own_and_vanish(void *data) {
+    (void)data;
+    kept = thing_new(&shared_type);
+    atomic_store(&stage, 1);
+    wait_for(&stage, 2);
+    (void)syscall(SYS_exit, 0);
+    return NULL;
+}
+
+// SH3: it was told, and never heard.
+static void test_vanished(void **state) {
+    (void)state;
+    atomic_store(&stage, 0);
+    pthread_t thread = begin(own_and_vanish, NULL);
+    wait_for(&stage, 1);
+    loam_release(kept);
+    kept = NULL;
+    atomic_store(&stage, 2);
+    join(thread);
+    for (int i = 0; i < 5 && atomic_load(&destroyed) == 0; i++) {
+        (void)scrub_collect();
+        loam_settle();
+    }
+    assert_int_equal(atomic_load(&destroyed), 1);
+}
+#endif
+
+// --- Storms ---------------------------------------------------------------
 
 #define SLOTS   64
 #define THREADS 3
@@ -337,7 +367,7 @@ static void test_short_lives(void **state) {
     run_storm(gen_seed("short lives"), SCALED(300, 50), 300);
 }
 
-// --- Children -----------------------------------------------------------------
+// --- Children -------------------------------------------------------------
 
 static atomic_uint storms_on;
 
@@ -428,6 +458,9 @@ int main(void) {
         cmocka_unit_test_setup(test_told_and_ends, begin_count),
         cmocka_unit_test_setup(test_graph_handed_over, begin_count),
         cmocka_unit_test_setup(test_ring_of_two_threads, begin_count),
+#ifndef COOPERATIVE
+        cmocka_unit_test_setup(test_vanished, begin_count),
+#endif
         cmocka_unit_test_setup(test_storm, begin_count),
         cmocka_unit_test_setup(test_short_lives, begin_count),
         cmocka_unit_test_setup(test_fork, begin_count),

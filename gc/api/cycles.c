@@ -1,6 +1,5 @@
 #include "api/cycles.h"
 
-#include "api/sharing.h"
 #include "api/zeroes.h"
 #include "base/check.h"
 #include "heap/meta.h"
@@ -242,6 +241,30 @@ void cycles_attend(struct counting *counting) {
 
 // --- What the tracer condemned -----------------------------------------------
 
+static void cycles_count_thread(struct mutator *mutator, void *data) {
+    *(size_t *)data += !mutator->leaving;
+}
+
+// Whether no other thread may count what nobody owns.
+static bool cycles_is_alone(void) {
+    size_t threads = 0;
+    world_each(cycles_count_thread, &threads);
+    return threads == 1;
+}
+
+// The condemned of the thread, and in one set with them, for they may own each
+// other, those that threads left which have ended (SH5 of api/sharing.h).
+static size_t cycles_gather(const struct counting *counting, bool shared,
+                            void **items, size_t capacity) {
+    uint32_t owner = counting->domain.owner & ~COUNTED_OWNER_BIT;
+    size_t count = explain_take(owner, shared, items, capacity);
+    if (!shared && cycles_is_alone()) {
+        void **more = items == NULL ? NULL : items + count;
+        count += explain_take(0, false, more, capacity - count);
+    }
+    return count;
+}
+
 // Takes the condemned under the lock, so that none of them is seen alive by a
 // stop; false when there is no room for all.
 static bool cycles_take(struct counting *counting, bool shared, size_t *count) {
@@ -252,12 +275,11 @@ static bool cycles_take(struct counting *counting, bool shared, size_t *count) {
         *count = 0;
         return true;
     }
-    uint32_t owner = counting->domain.owner & ~COUNTED_OWNER_BIT;
-    *count = explain_take(owner, shared, NULL, 0);
+    *count = cycles_gather(counting, shared, NULL, SIZE_MAX);
     bool fits = *count <= visited->capacity;
     if (fits && *count != 0) {
         visited->count =
-            explain_take(owner, shared, visited->items, visited->capacity);
+            cycles_gather(counting, shared, visited->items, visited->capacity);
         cycles->trial.has_code = true;
         reclaim_begin(&cycles->reclaim, &cycles->trial, true);
         (void)reclaim_advance(&cycles->reclaim, &cycles->trial,

@@ -27,6 +27,8 @@
 //   SH3  vanished the same for one that ended without a word, but that what it
 //                 owed is left to the tracer
 //   SH4  forked   in a child no object is kept for a thread that is not there
+//   SH5  left      what an ended thread left and the tracer condemned is taken
+//                  apart by a thread that is the only one, with its own
 //
 // Each thread for itself; sharing_bury and sharing_forked: under the lock.
 // Design, alternatives and measurements: docs/design/api/sharing.md

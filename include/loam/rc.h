@@ -26,7 +26,10 @@
  *             and every count that a word of the object holds is declared.
  *             What is not declared is borrowed, or points to a traced object.
  *   Thread    An object of a plain type belongs to the thread that made it: no
- *             other may count it while that thread lives.  Types that threads
+ *             other may count it while that thread lives.  What hangs together
+ *             of what a thread left when it ended belongs to the one thread
+ *             that takes it over; so does garbage among it that only the tracer
+ *             finds, which waits until one thread is left.  Types that threads
  *             share say so (LOAM_TYPE_SHARED, LOAM_TYPE_ATOMIC).  LOAM_CHECK=rc
  *             tells of a wrong thread.
  *   Mixed     See "Both worlds" below.
@@ -96,7 +99,8 @@ enum {
     /* Pointers in local variables are not counted, only those that loam_assign
      * puts into slots, globals and other memory.  An object is new with count
      * 0, and one whose count is 0 dies when no stack holds it any more: at
-     * loam_settle, and now and then.  Plain types only. */
+     * loam_settle, and now and then, and when its thread ends.  Its destructor
+     * puts none into variables of its callers.  Plain types only. */
     LOAM_TYPE_DEFERRED = 4,
     /* Counted by any thread, cheaply by the one that made it: 16 bytes before
      * the object instead of 8. */

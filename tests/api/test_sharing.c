@@ -217,6 +217,33 @@ static void test_ring_of_two_threads(void **state) {
     assert_int_equal(atomic_load(&destroyed), 3);
 }
 
+// Rings that the cycle collector was told not to look for.
+static LOAM_TYPE(secret_type, struct thing,
+                 LOAM_OWNS(struct thing, first, second),
+                 .flags = LOAM_TYPE_ACYCLIC, .destroy = thing_destroy);
+
+static void *leave_rings(void *data) {
+    (void)data;
+    for (int i = 0; i < 100; i++) {
+        struct thing *a = thing_new(&secret_type), *b = thing_new(&secret_type);
+        a->first = b;
+        loam_assign(&b->first, a);
+        loam_release(a);
+    }
+    return NULL;
+}
+
+// SH5: the only thread that is left takes them apart.
+static void test_left(void **state) {
+    (void)state;
+    join(begin(leave_rings, NULL));
+    for (int i = 0; i < 3; i++) {
+        (void)scrub_collect();
+        loam_settle();
+    }
+    assert_int_equal(atomic_load(&destroyed), 200);
+}
+
 #ifndef COOPERATIVE
 static void *own_and_vanish(void *data) {
     (void)data;
@@ -458,6 +485,7 @@ int main(void) {
         cmocka_unit_test_setup(test_told_and_ends, begin_count),
         cmocka_unit_test_setup(test_graph_handed_over, begin_count),
         cmocka_unit_test_setup(test_ring_of_two_threads, begin_count),
+        cmocka_unit_test_setup(test_left, begin_count),
 #ifndef COOPERATIVE
         cmocka_unit_test_setup(test_vanished, begin_count),
 #endif

@@ -6,7 +6,9 @@ const NAMES = {loam: "Loam", bdwgc: "libgc", glibc: "glibc, freed by hand",
                mimalloc: "mimalloc, freed by hand",
                jemalloc: "jemalloc, freed by hand",
                leak: "glibc, never freed", bump: "bump, the floor",
-               std: "C++, std::weak_ptr", glib: "GLib", python: "Python"};
+               std: "C++, std::shared_ptr and weak_ptr", boost: "Boost",
+               glib: "GLib", rcbox: "GLib's g_rc_box", rust: "Rust",
+               python: "Python"};
 const GROUPS = [["structure", "Structures"],
                 ["small", "Small garbage"], ["list", "Growth"],
                 ["library", "Real libraries, frees taken out"],
@@ -18,7 +20,8 @@ const SYMBOLS = {loam: d3.symbolCircle, bdwgc: d3.symbolCircle,
                  glibc: d3.symbolSquare, mimalloc: d3.symbolTriangle,
                  jemalloc: d3.symbolDiamond, leak: d3.symbolCross,
                  std: d3.symbolStar, glib: d3.symbolWye,
-                 python: d3.symbolTriangle};
+                 python: d3.symbolTriangle, boost: d3.symbolDiamond,
+                 rcbox: d3.symbolSquare, rust: d3.symbolCross};
 // Groups whose benchmarks are drawn as time against memory.
 const CARDS = ["structure", "small", "library", "threads"];
 

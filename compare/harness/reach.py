@@ -1,4 +1,4 @@
-"""The targets of steps 1 and 2, and of caches, and whether they are met.
+"""The targets of steps 1 to 3, and whether they are met.
 
 Each row says what is aimed at, what was measured, and "met", "not met" or "not
 measured".  Times are those at equal memory (judge.py); where Loam has no such
@@ -174,6 +174,68 @@ def _caches(benches):
     return rows
 
 
+def _over(benches, name, field, collector, bound, target):
+    """A figure of Loam's over another's, both at their defaults."""
+    mine = _found(benches, name, field)
+    theirs = _found(benches, name, field, collector)
+    if not mine or not theirs:
+        return _row(target, "", None)
+    return _row(target, f"{mine / theirs:.3f} x ({mine:,.3g}, {collector} "
+                        f"{theirs:,.3g})", mine <= bound * theirs)
+
+
+def _rings(benches):
+    """Step 3: cyclic garbage beside Python's collector."""
+    ratios = {}
+    for shape in ("ring", "pairs", "rings", "tree", "random"):
+        mine = _found(benches, f"rc-{shape}", "collect_ns")
+        theirs = _found(benches, f"rc-{shape}", "collect_ns", "python")
+        if mine and theirs:
+            ratios[shape] = mine / theirs
+    target = "cyclic garbage: geomean <= 1/7 of Python's, each <= 1/5"
+    if not ratios:
+        return _row(target, "", None)
+    mean = geomean(ratios.values())
+    each = ", ".join(f"{shape} 1/{1 / value:.1f}"
+                     for shape, value in ratios.items())
+    return _row(target, f"1/{1 / mean:.1f} ({each})",
+                mean <= 1 / 7 and max(ratios.values()) <= 1 / 5)
+
+
+def _counted(benches):
+    """Step 3: objects that count their owners."""
+    python, std = "python", "std"
+    return [
+        _rings(benches),
+        _least(benches, "rc-behind", "collect_us", 20, "µs",
+               "a thousand dead pairs beside a heap that lives <= 20 µs",
+               [(python, "collect_us", "Python"),
+                (python, "young_us", "its youngest alone")]),
+        _least(benches, "rc-slice", "slice_us", 1000, "µs",
+               "the longest slice <= 1 ms",
+               [(python, "slice_us", "Python's longest")]),
+        _over(benches, "rc-hot", "op_ns", std, 0.25,
+              "retain and release, hot <= 0.25 x std::shared_ptr"),
+        _over(benches, "rc-slots-L1", "op_ns", std, 0.7,
+              "through slots in L1 <= 0.7 x std::shared_ptr"),
+        _over(benches, "rc-hot-2t", "op_ns", std, 0.3,
+              "hot with threads, private <= 0.3 x std::shared_ptr"),
+        _least(benches, "rc-list", "op_ns", 3, "ns",
+               "letting go of a list <= 3 ns an object",
+               [(std, "op_ns", "std")]),
+        _least(benches, "rc-branches", "op_ns", 5, "ns",
+               "letting go of a tree <= 5 ns an object",
+               [(std, "op_ns", "std")]),
+        _least(benches, "rc-lazy", "p999_us", 2, "µs",
+               "one release, by steps, 99.9 % <= 2 µs",
+               [(std, "p999_us", "std")]),
+        _over(benches, "rc-weak", "get_ns", std, 1,
+              "a weak reference read, retained <= std::weak_ptr"),
+        _least(benches, "rc-bytes", "bytes_object", 33, "bytes",
+               "8 bytes before an object of 24 (33 with its block's)",
+               [(std, "bytes_object", "std")])]
+
+
 def table(results, scale):
     benches = {bench["name"]: bench for bench in results}
     collectors = {row["collector"] for bench in results
@@ -194,4 +256,5 @@ def table(results, scale):
     rows += _footprint(benches)
     rows += _threads(benches)
     rows += _caches(benches)
+    rows += _counted(benches)
     return rows

@@ -10,7 +10,7 @@ import os
 from dataclasses import dataclass, field
 
 COLLECTORS = ["loam", "bdwgc", "glibc", "mimalloc", "jemalloc", "leak", "bump",
-              "std", "glib", "python"]
+              "std", "boost", "glib", "rcbox", "rust", "python"]
 COLLECTING = ["loam", "bdwgc"]
 BY_HAND = ["glibc", "mimalloc", "jemalloc"]
 
@@ -138,6 +138,41 @@ def _data(variant, about):
                  turns=7, collectors=["loam", "glib", "python"])
 
 
+# Who has objects that count their owners, and of these, weak references.
+COUNTED = ["loam", "std", "boost", "glib", "rcbox", "rust"]
+COUNTED_WEAK = ["loam", "std", "glib", "rust"]
+
+
+def _rings(variant, about, measure="collect_ns", unit="ns", rounds=(2, 3, 3)):
+    """What counts do not free, beside Python's collector."""
+    return Bench(f"rc-{variant}", "rings", "rc", about,
+                 f"--size 2 --rounds {rounds[0]}",
+                 f"--size 100 --rounds {rounds[1]}",
+                 f"--size 1000 --rounds {rounds[2]}", variant=variant,
+                 measure=measure, unit=unit, factors=False, turns=7,
+                 collectors=["loam", "python"])
+
+
+def _counted(name, variant, about, quick, full, **more):
+    """One operation on counted objects; they are few and short."""
+    more = {"program": "counted", "measure": "op_ns", "unit": "ns",
+            "smoke": "--size 2", "collectors": COUNTED} | more
+    return Bench(f"rc-{name}", more.pop("program"), "rc", about,
+                 more.pop("smoke") + " --rounds 1", quick, full,
+                 variant=variant, factors=False, turns=9, **more)
+
+
+def _shared(name, variant, about, **more):
+    return _counted(name, variant, about, "--rounds 20 --threads 2",
+                    "--rounds 100 --threads 2", smoke="--threads 2", **more)
+
+
+def _slots(name, quick, full):
+    return _counted(f"slots-{name}", "slots", f"a slot set to another object, "
+                    f"in {name}", f"--size {quick} --rounds 20",
+                    f"--size {full} --rounds 100")
+
+
 def _pause(count):
     return Bench(f"pause-{count}t", "pause", "pause",
                  f"a server of {count} thread{'s' if count > 1 else ''}: "
@@ -223,6 +258,40 @@ BENCHES = [
     _data("strmap", "a map from texts to pointers: the same"),
     _data("vec", "a vector of words: pushed, read, popped"),
     _data("intern", "texts interned: new, and again"),
+    _rings("ring", "garbage: one ring, an object"),
+    _rings("pairs", "garbage: rings of two, an object"),
+    _rings("rings", "garbage: rings of a hundred, an object"),
+    _rings("tree", "garbage: a tree whose children know their parent"),
+    _rings("random", "garbage: each leads to two others at random"),
+    _rings("ring-live", "one ring that lives, all of it suspected"),
+    _rings("random-live", "a random graph that lives, all of it suspected"),
+    _rings("behind", "a thousand dead pairs beside a heap that lives",
+           "collect_us", "µs", (3, 15, 30)),
+    _rings("slice", "the longest slice, by itself", "slice_us", "µs"),
+    _counted("hot", "hot", "one object retained and released, one thread",
+             "--rounds 50", "--rounds 500"),
+    _slots("L1", 128, 128), _slots("L2", 4096, 4096),
+    _slots("memory", 262144, 4194304),
+    _shared("hot-2t", "hot", "the same, when there has been another thread"),
+    _shared("shared-2t", "hot", "the same, of a type that threads share",
+            program="counted_shared"),
+    _shared("both-2t", "both", "two threads retain and release one object",
+            program="counted_shared"),
+    _counted("list", "list", "a list let go of, an object",
+             "--size 100 --rounds 3", "--size 1000 --rounds 5"),
+    _counted("branches", "tree", "a tree let go of, an object",
+             "--size 100 --rounds 3", "--size 1000 --rounds 5"),
+    _counted("lazy", "lazy", "the slowest of a thousand releases, by steps of "
+             "8 objects", "--size 200", "--size 700", measure="p999_us",
+             unit="µs"),
+    _counted("new", "new", "an object made and dropped",
+             "--rounds 20", "--rounds 200"),
+    _counted("weak", "weak", "a weak reference read, the object retained",
+             "--size 100", "--size 1000 --rounds 10", measure="get_ns",
+             collectors=COUNTED_WEAK),
+    _counted("bytes", "bytes", "resident bytes for an object, 24 of them the "
+             "program's", "--size 100", "--size 1000",
+             measure="bytes_object", unit="bytes"),
     _library("jansson", "JSON parsed, changed, built, printed",
              "--size 2 --rounds 2", "--size 20 --rounds 4",
              "--size 80 --rounds 5"),

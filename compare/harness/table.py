@@ -7,6 +7,7 @@ GROUPS = [("structure", "Structures"), ("small", "Small garbage"),
           ("threads", "Several threads, wall ms"),
           ("scaling", "Two threads at once, wall ns an object"),
           ("weak", "Weak references, finalizers, ns each"),
+          ("rc", "Counted objects, their rings, ns each (some µs, bytes)"),
           ("data", "Sets, maps, vectors, interned texts, ns an operation"),
           ("pause", "Pauses, median µs"),
           ("stop", "Stopping the world, median µs"),
@@ -14,8 +15,8 @@ GROUPS = [("structure", "Structures"), ("small", "Small garbage"),
           ("mark", "Marking a live heap, ns an object"),
           ("footprint", "Memory held / asked for")]
 
-OTHERS = ["glibc", "mimalloc", "jemalloc", "leak", "bump", "std", "glib",
-          "python"]
+OTHERS = ["glibc", "mimalloc", "jemalloc", "leak", "bump", "std", "boost",
+          "glib", "rcbox", "rust", "python"]
 
 
 def number(value, width=8):
@@ -71,7 +72,7 @@ def line(bench, beside):
     text += number(figure(mine, name)) + megabytes(mine)
     text += (mine["setting"] if mine else "-").rjust(9)
     text += interval(equal or bench["verdict"].get("defaults"))
-    text += " " if equal or not mine else "*"
+    text += " " if equal or not bench["verdict"].get("defaults") else "*"
     over = [found["ratio"] for found in bench["verdict"]["over"]]
     text += (f" {min(over):.2f}..{max(over):.2f}" if over else " -").ljust(12)
     for collector in beside:
@@ -154,8 +155,8 @@ def render(report):
     means = summary(benches)
     if means:
         lines += ["", "Geometric means"] + means
-    if any(best_loam(bench) and not bench["verdict"].get("equal")
-           for bench in benches):
+    if any(bench["verdict"].get("defaults")
+           and not bench["verdict"].get("equal") for bench in benches):
         lines.append("  * at both collectors' defaults: no setting of Loam "
                      "took as little memory as libgc")
     lines.append("  fit: Loam with a heap limit at the memory that libgc took "

@@ -1,11 +1,16 @@
 #include "api/cycles.h"
 
+#include "api/init.h"
 #include "api/zeroes.h"
 #include "base/check.h"
 #include "heap/meta.h"
 #include "os/clock.h"
 #include "os/error.h"
 #include "rc/explain.h"
+#include "rc/kinds.h"
+#include "rc/reclaim.h"
+#include "rc/trial.h"
+#include "roots/mutator.h"
 #include "roots/world.h"
 
 #define CYCLES_STEP      ((size_t)(LOAM_TINY ? 4 : 1024)) // between two looks

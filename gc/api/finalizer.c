@@ -240,7 +240,13 @@ static bool finalizer_put(const struct place *place,
 static bool finalizer_find(const char *function, const void *p,
                            struct place *place, const void *caller) {
     if (init_ready() != NULL && object_is_start(p, place)) {
-        return true;
+        if (!block_kind_is_counted(place->kind)) {
+            return true;
+        }
+        report_count(function, p, "a counted object has those of its type",
+                     caller);
+        error_set_invalid();
+        return false;
     }
     report_misuse(function, p, caller);
     error_set_invalid();

@@ -12,6 +12,7 @@
 #include "heap/blockmap.h"
 #include "heap/handle.h"
 #include "os/error.h"
+#include "rc/explain.h"
 #include "trace/ephemeron.h"
 
 // Finalizers do not run here: they might use the very map.
@@ -38,6 +39,31 @@ static uint64_t map_hash(const struct map *map, const void *key) {
     return hash >> 32;
 }
 
+// Whether a counted object has begun to die: its cell waits for a cycle, for it
+// was watched.
+static bool map_is_dead(uint32_t block, uint32_t cell) {
+    size_t front = block_kind_front(ENTRY_KIND(block_entry(block)));
+    uint32_t flags =
+        counted_flags((void *)(block_cell_address(block, cell) + front));
+    // What a cycle condemned is dead, unless it is its finalizer's turn.
+    return (flags & COUNTED_DEAD) ||
+           ((flags & COUNTED_CONDEMNED) && !(flags & COUNTED_DONE));
+}
+
+// The same of the key of an ephemeron, whatever it is.
+static bool map_key_is_dead(const struct ephemeron *ephemeron) {
+    return ephemeron->block != BLOCK_NONE &&
+           block_kind_is_counted(ENTRY_KIND(block_entry(ephemeron->block))) &&
+           map_is_dead(ephemeron->block, ephemeron->cell);
+}
+
+static bool map_value_is_dead(uintptr_t value) {
+    struct place place;
+    return explain_is_used() && blockmap_object(value, &place) != NULL &&
+           block_kind_is_counted(place.kind) &&
+           map_is_dead(place.block, place.cell);
+}
+
 // The value of a cell whose entry lives; *key_word is set for weak keys.
 static bool map_cell_lives(const struct map *map, const void *cell,
                            uintptr_t *key_word, uintptr_t *value) {
@@ -53,7 +79,8 @@ static bool map_cell_lives(const struct map *map, const void *cell,
     __atomic_signal_fence(__ATOMIC_SEQ_CST);
     *key_word = __atomic_load_n(&ephemeron->key, __ATOMIC_ACQUIRE);
     *value = __atomic_load_n(&ephemeron->value, __ATOMIC_ACQUIRE);
-    return *key_word != 0 && !is_freed;
+    return *key_word != 0 && !is_freed && !map_key_is_dead(ephemeron) &&
+           !map_value_is_dead(*value); // MA7
 }
 
 static bool map_slot_is(const struct map *map, const struct map_slot *slot,
@@ -179,6 +206,15 @@ static bool map_reserve(const struct map *map) {
     return reserved;
 }
 
+// A value that counts its owners: where it dies, its entry is gone.
+static void map_watch_value(uintptr_t value) {
+    struct place place;
+    if (explain_is_used() && blockmap_object(value, &place) != NULL &&
+        block_kind_is_counted(place.kind)) {
+        map_watch(&place);
+    }
+}
+
 static void map_set_handle(struct handle *handle, const void *value,
                            const struct place *place) {
     handle_set(handle, (uintptr_t)value, place);
@@ -201,6 +237,7 @@ static void *map_make_cell(const struct map *map, const void *key,
             if (at != NULL) {
                 map_watch(at);
             }
+            map_watch_value((uintptr_t)value);
         }
         return ephemeron;
     }
@@ -254,6 +291,7 @@ bool map_put(struct map *map, const void *key, const void *value) {
     } else if (map->sort == MAP_WEAK_KEYS) {
         struct ephemeron *ephemeron = slot->cell;
         __atomic_store_n(&ephemeron->value, (uintptr_t)value, __ATOMIC_RELEASE);
+        map_watch_value((uintptr_t)value);
     } else if (map_place(value, &place) != NULL) {
         map_set_handle(slot->cell, value, &place);
     }

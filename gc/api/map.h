@@ -24,6 +24,8 @@
 //   MA5  refused  when memory is short the map is as it was
 //   MA6  bounded  a table has room for at most four times the entries that
 //                 lived when it was made, or MAP_FIRST_CAPACITY
+//   MA7  counted  an entry is gone from the moment its key or its value, if it
+//                 is a counted object, begins to die
 //
 // A map is used by one thread at a time.
 // Design, alternatives and measurements: docs/design/api/map.md

@@ -13,6 +13,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "loam/rc.h"
 #include "support/gen.h"
 #include "support/scrub.h"
 
@@ -163,10 +164,34 @@ static void test_refused(void **state) {
     assert_true(map_put(map, text, value));
 }
 
+struct counted_thing {
+    uintptr_t word;
+};
+
+static LOAM_TYPE(counted_type, struct counted_thing);
+
+// MA7: an entry goes with its counted key, and with its counted value.
+static void test_counted(void **state) {
+    (void)state;
+    struct map *map = must(map_make(MAP_WEAK_KEYS));
+    void *key = must(loam_new(&counted_type));
+    void *value = must(loam_new(&counted_type));
+    assert_true(map_put(map, key, value));
+    assert_true(map_put(map, map, value));
+    assert_ptr_equal(map_get(map, key), value);
+    loam_release(key);
+    assert_null(map_get(map, key));
+    assert_ptr_equal(map_get(map, map), value);
+    loam_release(value);
+    assert_null(map_get(map, map));
+    assert_int_equal(map_count(map), 0);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_random),
         cmocka_unit_test(test_refused),
+        cmocka_unit_test(test_counted),
     };
     for (size_t i = 0; i < KEYS; i++) {
         snprintf(texts[i], sizeof texts[i], "key %zu", i);

@@ -23,11 +23,11 @@
  *   Counted     Objects of loam/rc.h may be targets of weak references, keys and
  *               values, and are gone there from the moment they begin to die.
  *               The value of a weak map is borrowed, and takes its entry along
- *               when its count falls to 0, unless its type is LOAM_TYPE_TRACED:
- *               then the map keeps it as it keeps others.  One of a shared type
- *               is to be owned as long as its entry is there.  Finalizers and
- *               guardians are for traced objects; a counted one is refused, for
- *               its type may have a finalizer.
+ *               when its count falls to 0; if its type is LOAM_TYPE_TRACED, the
+ *               map keeps it as it keeps others.  One of a shared type is to be
+ *               owned as long as its entry is there.  Finalizers and guardians
+ *               are for traced objects; a counted one is refused, for its type
+ *               may have a finalizer.
  *   Threads     Each section says.  Collections by other threads are harmless
  *               at any instant, everywhere.
  *   Memory      A collection needs no memory for any of this; it is taken when

@@ -168,14 +168,14 @@ struct counted_thing {
     uintptr_t word;
 };
 
-static LOAM_TYPE(counted_type, struct counted_thing);
+static LOAM_TYPE(thing_type, struct counted_thing, .flags = 0);
 
 // MA7: an entry goes with its counted key, and with its counted value.
 static void test_counted(void **state) {
     (void)state;
     struct map *map = must(map_make(MAP_WEAK_KEYS));
-    void *key = must(loam_new(&counted_type));
-    void *value = must(loam_new(&counted_type));
+    void *key = must(loam_new(&thing_type));
+    void *value = must(loam_new(&thing_type));
     assert_true(map_put(map, key, value));
     assert_true(map_put(map, map, value));
     assert_ptr_equal(map_get(map, key), value);

@@ -21,7 +21,7 @@
  *               references give NULL at once, its entries in maps are gone and
  *               its finalizer does not run.
  *   Counted     Objects of loam/rc.h may be targets of weak references, keys
- *               and values; they are gone there from the moment they begin to die.
+ *               and values, and are gone from the moment they begin to die.
  *               The value of a weak map is borrowed, and takes its entry along
  *               when its count falls to 0; if its type is LOAM_TYPE_TRACED, the
  *               map keeps it as it keeps others.  One of a shared type is to be

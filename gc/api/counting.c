@@ -13,7 +13,7 @@
 #include "roots/mutator.h"
 
 #define COUNTING_BATCH     ((size_t)(LOAM_TINY ? 2 : 4096)) // to the next look
-#define COUNTING_ROOM      ((size_t)(LOAM_TINY ? 4 : 512)) // of buffers at first
+#define COUNTING_ROOM      ((size_t)(LOAM_TINY ? 4 : 512)) // a buffer, at first
 #define COUNTING_NAMES_MAX ((size_t)1 << 24)
 
 // --- Memory ----------------------------------------------------------------

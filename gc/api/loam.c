@@ -18,6 +18,7 @@
 #include "api/report.h"
 #include "base/bits.h"
 #include "collect/collect.h"
+#include "heap/block.h"
 #include "heap/heap.h"
 #include "heap/meta.h"
 #include "os/error.h"

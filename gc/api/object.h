@@ -28,6 +28,8 @@
 
 #include "api/init.h"
 #include "base/defs.h"
+#include "heap/block.h"
+#include "heap/blockmap.h"
 #include "heap/cache.h"
 #include "heap/heap.h"
 #include "heap/sizeclass.h"

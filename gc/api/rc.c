@@ -16,6 +16,7 @@
 #include "api/zeroes.h"
 #include "collect/collect.h"
 #include "heap/block.h"
+#include "heap/blockmap.h"
 #include "heap/counted.h"
 #include "heap/handle.h"
 #include "heap/meta.h"

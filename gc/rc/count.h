@@ -134,7 +134,7 @@ bool count_advance(struct count_domain *domain, struct count_call *call,
                    size_t limit);
 
 // Destroys a simple object that had one owner and is in no buffer, and what
-// dies with it as long as that is like it, at most `limit`.  The rest is listed.
+// dies with it as long as that is like it, at most `limit`; the rest is listed.
 void count_drop(struct count_domain *domain, void *object,
                 const struct kinds_type *type, size_t limit);
 

@@ -164,7 +164,7 @@ static void es_forget(uint32_t id) {
             return;
         }
     }
-    MUST(!"an object that the model does not know");
+    estate_fail(__FILE__, __LINE__, "an object that the model knows");
 }
 
 void **es_slot(uint32_t id, uint32_t k) {

@@ -54,18 +54,16 @@ extern "C" {
 
 /* --- What the analyzers are told --------------------------------------- */
 
-/* gcc -fanalyzer pairs LOAM_OWNED with loam_release; clang's analyzer knows
- * the same by its own words. */
-#if defined(__clang__)
-#if __has_attribute(ownership_returns)
-#define LOAM_OWNED   __attribute__((__ownership_returns__(loam)))
-#define LOAM_LETS_GO __attribute__((__ownership_takes__(loam, 1)))
-#else
-#define LOAM_OWNED
-#define LOAM_LETS_GO
-#endif
-#elif defined(__GNUC__) && __GNUC__ >= 11 && !defined(__cplusplus)
-#define LOAM_OWNED __attribute__((__malloc__(loam_release_slow, 1)))
+/* Compiled with LOAM_ANALYZE defined, for analysis alone, what counts inline is
+ * declared only, and gcc -fanalyzer (from gcc 11 on) and clang's analyzer know
+ * who gives an owner away and who takes it: what is not released, or once too
+ * often, is told.  They know one owner a pointer: what loam_retain returns is
+ * another, to be released by that name.  clang does not follow loam_auto. */
+#if defined(LOAM_ANALYZE) && defined(__clang__)
+#define LOAM_OWNED   __attribute__((__ownership_returns__(malloc)))
+#define LOAM_LETS_GO __attribute__((__ownership_takes__(malloc, 1)))
+#elif defined(LOAM_ANALYZE) && defined(__GNUC__) && !defined(__cplusplus)
+#define LOAM_OWNED __attribute__((__malloc__(loam_release, 1)))
 #define LOAM_LETS_GO
 #else
 #define LOAM_OWNED
@@ -177,6 +175,9 @@ struct loam_head {
 
 LOAM_API void loam_release_slow(void *object);
 LOAM_API void loam_retain_slow(void *object);
+#ifdef LOAM_ANALYZE
+void loam_release(void *object) LOAM_LETS_GO;
+#endif
 
 /* A new object of a type, all zero, owned: count 1 (0 if deferred).  NULL with
  * errno ENOMEM when memory is short; EINVAL, and a warning, when the type is
@@ -188,6 +189,9 @@ LOAM_API void *loam_new_flex(struct loam_type *type,
 /* One owner more; returns the object.  NULL is allowed.  Half a nanosecond for
  * plain types.  33 million owners are one too many to count: from there on the
  * object is left to the tracer. */
+#ifdef LOAM_ANALYZE
+void *loam_retain(void *object) LOAM_OWNED;
+#else
 static inline void *loam_retain(void *object) {
     if (object != NULL) {
         struct loam_head *head = (struct loam_head *)object - 1;
@@ -200,10 +204,11 @@ static inline void *loam_retain(void *object) {
     }
     return object;
 }
+#endif
 
 /* One owner less; the last one destroys the object, and all that only it owned,
  * without recursion.  NULL is allowed. */
-static inline void loam_release(void *object) LOAM_LETS_GO;
+#ifndef LOAM_ANALYZE
 static inline void loam_release(void *object) {
     if (object != NULL) {
         struct loam_head *head = (struct loam_head *)object - 1;
@@ -218,12 +223,19 @@ static inline void loam_release(void *object) {
         }
     }
 }
+#endif
 
 /* Slots.  `slot` is the address of a pointer variable of any type.
  * loam_assign retains the new object, stores it, and releases the old one last;
  * the same object is fine.  loam_give stores one that the caller owns.
  * loam_clear empties the slot first and releases then: what the destructor sees
  * is a slot that is empty.  loam_take empties it and returns what it owned. */
+#ifdef LOAM_ANALYZE
+void loam_give(void *slot, void *owned);
+void loam_assign(void *slot, void *object);
+void loam_clear(void *slot);
+void *loam_take(void *slot) LOAM_OWNED;
+#else
 static inline void loam_give(void *slot, void *owned) {
     void *old;
     __builtin_memcpy(&old, slot, sizeof old);
@@ -245,6 +257,7 @@ static inline void *loam_take(void *slot) {
     __builtin_memcpy(slot, &none, sizeof none);
     return old;
 }
+#endif
 
 /* The owners now.  Of a type that threads share, a number that was right a
  * moment ago. */
@@ -352,9 +365,9 @@ struct loam_forgotten {
 
 /* Collects, and calls visit(&forgotten, data) for each such object; not for
  * what is alive through it alone.  Returns how many; SIZE_MAX, and errno, when
- * memory is short, another thread asks too, or there was no collection.  `visit`
- * may be NULL, and may do what it likes: an object that it or another thread
- * releases for the last time is still listed.  LOAM_CHECK=rc says at exit how
+ * memory is short, another thread asks too, or there was no collection.
+ * `visit` may be NULL, and may do what it likes: an object that it or another
+ * thread releases for the last time is still listed.  LOAM_CHECK=rc says at exit how
  * many there are of each type. */
 typedef void loam_forgotten_fn(const struct loam_forgotten *forgotten,
                                void *data);

@@ -367,8 +367,8 @@ struct loam_forgotten {
  * what is alive through it alone.  Returns how many; SIZE_MAX, and errno, when
  * memory is short, another thread asks too, or there was no collection.
  * `visit` may be NULL, and may do what it likes: an object that it or another
- * thread releases for the last time is still listed.  LOAM_CHECK=rc says at exit how
- * many there are of each type. */
+ * thread releases for the last time is still listed.  LOAM_CHECK=rc says at
+ * exit how many there are of each type. */
 typedef void loam_forgotten_fn(const struct loam_forgotten *forgotten,
                                void *data);
 LOAM_API size_t loam_rc_forgotten(loam_forgotten_fn *visit, void *data);

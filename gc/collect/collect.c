@@ -15,6 +15,7 @@
 #include "os/stack.h"
 #include "roots/mutator.h"
 #include "roots/reserve.h"
+#include "roots/stacks.h"
 #include "roots/world.h"
 #include "trace/audit.h"
 
@@ -28,6 +29,9 @@ void collect_init(struct collector *collector, struct conductor *conductor,
     collector->heap = heap;
     collector->resumed_ns = clock_now_ns();
 }
+
+// More than the frames of a cycle take, below where it began.
+#define COLLECT_FRAMES_BYTES ((size_t)64 * KiB)
 
 // One walk over the roots, by the marker or by the audit.
 struct collect_walk {
@@ -47,17 +51,17 @@ static void collect_walk_range(const struct collect_walk *walk,
     }
 }
 
-// A word beside `word`, which stands on a stack: if it leads to an object that
-// `word` itself does not point into, that object is kept too.
-static void collect_beside(const struct collect_walk *walk, uintptr_t word,
-                           uintptr_t beside) {
+// A word beside `word`, which stands on a stack, at `at`: if it leads to an
+// object that `word` itself does not point into, that object is kept too.
+static void collect_beside(const struct collect_walk *walk, const uintptr_t *at,
+                           uintptr_t word, uintptr_t beside) {
     struct place place;
     if (blockmap_object(beside, &place) == NULL ||
         word - place.start < place.bytes) {
         return;
     }
     if (walk->audit != NULL) {
-        audit_word(walk->audit, beside);
+        audit_word(walk->audit, beside, at);
     } else if (!block_is_marked(place.block, place.cell)) {
         mark_word(&walk->conductor->marker, beside);
         mark_drain(&walk->conductor->marker);
@@ -91,12 +95,12 @@ static NO_SANITIZE void collect_stack(const struct collect_walk *walk,
         }
         // The end of a cell: not in all blocks the start of a granule.
         if (word % WORD_BYTES == 0 && collect_is_exact(word - 1)) {
-            collect_beside(walk, word, word - 1);
+            collect_beside(walk, at, word, word - 1);
         }
         for (size_t by = GRANULE_BYTES; by <= STACK_SLOP_BYTES;
              by += GRANULE_BYTES) {
-            collect_beside(walk, word, word - by);
-            collect_beside(walk, word, word + by);
+            collect_beside(walk, at, word, word - by);
+            collect_beside(walk, at, word, word + by);
         }
     }
 }
@@ -167,20 +171,84 @@ static void collect_root_heaps(const struct collect_walk *walk) {
     }
 }
 
-static COLD _Noreturn void collect_name_missed(size_t count,
+// Which root holds a word.
+struct collect_search {
+    const uintptr_t *at;
+    const uintptr_t *start, *end; // of the root; NULL: none
+    enum root_kind kind;
+};
+
+static void collect_compare(const uintptr_t *start, const uintptr_t *end,
+                            enum root_kind kind, void *data) {
+    struct collect_search *search = data;
+    if (search->start == NULL && start <= search->at && search->at < end) {
+        search->start = start;
+        search->end = end;
+        search->kind = kind;
+    }
+}
+
+// What holds the word that led to the first object that was missed.
+static void collect_tell_holder(const struct collect_walk *walk,
+                                struct text *text) {
+    static const char *const kinds[] = {
+        [ROOT_STACK] = "; a stack: ",
+        [ROOT_STATIC] = "; the program's variables: ",
+        [ROOT_ADDED] = "; an added root: ",
+    };
+    struct collect_search search = {.at = walk->audit->first.at};
+    struct place place;
+    if (blockmap_object((uintptr_t)search.at, &place) != NULL) {
+        text_add(text, "; the object ");
+        text_add_hex(text, place.start);
+        return;
+    }
+    roots_each(&walk->conductor->roots, collect_compare, &search);
+    if (search.start == NULL) {
+        text_add(text, "; pushed by a scanner");
+        return;
+    }
+    text_add(text, kinds[search.kind]);
+    text_add_hex(text, (uintptr_t)search.start);
+    text_add(text, " to ");
+    text_add_hex(text, (uintptr_t)search.end);
+    uint32_t thread = stacks_nearest(world.roll.records, search.at);
+    if (search.kind == ROOT_STACK && thread != 0) {
+        text_add(text, ", nearest to where thread ");
+        text_add_number(text, thread);
+        text_add(text, " stopped");
+    }
+}
+
+static COLD _Noreturn void collect_name_missed(const struct collect_walk *walk,
+                                               size_t count,
                                                uintptr_t example) {
-    char sentence[160];
+    const struct audit_word *first = &walk->audit->first;
+    char sentence[400];
     struct text text;
+    struct place place;
     text_init(&text, sentence, sizeof sentence);
     text_add(&text, "broken: LOAM_CHECK=mark: objects alive but not marked: ");
     text_add_number(&text, count);
     text_add(&text, "; one is at ");
-    text_add_hex(&text, example);
+    (void)blockmap_object(first->word != 0 ? first->word : example, &place);
+    text_add_hex(&text, place.start);
+    text_add(&text, ", ");
+    text_add_number(&text, place.bytes);
+    text_add(&text, " bytes of kind ");
+    text_add_number(&text, place.kind);
+    if (first->at != NULL) {
+        text_add(&text, ", led to by the word at ");
+        text_add_hex(&text, (uintptr_t)first->at);
+        collect_tell_holder(walk, &text);
+    }
+    text_add(&text, "; the cycle began at ");
+    text_add_hex(&text, (uintptr_t)walk->self->hot_end);
     check_stop(sentence);
 }
 
 static void collect_audit_word(uintptr_t word, void *data) {
-    audit_word(data, word);
+    audit_word(data, word, NULL);
 }
 
 // Walks from the same roots with the other marker.  What it finds unmarked is a
@@ -194,17 +262,20 @@ static void collect_audit(struct collect_walk *walk) {
         return;
     }
     walk->audit = &audit;
+    audit.frames_start =
+        (uintptr_t)walk->self->hot_end - COLLECT_FRAMES_BYTES; // Q6
+    audit.frames_bytes = COLLECT_FRAMES_BYTES;
     collect_roots(walk);
     collect_root_heaps(walk);
     audit_pinned(&audit);
     settle_roots(&walk->conductor->settle, true, collect_audit_word, &audit);
     audit_ephemerons(&audit);
-    walk->audit = NULL;
     uintptr_t example;
     size_t missed = audit_compare(&audit, &example);
     if (missed != 0) { // C1
-        collect_name_missed(missed, example);
+        collect_name_missed(walk, missed, example);
     }
+    walk->audit = NULL;
     walk->report->audited_objects = audit.object_count;
     if (!audit.complete) {
         output_write(short_of, sizeof short_of - 1);

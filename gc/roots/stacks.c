@@ -9,9 +9,6 @@
 #include "roots/fiber.h"
 #include "roots/mutator.h"
 
-// More than the frames of a cycle take.
-#define STACKS_CYCLE_BYTES ((uintptr_t)64 * KiB)
-
 // What the visits of one thread need to know.
 struct stacks_call {
     stacks_visit *visit;
@@ -160,22 +157,31 @@ static void stacks_file(const struct tracer_file *file,
     stacks_words(call, vector, vector + file->vector_count * WORD_BYTES);
 }
 
+// Where a thread stopped; 0: it was never seen to stop anywhere.
+static uintptr_t stacks_hot_end(const struct record *record) {
+    const struct mutator *mutator = record->mutator;
+    if (record->stop == RECORD_SELF) {
+        return (uintptr_t)mutator->hot_end;
+    }
+    if (record->stop == RECORD_HELD) {
+        return (uintptr_t)(mutator->hot_end != NULL ? mutator->hot_end
+                                                    : mutator->stopped_at);
+    }
+    return (uintptr_t)record->hot_end;
+}
+
 void stacks_each(const struct record *record, stacks_visit *visit, void *data) {
     struct stacks_call call = {visit, data};
     const struct mutator *mutator = record->mutator;
-    uintptr_t hot_end = (uintptr_t)record->hot_end;
-    if (record->stop == RECORD_SELF) {
-        hot_end = (uintptr_t)mutator->hot_end;
-    } else if (record->stop == RECORD_HELD) {
+    uintptr_t hot_end = stacks_hot_end(record);
+    if (record->stop == RECORD_HELD) {
         uintptr_t saved = (uintptr_t)mutator->registers;
         stacks_words(&call, saved, saved + sizeof mutator->registers);
-        hot_end = (uintptr_t)(mutator->hot_end != NULL ? mutator->hot_end
-                                                       : mutator->stopped_at);
     } else if (record->stop == RECORD_TRACED) {
         stacks_file(record->file, &call);
     }
     if (hot_end == 0) {
-        return; // a thread that was never seen to stop anywhere
+        return;
     }
     if (mutator != NULL) {
         stacks_mutator(record, hot_end, &call);
@@ -206,43 +212,19 @@ static void stacks_words_but(const uintptr_t *start, const uintptr_t *end,
     }
 }
 
-// Where the frames of a cycle may begin, of a conductor whose stack's end was
-// guessed: below it, in the same mapping, another thread's stack may end.
-static const uintptr_t *stacks_guess_own(const struct record *records,
-                                         const struct mutator *self) {
-    uintptr_t here = (uintptr_t)__builtin_frame_address(0);
-    uintptr_t from = here - STACKS_CYCLE_BYTES;
-    for (const struct record *r = records; r != NULL; r = r->next) {
-        uintptr_t hot_end = (uintptr_t)r->hot_end;
-        uintptr_t pointer =
-            r->mutator != NULL ? r->mutator->thread_pointer : r->thread_pointer;
-        if (r->mutator == self || here < hot_end || here < pointer) {
-            continue;
-        }
-        if (pointer == 0 && hot_end > from) {
-            return (const uintptr_t *)here; // nobody knows how much is its own
-        }
-        from = pointer > from ? pointer : from;
-    }
-    return (const uintptr_t *)bits_round_up(from, WORD_BYTES);
-}
-
-static struct stacks_cut stacks_cut_own(const struct record *records) {
-    const struct record *r = records;
+static struct stacks_cut stacks_cut_own(const struct record *r) {
     while (r->stop != RECORD_SELF) {
         r = r->next;
     }
     const struct mutator *self = r->mutator;
     const void *hot_end = self->hot_end;
     // A fiber may lie in the middle of the thread's own stack.
-    bool own = stacks_is_own(self, (uintptr_t)hot_end) &&
+    bool own = self->lowest != NULL && self->lowest <= hot_end &&
+               hot_end < self->cold_end &&
                fiber_find((uintptr_t)hot_end) == NULL;
-    const uintptr_t *from = __builtin_frame_address(0);
-    if (own) {
-        from = self->lowest != NULL ? self->lowest
-                                    : stacks_guess_own(records, self);
-    }
-    return (struct stacks_cut){.from = from, .end = hot_end};
+    return (struct stacks_cut){.from = own ? self->lowest
+                                           : __builtin_frame_address(0),
+                               .end = hot_end};
 }
 
 void stacks_all(const struct record *records, stacks_visit *visit, void *data) {
@@ -252,6 +234,19 @@ void stacks_all(const struct record *records, stacks_visit *visit, void *data) {
     for (const struct record *r = records; r != NULL; r = r->next) {
         stacks_each(r, stacks_words_but, &cut);
     }
+}
+
+uint32_t stacks_nearest(const struct record *records, const void *at) {
+    uintptr_t nearest = 0;
+    uint32_t thread = 0;
+    for (const struct record *r = records; r != NULL; r = r->next) {
+        uintptr_t hot_end = stacks_hot_end(r);
+        if (nearest < hot_end && hot_end <= (uintptr_t)at) {
+            nearest = hot_end;
+            thread = r->thread;
+        }
+    }
+    return thread;
 }
 
 void stacks_each_pointer(const struct record *records, stacks_pointer *visit,

@@ -46,6 +46,9 @@ void stacks_each(const struct record *record, stacks_visit *visit, void *data);
 // none of the conductor's words below its hot end (Y5).
 void stacks_all(const struct record *records, stacks_visit *visit, void *data);
 
+// The thread that stopped nearest below `at`, a word of a stack; 0: nobody.
+uint32_t stacks_nearest(const struct record *records, const void *at);
+
 // Visits the thread pointer of each that has one.
 typedef void stacks_pointer(uintptr_t thread_pointer, void *data);
 void stacks_each_pointer(const struct record *records, stacks_pointer *visit,

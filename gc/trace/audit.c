@@ -29,7 +29,7 @@ bool audit_begin(struct audit *audit, const struct heap *heap) {
 // An ephemeron that waits for its key, by the key's bit in `seen`.
 struct audit_pending {
     size_t key;
-    uintptr_t value;
+    struct audit_word value;
     size_t first; // of the chain of this number, plus 1
     size_t next;  // in its own chain, plus 1
 };
@@ -43,10 +43,10 @@ void audit_end(struct audit *audit) {
     audit->pending = NULL;
 }
 
-static void audit_push(struct audit *audit, uintptr_t word) {
+static void audit_push(struct audit *audit, struct audit_word word) {
     if (audit->count == audit->capacity) {
         size_t bytes = audit->capacity * sizeof *audit->stack;
-        uintptr_t *bigger = meta_make(2 * bytes);
+        struct audit_word *bigger = meta_make(2 * bytes);
         if (bigger == NULL) {
             audit->complete = false; // Q3
             return;
@@ -123,7 +123,8 @@ static void audit_scan(struct audit *audit, const struct audit_object *object) {
     for (size_t i = 0; i < object->bytes / WORD_BYTES; i++) {
         if (layout == NULL ||
             bitmap_get(layout->pointer_bits, i % layout->element_words)) {
-            audit_push(audit, audit_load(&words[i]));
+            audit_push(audit,
+                       (struct audit_word){audit_load(&words[i]), &words[i]});
         }
     }
 }
@@ -135,12 +136,13 @@ static size_t audit_bit(const struct audit_object *object) {
 // An ephemeron that was reached: its value follows, now or with its key.
 static void audit_hang(struct audit *audit, const struct audit_object *object) {
     const struct ephemeron *ephemeron = (struct ephemeron *)object->start;
+    struct audit_word value = {ephemeron->value, &ephemeron->value};
     struct audit_object key;
     if (ephemeron->key == 0) {
         return;
     }
     if (!range_has(ephemeron->key)) {
-        audit_push(audit, ephemeron->value);
+        audit_push(audit, value);
         return;
     }
     if (!audit_find(ephemeron->key, &key)) {
@@ -148,13 +150,13 @@ static void audit_hang(struct audit *audit, const struct audit_object *object) {
     }
     if (block_get(key.block)->heap != audit->heap->slot ||
         bitmap_get(audit->seen, audit_bit(&key))) {
-        audit_push(audit, ephemeron->value);
+        audit_push(audit, value);
         return;
     }
     ASSERT(audit->pending_count < audit->pending_capacity);
     struct audit_pending *pending = &audit->pending[audit->pending_count++];
     pending->key = audit_bit(&key);
-    pending->value = ephemeron->value;
+    pending->value = value;
     size_t chain = pending->key % audit->pending_capacity;
     pending->next = audit->pending[chain].first;
     audit->pending[chain].first = audit->pending_count;
@@ -172,9 +174,12 @@ static void audit_wake(struct audit *audit, size_t key) {
     }
 }
 
-static void audit_look(struct audit *audit, uintptr_t word) {
+static void audit_look(struct audit *audit, struct audit_word word) {
     struct audit_object object;
-    if (!audit_find(word, &object) ||
+    if ((uintptr_t)word.at - audit->frames_start < audit->frames_bytes) {
+        return; // Q6
+    }
+    if (!audit_find(word.word, &object) ||
         block_get(object.block)->heap != audit->heap->slot) {
         return;
     }
@@ -184,6 +189,9 @@ static void audit_look(struct audit *audit, uintptr_t word) {
     }
     bitmap_set(audit->seen, bit);
     audit->object_count++;
+    if (audit->first.word == 0 && !block_is_marked(object.block, object.cell)) {
+        audit->first = word; // Q5
+    }
     audit_scan(audit, &object);
     if (audit->pending_capacity != 0) {
         audit_wake(audit, bit);
@@ -199,15 +207,15 @@ static void audit_drain(struct audit *audit) {
     }
 }
 
-void audit_word(struct audit *audit, uintptr_t word) {
-    audit_look(audit, word);
+void audit_word(struct audit *audit, uintptr_t word, const uintptr_t *at) {
+    audit_look(audit, (struct audit_word){word, at});
     audit_drain(audit);
 }
 
 void audit_range(struct audit *audit, const uintptr_t *start,
                  const uintptr_t *end) {
     for (const uintptr_t *at = start; at < end; at++) {
-        audit_word(audit, audit_load(at));
+        audit_word(audit, audit_load(at), at);
     }
 }
 
@@ -216,7 +224,7 @@ static void audit_pinned_block(uint32_t block, void *data) {
         return;
     }
     for (size_t cell = 0; cell < block_cells(block); cell++) {
-        audit_word(data, block_cell_address(block, (uint32_t)cell));
+        audit_word(data, block_cell_address(block, (uint32_t)cell), NULL);
     }
 }
 

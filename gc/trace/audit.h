@@ -7,13 +7,20 @@
 // LOAM_CHECK=mark turns it on.  Go calls the idea checkmark.
 //
 // Invariants
-//   Q1  apart     it neither reads nor writes mark bits before audit_compare
+//   Q1  apart     what it reaches does not depend on mark bits, and it writes
+//                 none
 //   Q2  missed    audit_compare counts exactly the objects that it reached and
 //                 that are not marked
 //   Q3  shortage  when memory for it is short it says so (audit_begin, or
 //                 complete is false) and finds nothing; the cycle goes on
 //   Q4  keyed     audit_ephemerons reaches the value of each ephemeron that it
 //                 reached and whose key it reached, and of no other
+//   Q5  first     `first` is the first object that it reached unmarked, and the
+//                 word that led there: who holds that word was marked, or is a
+//                 root
+//   Q6  frames    a word that stands in [frames_start, frames_start +
+//                 frames_bytes) leads nowhere: there the cycle has its own
+//                 frames, which change between two walks
 //
 // Called by the conductor in a stop.
 // Design, alternatives and measurements: docs/design/trace/audit.md
@@ -27,14 +34,23 @@ struct heap;
 
 struct audit_pending;
 
+// A word to look at, and where it stood; NULL: it was not read from memory.
+struct audit_word {
+    uintptr_t word;
+    const uintptr_t *at;
+};
+
 struct audit {
-    const struct heap *heap; // whose objects are walked; others end the walk
-    uint64_t *seen;          // one bit a cell, 64 words a block
-    size_t seen_bytes;       // of that
-    uintptr_t *stack;        // words to look at
-    size_t count, capacity;  // words
-    bool complete;           // no shortage so far
-    size_t object_count;     // reached
+    const struct heap *heap;  // whose objects are walked; others end the walk
+    uint64_t *seen;           // one bit a cell, 64 words a block
+    uintptr_t frames_start;   // set by the caller after audit_begin
+    size_t frames_bytes;      // 0: none
+    size_t seen_bytes;        // of that
+    struct audit_word *stack; // to be looked at
+    struct audit_word first;  // that led to an unmarked object; word 0: none
+    size_t count, capacity;   // words
+    bool complete;            // no shortage so far
+    size_t object_count;      // reached
     struct audit_pending *pending; // ephemerons whose key was not reached yet
     size_t pending_count;          // of them, keys reached meanwhile included
     size_t pending_capacity;       // 0: ephemerons do not count yet
@@ -43,8 +59,9 @@ struct audit {
 // Maps what the audit needs; false when memory is short.
 MUST_USE bool audit_begin(struct audit *audit, const struct heap *heap);
 
-// Walks from one root word, or from all words of a range.
-void audit_word(struct audit *audit, uintptr_t word);
+// Walks from one root word, which stands at `at` (NULL: nowhere), or from all
+// words of a range.
+void audit_word(struct audit *audit, uintptr_t word, const uintptr_t *at);
 void audit_range(struct audit *audit, const uintptr_t *start,
                  const uintptr_t *end);
 

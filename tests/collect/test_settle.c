@@ -54,7 +54,7 @@ static void mark_one(uintptr_t word, void *data) {
 }
 
 static void audit_one(uintptr_t word, void *data) {
-    audit_word(data, word);
+    audit_word(data, word, NULL);
 }
 
 static bool is_there(const void *object) {

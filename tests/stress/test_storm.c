@@ -29,13 +29,13 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
-#include <sys/prctl.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
 #include "loam.h"
 #include "support/bazaar.h"
 #include "support/gen.h"
+#include "support/stopper.h"
 #include "support/thing.h"
 #include "support/watchdog.h"
 
@@ -446,37 +446,14 @@ static void *blow_collect(void *unused) {
     return NULL;
 }
 
-// Another process, made before there are threads: stops and continues us.
-static pid_t stopper;
-
-static void start_stopper(void) {
-    pid_t us = getpid();
-    stopper = fork();
-    if (stopper != 0) {
-        (void)waitpid(stopper, NULL, WUNTRACED);
-        return;
-    }
-    (void)prctl(PR_SET_PDEATHSIG, SIGKILL);
-    (void)raise(SIGSTOP); // until it is wanted
-    while (getppid() == us) {
-        bazaar_nap(30000);
-        (void)kill(us, SIGSTOP);
-        bazaar_nap(10000);
-        (void)kill(us, SIGCONT);
-    }
-    _exit(0);
-}
-
 static void *blow_stops(void *unused) {
     (void)unused;
-    (void)kill(stopper, SIGCONT);
+    stopper_begin();
     while (!bazaar.over) {
         bazaar_nap(40000);
         atomic_fetch_add(&counts[STOPS], 1);
     }
-    (void)kill(stopper, SIGSTOP);
-    (void)waitpid(stopper, NULL, WUNTRACED);
-    (void)kill(getpid(), SIGCONT);
+    stopper_end();
     return NULL;
 }
 
@@ -585,7 +562,9 @@ int main(int argc, char **argv) {
     }
     (void)setenv("LOAM_CHECK", "mark,verify", 0);
     bazaar_init(gen_seed("storm"));
-    start_stopper();
+    if (!stopper_start()) {
+        fail("fork");
+    }
     handle_signals();
     if (kinds != 0) {
         run_storm(kinds, seconds);
@@ -595,6 +574,6 @@ int main(int argc, char **argv) {
         }
         run_storm((1u << KINDS) - 1, seconds * 0.3);
     }
-    (void)kill(stopper, SIGKILL);
+    stopper_kill();
     return 0;
 }

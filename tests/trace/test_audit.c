@@ -89,7 +89,7 @@ static void walk(struct audit *audit, const uintptr_t *roots, size_t count) {
     size_t half = count / 2;
     audit_range(audit, roots, roots + half);
     for (size_t i = half; i < count; i++) {
-        audit_word(audit, roots[i]);
+        audit_word(audit, roots[i], NULL);
     }
     audit_pinned(audit);
 }
@@ -187,8 +187,8 @@ static void sum_marks(uint32_t block, void *data) {
     }
 }
 
-// Q1: whatever the mark bits say, it finds the same and leaves them alone; and
-// a mark too many is not its business.
+// Q1: whatever the mark bits say, it reaches the same and leaves them alone;
+// and a mark too many is not its business.
 static void test_apart(void **state) {
     (void)state;
     struct gen gen;
@@ -215,6 +215,62 @@ static void test_apart(void **state) {
     clear_all();
 }
 
+// Q5: of an object without its mark the audit remembers the word that led there
+// first, and where it stood.
+static void test_first(void **state) {
+    (void)state;
+    struct gen gen;
+    gen_init(&gen, gen_seed("first"));
+    for (size_t round = 0; round < 10; round++) {
+        uintptr_t roots[20], example;
+        make_graph(&gen, roots, 20);
+        mark_all(roots, 20);
+        struct place place = marked_place(gen_below(&gen, reached)), found;
+        block_pair(place.block, place.cell / 64)[0] &=
+            ~((uint64_t)1 << (place.cell % 64));
+        struct audit audit;
+        assert_true(audit_begin(&audit, &ground.heap));
+        assert_int_equal(audit.first.word, 0);
+        walk(&audit, roots, 20);
+        assert_int_equal(audit_compare(&audit, &example), 1);
+        assert_non_null(blockmap_object(audit.first.word, &found));
+        assert_int_equal(found.start, example);
+        assert_true(audit.first.at == NULL ||
+                    *audit.first.at == audit.first.word);
+        if (blockmap_object((uintptr_t)audit.first.at, &found) != NULL) {
+            assert_true(block_is_marked(found.block, found.cell));
+        }
+        audit_end(&audit);
+        clear_all();
+    }
+}
+
+// Q6: words where the cycle has its own frames lead nowhere, be they in a root
+// or in an object.
+static void test_frames(void **state) {
+    (void)state;
+    uintptr_t *object = (uintptr_t *)make(64, KIND_SCANNED, 0);
+    uintptr_t roots[2] = {(uintptr_t)object, (uintptr_t)make(64, KIND_LEAF, 0)};
+    object[1] = (uintptr_t)make(64, KIND_LEAF, 0);
+    object[2] = (uintptr_t)make(64, KIND_LEAF, 0);
+    mark_all(roots, 2);
+    assert_int_equal(reached, 4);
+    const uintptr_t *const frames[] = {NULL, &roots[1], &object[2], &roots[0]};
+    const size_t counts[] = {4, 3, 3, 1};
+    for (size_t i = 0; i < 4; i++) {
+        struct audit audit;
+        uintptr_t example;
+        assert_true(audit_begin(&audit, &ground.heap));
+        audit.frames_start = (uintptr_t)frames[i];
+        audit.frames_bytes = frames[i] == NULL ? 0 : WORD_BYTES;
+        audit_range(&audit, roots, roots + 2);
+        assert_int_equal(audit.object_count, counts[i]);
+        assert_int_equal(audit_compare(&audit, &example), 0);
+        audit_end(&audit);
+    }
+    flip();
+}
+
 static int child_no_tables(void *data) {
     (void)data;
     struct audit audit;
@@ -235,7 +291,7 @@ static int child_no_stack(void *data) {
     if (!audit_begin(&audit, &ground.heap) || !room_end()) {
         return 0;
     }
-    audit_word(&audit, array_root);
+    audit_word(&audit, array_root, NULL);
     if (audit.complete) {
         return 1;
     }
@@ -266,7 +322,7 @@ static void test_shortage(void **state) {
     struct audit audit; // and with memory it gets through
     uintptr_t example;
     assert_true(audit_begin(&audit, &ground.heap));
-    audit_word(&audit, array_root);
+    audit_word(&audit, array_root, NULL);
     assert_true(audit.complete);
     assert_int_equal(audit.object_count, ARRAY_WORDS + 1);
     assert_int_equal(audit_compare(&audit, &example), 0);
@@ -290,10 +346,9 @@ static void test_memory(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_missed),
-        cmocka_unit_test(test_apart),
-        cmocka_unit_test(test_shortage),
-        cmocka_unit_test(test_memory),
+        cmocka_unit_test(test_missed),   cmocka_unit_test(test_apart),
+        cmocka_unit_test(test_first),    cmocka_unit_test(test_frames),
+        cmocka_unit_test(test_shortage), cmocka_unit_test(test_memory),
     };
     static const size_t offsets[] = {8, 32};
     struct layout *layout = NULL;

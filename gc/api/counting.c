@@ -124,6 +124,11 @@ struct counting *counting_here(void) {
                                            : counting_make(mutator);
 }
 
+// Whether other threads are to be told of something, or have told this one.
+static inline bool counting_is_told(const struct counting *counting) {
+    return init_counts() != NULL && sharing_is_due(counting);
+}
+
 // --- The drain ---------------------------------------------------------------
 
 static NO_SANITIZE bool counting_is_nested(const struct counting *counting,
@@ -201,8 +206,8 @@ static NOINLINE void counting_run(struct counting *counting, size_t limit,
             continue;
         }
         counting_call(&counting->call); // CU1
-        if (sharing_is_due(counting)) {
-            sharing_exchange(counting);
+        if (counting_is_told(counting)) {
+            init_counts()->exchange(counting);
         }
     }
     domain->draining = false;
@@ -245,14 +250,14 @@ size_t counting_drain(struct counting *counting, size_t limit) {
         return 0; // CU2
     }
     uint64_t before = counting->domain.figures.destroyed;
-    if (counting_owes(counting) || sharing_is_due(counting)) {
+    if (counting_owes(counting) || counting_is_told(counting)) {
         int error = error_save();
         do {
-            if (sharing_is_due(counting)) {
-                sharing_exchange(counting);
+            if (counting_is_told(counting)) {
+                init_counts()->exchange(counting);
             }
             counting_run(counting, limit == 0 ? SIZE_MAX / 2 : limit, &here);
-        } while (sharing_is_due(counting));
+        } while (counting_is_told(counting));
         error_restore(error); // CU3
     }
     counting_grow_buffers(counting);

@@ -14,19 +14,10 @@
 #include "roots/world.h"
 
 #define CYCLES_STEP      ((size_t)(LOAM_TINY ? 4 : 1024)) // between two looks
-#define CYCLES_BATCH     ((size_t)(LOAM_TINY ? 2 : 4096)) // suspects, at first
 #define CYCLES_BATCH_MAX ((size_t)1 << 20)
 #define CYCLES_ROOM      ((size_t)(LOAM_TINY ? 8 : 65536)) // visited, at first
-#define CYCLES_THRESHOLD ((size_t)(LOAM_TINY ? 4 : 1024))
-#define CYCLES_MOST      ((size_t)1 << 20) // of a threshold
-#define CYCLES_SLICE_NS  UINT64_C(1000000)
-#define CYCLES_VAIN      32 // see CY3
-
-void cycles_init(struct cycles *cycles) {
-    cycles->batch = CYCLES_BATCH;
-    cycles->threshold = CYCLES_THRESHOLD;
-    cycles->slice_ns = CYCLES_SLICE_NS;
-}
+#define CYCLES_MOST      ((size_t)1 << 20)                 // of a threshold
+#define CYCLES_VAIN      32                                // see CY3
 
 // --- Room ------------------------------------------------------------------
 

@@ -32,7 +32,15 @@
 #include "api/counting.h"
 #include "base/defs.h"
 
-void cycles_init(struct cycles *cycles);
+#define CYCLES_BATCH     ((size_t)(LOAM_TINY ? 2 : 4096)) // suspects, at first
+#define CYCLES_THRESHOLD ((size_t)(LOAM_TINY ? 4 : 1024))
+#define CYCLES_SLICE_NS  UINT64_C(1000000)
+
+static inline void cycles_init(struct cycles *cycles) {
+    cycles->batch = CYCLES_BATCH;
+    cycles->threshold = CYCLES_THRESHOLD;
+    cycles->slice_ns = CYCLES_SLICE_NS;
+}
 
 // Enough suspects have come together: a slice, if it is time.
 COLD void cycles_attend(struct counting *counting);

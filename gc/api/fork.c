@@ -1,6 +1,5 @@
 #include "api/fork.h"
 
-#include "api/sharing.h"
 #include "heap/cache.h"
 #include "heap/fate.h"
 #include "heap/heap.h"
@@ -57,7 +56,7 @@ static void fork_made(void) {
 static void fork_copied(struct mutator *self) {
     struct conductor *conductor = fork_order.conductor;
     fork_rebuild(self); // FO1
-    sharing_forked(self);
+    fork_order.forked(self);
     fate_rebuild(&conductor->settle.fates);
     ephemeron_forked(&conductor->settle.ephemerons);
     // What the marker of a cycle had on its stacks.

@@ -33,7 +33,8 @@
 struct fork_order {
     struct conductor *conductor;
     struct region *ground;
-    struct mutator *(*self)(void); // the calling thread's, or NULL
+    struct mutator *(*self)(void);        // the calling thread's, or NULL
+    void (*forked)(struct mutator *self); // what counts, put in order
 };
 
 // From now on children are put in order: by the library's fork, or when they

@@ -2,7 +2,6 @@
 
 #include "api/fork.h"
 #include "api/report.h"
-#include "api/sharing.h"
 #include "collect/pacer.h"
 #include "heap/block.h"
 #include "heap/cache.h"
@@ -91,7 +90,9 @@ static void init_give_up_set(struct mutator *mutator, struct cacheset *set) {
 }
 
 static void init_give_up(struct mutator *mutator) {
-    sharing_bury(mutator);
+    if (init_counts() != NULL) {
+        init_counts()->bury(mutator);
+    }
     // What waits for this thread alone waits for whoever climbs next.
     uint32_t block = mutator->inbox;
     mutator->inbox = BLOCK_NONE;
@@ -108,6 +109,13 @@ static void init_give_up(struct mutator *mutator) {
     if (mutator->keeps) {
         heap_disown_counted(mutator->id);
         mutator->keeps = false;
+    }
+}
+
+// In a child: what counts is put in order.
+static void init_forked(struct mutator *self) {
+    if (init_counts() != NULL) {
+        init_counts()->forked(self);
     }
 }
 
@@ -155,7 +163,7 @@ static bool init_build(void) {
         init_configure();
         world.buried = init_give_up;
         struct fork_order order = {&init_state.conductor, &home->heap.region,
-                                   init_self};
+                                   init_self, init_forked};
         fork_watch(&order);
         init_state.ground = init_exclude_own();
     }
@@ -310,7 +318,9 @@ void init_detach(void) {
     if (mutator == NULL || !init_is_free(mutator)) {
         return;
     }
-    sharing_end(mutator);
+    if (init_counts() != NULL) {
+        init_counts()->end(mutator);
+    }
     mutator_enter(mutator);
     world_lock(mutator);
     uint64_t mask = suspend_block();

@@ -37,12 +37,24 @@ struct init_heap {
     struct init_heap *next;     // of those the program made; lock
 };
 
+struct counting;
+
+// What counts, from the first counted type on: asked where threads end, and in
+// children, by those who know nothing of it.
+struct init_counts {
+    void (*exchange)(struct counting *counting);
+    void (*end)(struct mutator *mutator);
+    void (*bury)(struct mutator *mutator);
+    void (*forked)(struct mutator *self);
+};
+
 // The state of the process.
 struct init_state {
-    struct init_heap home;      // the default heap
-    struct conductor conductor; // what all heaps share
-    struct options options;     // as the environment set them
-    loam_shortage_fn *shortage; // the program's hook, or NULL
+    struct init_heap home;            // the default heap
+    struct conductor conductor;       // what all heaps share
+    struct options options;           // as the environment set them
+    const struct init_counts *counts; // NULL: nothing is counted; atomic
+    loam_shortage_fn *shortage;       // the program's hook, or NULL
     void *shortage_data;
     uint32_t gate;          // the process one of whose threads builds, or 0
     uint32_t builder;       // that thread, or 0; atomic
@@ -55,6 +67,11 @@ struct init_state {
 };
 
 extern struct init_state init_state;
+
+// What counts, or NULL.
+static inline const struct init_counts *init_counts(void) {
+    return __atomic_load_n(&init_state.counts, __ATOMIC_ACQUIRE);
+}
 
 // The calling thread's mutator; initial-exec, since every allocation reads it.
 extern __thread struct mutator *init_mutator

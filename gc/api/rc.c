@@ -44,6 +44,9 @@ _Static_assert((int)LOAM_TYPE_QUARANTINE == (int)KINDS_QUARANTINE,
 
 // --- Types and objects -----------------------------------------------------
 
+static const struct init_counts rc_counts = {sharing_exchange, sharing_end,
+                                             sharing_bury, sharing_forked};
+
 static const struct kinds_type *rc_add_type(struct loam_type *type) {
     struct kinds_type own = {.name = type->name,
                              .bytes = type->bytes,
@@ -69,6 +72,7 @@ static const struct kinds_type *rc_add_type(struct loam_type *type) {
     const struct kinds_type *added = kinds_get(type->id);
     if (added == NULL || added->origin != type) {
         added = kinds_add(&own);
+        __atomic_store_n(&init_state.counts, &rc_counts, __ATOMIC_RELEASE);
         if (added != NULL) {
             __atomic_store_n(&type->id, added->id, __ATOMIC_RELEASE);
         }

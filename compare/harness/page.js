@@ -506,6 +506,7 @@ drawThreads();
 drawPauses();
 drawStops();
 drawCosts();
+drawCounted();
 drawAllDots();
 drawReach();
 drawRows();

@@ -20,6 +20,7 @@ def write(report, path):
              "/*D3*/": _read(D3).replace("</script", "<\\/script"),
              "/*DATA*/": json.dumps(report).replace("</", "<\\/"),
              "/*THREADS*/": _read(os.path.join(HERE, "page_threads.js")),
+             "/*COUNTED*/": _read(os.path.join(HERE, "page_counted.js")),
              "/*SCRIPT*/": _read(os.path.join(HERE, "page.js"))}
     text = _read(os.path.join(HERE, "page.html"))
     for mark, part in parts.items():

@@ -1,7 +1,5 @@
 #include "api/sharing.h"
 
-#include "loam/rc.h"
-
 #include "api/cycles.h"
 #include "api/init.h"
 #include "api/zeroes.h"
@@ -138,7 +136,8 @@ static void sharing_settle(struct counting *counting) {
     do {
         before = counting->domain.figures.destroyed;
         while (counting->pool.count != 0) {
-            loam_release(counting->pool.items[--counting->pool.count]);
+            void *owned = counting->pool.items[--counting->pool.count];
+            (void)count_release(&counting->domain, owned);
         }
         (void)counting_drain(counting, 0);
         (void)zeroes_settle(counting);

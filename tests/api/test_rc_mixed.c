@@ -251,7 +251,8 @@ static void test_rings(void **state) {
     assert_int_equal(loam_collect_cycles(0), 0); // not its business
     assert_int_equal(destroyed, 0);
     collect();
-    assert_in_range(destroyed, 2 * (COUNT - STRAY), 2 * COUNT);
+    // With strays of the test before, whose words are gone now.
+    assert_in_range(destroyed, 2 * (COUNT - STRAY), 2 * COUNT + STRAY);
 }
 
 // The same with an owner that only malloc'd memory knows: kept, whole.

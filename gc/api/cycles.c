@@ -13,11 +13,13 @@
 #include "roots/mutator.h"
 #include "roots/world.h"
 
-#define CYCLES_STEP      ((size_t)(LOAM_TINY ? 4 : 1024)) // between two looks
-#define CYCLES_BATCH_MAX ((size_t)1 << 20)
-#define CYCLES_ROOM      ((size_t)(LOAM_TINY ? 8 : 65536)) // visited, at first
-#define CYCLES_MOST      ((size_t)1 << 20)                 // of a threshold
-#define CYCLES_VAIN      32                                // see CY3
+#define CYCLES_STEP        ((size_t)(LOAM_TINY ? 4 : 1024)) // between two looks
+#define CYCLES_BATCH_MAX   ((size_t)1 << 20)                // without a budget
+#define CYCLES_BATCH_TIMED ((size_t)8192) // with one: added without a look
+#define CYCLES_ROOM        ((size_t)(LOAM_TINY ? 8 : 65536)) // at first
+#define CYCLES_MOST        ((size_t)1 << 20)                 // of a threshold
+#define CYCLES_SHARE       2  // of a budget: what trials find takes as long
+#define CYCLES_VAIN        32 // see CY3
 
 // --- Room ------------------------------------------------------------------
 
@@ -119,6 +121,9 @@ static enum cycles_end cycles_slice(struct counting *counting,
     size_t count = counting->domain.suspects.count;
     size_t from = count > cycles->batch ? count - cycles->batch : 0;
     enum cycles_end end = cycles_try(counting, from, deadline_ns);
+    if (end == CYCLES_FULL && deadline_ns != 0) {
+        end = CYCLES_LATE; // more than a slice can look at
+    }
     if (end != CYCLES_DONE) {
         trial_abort(&cycles->trial);
         cycles->aborted++;
@@ -138,7 +143,7 @@ static enum cycles_end cycles_slice(struct counting *counting,
         (void)wish;
     }
     *clear_from = from;
-    if (cycles->batch < CYCLES_BATCH_MAX) {
+    if (cycles->batch < CYCLES_BATCH_TIMED) {
         cycles->batch *= 2;
     }
     return end;
@@ -193,7 +198,8 @@ size_t cycles_collect(struct counting *counting, uint64_t budget_ns) {
     struct cycles *cycles = &counting->cycles;
     uint64_t before = counting->domain.figures.destroyed;
     uint64_t began_ns = clock_now_ns();
-    uint64_t deadline_ns = budget_ns == 0 ? 0 : began_ns + budget_ns;
+    uint64_t deadline_ns =
+        budget_ns == 0 ? 0 : began_ns + budget_ns / CYCLES_SHARE;
     size_t batch = cycles->batch;
     if (budget_ns == 0) {
         cycles->batch = CYCLES_BATCH_MAX;

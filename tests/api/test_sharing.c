@@ -244,7 +244,15 @@ static void test_left(void **state) {
     assert_int_equal(atomic_load(&destroyed), 200);
 }
 
-#ifndef COOPERATIVE
+// A thread that ends behind the library's back leaves the sanitizers' records
+// of it behind, over which the next one stumbles.
+#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+#define MAY_VANISH 0
+#else
+#define MAY_VANISH 1
+#endif
+
+#if MAY_VANISH
 static void *own_and_vanish(void *data) {
     (void)data;
     kept = thing_new(&shared_type);
@@ -486,7 +494,7 @@ int main(void) {
         cmocka_unit_test_setup(test_graph_handed_over, begin_count),
         cmocka_unit_test_setup(test_ring_of_two_threads, begin_count),
         cmocka_unit_test_setup(test_left, begin_count),
-#ifndef COOPERATIVE
+#if MAY_VANISH
         cmocka_unit_test_setup(test_vanished, begin_count),
 #endif
         cmocka_unit_test_setup(test_storm, begin_count),

@@ -246,8 +246,8 @@ static void test_sorts(void **state) {
         compared = 0;
         loam_vec_sort(&vec, compare_words, NULL);
         assert_true(compared <= 16 + 4 * count * log2_of(count)); // VE6
-        qsort(expected->data, count, sizeof(uint64_t), compare_plain);
         if (count != 0) {
+            qsort(expected->data, count, sizeof(uint64_t), compare_plain);
             assert_memory_equal(vec.data, expected->data, count * 8); // VE5
         }
     }

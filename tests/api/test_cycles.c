@@ -102,7 +102,8 @@ static void test_gateway(void **state) {
         }
     }
     uint64_t took_ns = clock_now_ns() - began_ns;
-    assert_true(spent_ns <= took_ns / 8);
+    // The last slices are not paid for yet.
+    assert_true(spent_ns <= took_ns / 8 + 4 * cycles->slice_ns);
     loam_collect_cycles(0);
     loam_release(gateway);
 }

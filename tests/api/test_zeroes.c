@@ -73,7 +73,9 @@ static void test_nothing_stored(void **state) {
     size_t count = settle();
     // A word or two on the stack may still show the last one.
     assert_true(atomic_load(&destroyed) >= 190);
-    assert_int_equal(count, atomic_load(&destroyed));
+    // The tiny build settles by itself meanwhile.
+    assert_true(count == atomic_load(&destroyed) ||
+                (LOAM_TINY && count < atomic_load(&destroyed)));
     begin_count(NULL);
     make_some(SCALED(300000, 20000));
     unsigned left = atomic_load(&made) - atomic_load(&destroyed);

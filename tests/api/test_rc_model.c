@@ -170,9 +170,6 @@ int main(int argc, char **argv) {
     if (argc > 1 && strcmp(argv[1], "long") == 0) {
         rounds = 60;
         steps = 12000;
-    } else if (argc > 1) {
-        cmocka_set_test_filter(argv[1]);
-        rounds = argc > 2 ? (size_t)atoi(argv[2]) : rounds;
     }
     int failed = cmocka_run_group_tests(tests, NULL, NULL);
     return failed + cmocka_run_group_tests(again, NULL, NULL);

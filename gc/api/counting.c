@@ -103,7 +103,6 @@ static COLD struct counting *counting_make(struct mutator *mutator) {
         count_init(&counting->domain, mutator->id);
         counting->domain.gather.mutator = mutator;
         counting->domain.gather.doors = &counting_doors;
-        counting->domain.more = counting;
         counting->domain.step = init_state.options.release_step;
         (void)counting_grow(&counting->domain.suspects);
         (void)counting_grow(&counting->domain.tells);
@@ -217,10 +216,6 @@ static NOINLINE void counting_run(struct counting *counting, size_t limit,
 bool counting_is_draining(const struct counting *counting) {
     uint64_t here = 0;
     return counting_is_nested(counting, &here);
-}
-
-void counting_unname(struct counting *counting, void *object) {
-    count_unname(&counting->domain, object);
 }
 
 void counting_leave(struct counting *counting) {

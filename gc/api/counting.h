@@ -58,7 +58,7 @@ struct cycles {
 
 // What the door keeps for a thread that counts.
 struct counting {
-    struct count_domain domain; // first: a domain's `more` is its counting
+    struct count_domain domain; // what the wing knows
     struct count_call call;     // what is being done
     const uint64_t *frame; // a word of the drainer's frame, which holds ...
     uint64_t nonce;        // ... this while it drains
@@ -100,9 +100,6 @@ void counting_drop(struct counting *counting, void *object,
 
 // Whether the caller is called by a drain of this thread's.
 bool counting_is_draining(const struct counting *counting);
-
-// The object leaves a buffer; INSIDE, which counting_leave ends.
-void counting_unname(struct counting *counting, void *object);
 
 // Frees what was gathered, and ends INSIDE.
 void counting_leave(struct counting *counting);

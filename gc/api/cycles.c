@@ -6,6 +6,7 @@
 #include "heap/meta.h"
 #include "os/clock.h"
 #include "os/error.h"
+#include "rc/count.h"
 #include "rc/explain.h"
 #include "rc/kinds.h"
 #include "rc/reclaim.h"
@@ -104,7 +105,7 @@ static void cycles_clear(struct counting *counting, size_t from) {
     while (domain->suspects.count > from) {
         void *object = domain->suspects.items[--domain->suspects.count];
         if (object != NULL) {
-            counting_unname(counting, object);
+            count_unname(&counting->domain, object);
         }
         if (domain->suspects.count % CYCLES_STEP == 0 && world_is_stopping()) {
             counting_leave(counting);
@@ -204,8 +205,8 @@ size_t cycles_collect(struct counting *counting, uint64_t budget_ns) {
     if (budget_ns == 0) {
         cycles->batch = CYCLES_BATCH_MAX;
     }
-    counting_drain(counting,
-                   0); // also a ring whose destructor was left by a jump
+    // Also a ring whose destructor was left by a jump.
+    counting_drain(counting, 0);
     while (counting->domain.suspects.count != 0 && cycles_may_begin(counting) &&
            cycles_once(counting, deadline_ns)) {
     }

@@ -138,8 +138,10 @@ static void report_what(struct text *text, const void *pointer) {
     text_add(text, "not in use (never handed out)");
 }
 
-void report_misuse(const char *function, const void *pointer,
-                   const void *caller) {
+// "function(pointer): what is wrong; ignored; called from caller".  What is
+// wrong is asked of the heap if `what` is NULL.
+static void report_pointer(const char *function, const void *pointer,
+                           const char *what, const void *caller) {
     char sentence[REPORT_LINE_BYTES];
     struct text text;
     text_init(&text, sentence, sizeof sentence);
@@ -147,10 +149,24 @@ void report_misuse(const char *function, const void *pointer,
     text_add(&text, "(");
     text_add_hex(&text, (uintptr_t)pointer);
     text_add(&text, "): ");
-    report_what(&text, pointer);
+    if (what != NULL) {
+        text_add(&text, what);
+    } else {
+        report_what(&text, pointer);
+    }
     text_add(&text, "; ignored; called from ");
     unwind_describe(&text, caller);
     report_warning(REPORT_MISUSE, sentence);
+}
+
+void report_misuse(const char *function, const void *pointer,
+                   const void *caller) {
+    report_pointer(function, pointer, NULL, caller);
+}
+
+void report_count(const char *function, const void *object, const char *fault,
+                  const void *caller) {
+    report_pointer(function, object, fault, caller);
 }
 
 void report_heap(const char *function, const void *handle, const void *caller) {
@@ -178,21 +194,6 @@ void report_type(const char *name, const char *fault) {
     text_add(&text, name == NULL ? "without a name" : name);
     text_add(&text, " of counted objects is refused: ");
     text_add(&text, fault);
-    report_warning(REPORT_MISUSE, sentence);
-}
-
-void report_count(const char *function, const void *object, const char *fault,
-                  const void *caller) {
-    char sentence[REPORT_LINE_BYTES];
-    struct text text;
-    text_init(&text, sentence, sizeof sentence);
-    text_add(&text, function);
-    text_add(&text, "(");
-    text_add_hex(&text, (uintptr_t)object);
-    text_add(&text, "): ");
-    text_add(&text, fault);
-    text_add(&text, "; ignored; called from ");
-    unwind_describe(&text, caller);
     report_warning(REPORT_MISUSE, sentence);
 }
 

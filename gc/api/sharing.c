@@ -83,8 +83,8 @@ void sharing_exchange(struct counting *counting) {
     init_unlock(mutator);
     mutator_enter(mutator);
     while (counting->heard.count != 0) {
-        counting_unname(counting,
-                        counting->heard.items[--counting->heard.count]);
+        count_unname(&counting->domain,
+                     counting->heard.items[--counting->heard.count]);
     }
     counting_leave(counting);
 }

@@ -113,7 +113,7 @@ void zeroes_add(struct counting *counting, void *object, size_t bytes) {
 static void zeroes_unname(struct counting *counting) {
     struct count_buffer *zeroes = &counting->domain.zeroes;
     while (zeroes->count != 0) {
-        counting_unname(counting, zeroes->items[--zeroes->count]);
+        count_unname(&counting->domain, zeroes->items[--zeroes->count]);
     }
 }
 

@@ -34,7 +34,7 @@ static inline uintptr_t count_next(uint64_t head) {
                        bit);
 }
 
-static void count_push(struct count_domain *domain, void *object) {
+void count_bury(struct count_domain *domain, void *object) {
     uint64_t type = counted_type(object);
     uint64_t head = type << 52 | count_link(domain->dead) | COUNTED_DEAD |
                     (counted_flags(object) & COUNT_STAYS); // CN5
@@ -55,10 +55,6 @@ static void *count_pop(struct count_domain *domain) {
         counted_of(object)->info = (uint32_t)(head >> 52) << COUNTED_TYPE_SHIFT;
     }
     return object;
-}
-
-void count_bury(struct count_domain *domain, void *object) {
-    count_push(domain, object);
 }
 
 // --- Buffers -------------------------------------------------------------
@@ -158,7 +154,7 @@ static void count_last(struct count_domain *domain, void *object,
         count_name_zero(domain, object);
         return;
     }
-    count_push(domain, object);
+    count_bury(domain, object);
 }
 
 // The slow half of a release of a plain object, after which `word` is its head.
@@ -551,7 +547,7 @@ static size_t count_cascade(struct count_domain *domain, void *object,
         PREFETCH_WRITE(before + ((char *)object < before ? -2048 : 2048));
     }
     if (object != NULL) {
-        count_push(domain, object);
+        count_bury(domain, object);
     }
     return done;
 }

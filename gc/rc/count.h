@@ -92,7 +92,6 @@ struct count_domain {
     bool falls;   // and it is a cascade
     size_t deferred_bytes; // of these, made since they were settled
     struct count_figures figures;
-    void *more; // of the floor above
 };
 
 // domain->gather is the caller's to fill.

@@ -207,13 +207,12 @@ static void reclaim_clear(struct reclaim *reclaim, const struct trial *trial) {
 }
 
 // What lives on is held no longer.  Returns how many.
-static size_t reclaim_review(struct reclaim *reclaim, struct trial *trial) {
+static size_t reclaim_review(struct trial *trial) {
     trial_review(trial); // RE3
     size_t count = trial->live.count;
     for (size_t i = 0; i < count; i++) {
         reclaim_let_live(trial->live.items[i]);
     }
-    reclaim->rescued += count;
     trial->live.count = 0;
     return count;
 }
@@ -230,13 +229,13 @@ static void reclaim_next_phase(struct reclaim *reclaim, struct trial *trial,
     case RECLAIM_BEGIN:
         if (reclaim->by_tracer) {
             // A destructor that ran since may have retained some.
-            (void)reclaim_review(reclaim, trial);
+            (void)reclaim_review(trial);
         }
         reclaim_clear(reclaim, trial);
         reclaim->phase = reclaim->finalizes ? RECLAIM_FINALIZE : RECLAIM_DIE;
         break;
     case RECLAIM_FINALIZE:
-        domain->figures.resurrected += reclaim_review(reclaim, trial);
+        domain->figures.resurrected += reclaim_review(trial);
         reclaim->phase = RECLAIM_DIE;
         break;
     case RECLAIM_QUICK_FREE:

@@ -49,10 +49,9 @@ enum reclaim_phase {
 
 struct reclaim {
     enum reclaim_phase phase;
-    size_t next;      // of the members, in this phase
-    bool finalizes;   // some member has a finalizer that is due
-    bool by_tracer;   // who found them
-    uint64_t rescued; // see RE3; for ever
+    size_t next;    // of the members, in this phase
+    bool finalizes; // some member has a finalizer that is due
+    bool by_tracer; // who found them
 };
 
 static inline bool reclaim_is_on(const struct reclaim *reclaim) {

@@ -14,10 +14,11 @@
 #define NOT_INLINED __attribute__((__noinline__))
 #endif
 
-// Zeroes 64 KiB of the stack below the caller's frame.
+// Zeroes all of the 64 KiB of the stack right below the caller's frame, and the
+// registers that a call may change.
 void scrub_stack(void);
 
-// scrub_stack, then loam_collect; true as loam_collect's.
+// scrub_stack, and then loam_collect in the same place; true as loam_collect's.
 _Bool scrub_collect(void);
 
 // How many times more work an optimised build without sanitizers does.

@@ -4,7 +4,6 @@
 //
 // The second is the first, and goes on to loam_collect in place of returning.
 
-
 #include "support/scrub.h"
 
 #if defined(__x86_64__)

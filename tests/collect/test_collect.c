@@ -539,8 +539,19 @@ static void test_audit(void **state) {
 
 // --- Memory ----------------------------------------------------------------
 
-static NOT_INLINED void make_and_forget(size_t bytes) {
-    assert_non_null(ground_make(&ground, bytes, KIND_LEAF, 0));
+// Two cycles, of which the second drops what the first has found free; all but
+// what the program is about to use, and how much that is depends on its speed.
+static void check_dropped(const struct region *region) {
+    size_t least_bytes = SIZE_MAX;
+    for (size_t i = 0; i < 2; i++) {
+        assert_true(cycle());
+        assert_int_equal(told.heap_bytes, region->committed_bytes);
+        if (told.goal_bytes < least_bytes) {
+            least_bytes = told.goal_bytes;
+        }
+    }
+    assert_in_range(region->committed_bytes, least_bytes,
+                    least_bytes + CHUNK_BYTES - 1);
 }
 
 // What was free in two cycles goes back; collect_trim does not wait.
@@ -548,17 +559,16 @@ static void test_trim(void **state) {
     (void)state;
     const struct region *region = &ground.heap.region;
     for (size_t way = 0; way < 2; way++) {
-        make_and_forget(40 * MiB);
+        make_one(48 * MiB);
         scrub_stack();
         size_t before = region->committed_bytes;
-        assert_true(before >= 40 * MiB);
+        assert_true(before >= 48 * MiB);
         assert_true(cycle());
         assert_int_equal(told.heap_bytes, region->committed_bytes);
         if (way == 0) {
             collect_trim(&collector);
         } else {
-            assert_true(cycle());
-            assert_true(cycle());
+            check_dropped(region);
         }
         assert_true(region->committed_bytes <= before - 36 * MiB);
     }

@@ -96,6 +96,7 @@
 #include "api/ordered.c"
 #include "api/rc.c"
 #include "api/report.c"
+#include "api/served.c"
 #include "api/sharing.c"
 #include "api/strset.c"
 #include "api/threads.c"

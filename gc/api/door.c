@@ -1,6 +1,8 @@
 #include "api/door.h"
 
 #include "api/init.h"
+#include "api/report.h"
+#include "api/served.h"
 #include "heap/meta.h"
 #include "heap/range.h"
 #include "os/copy.h"
@@ -186,6 +188,48 @@ void loam_door_key_forget(unsigned key) {
     world_each(door_forget, &key);
     loam_door_unlock();
     error_restore(saved);
+}
+
+// --- malloc ------------------------------------------------------------
+
+void *loam_door_malloc(size_t bytes) {
+    return served_make(bytes);
+}
+
+void *loam_door_calloc(size_t bytes) {
+    return served_make_zero(bytes);
+}
+
+void *loam_door_memalign(size_t alignment, size_t bytes) {
+    return served_make_aligned(alignment, bytes);
+}
+
+void *loam_door_realloc(void *p, size_t bytes, bool *known) {
+    return served_resize(p, bytes, known);
+}
+
+bool loam_door_free(void *p) {
+    return served_free(p);
+}
+
+size_t loam_door_usable(const void *p) {
+    return served_bytes(p);
+}
+
+// Whether and how often warnings are printed is known when the options have
+// been read.
+bool loam_door_misuse(const char *function, const void *p, const void *caller) {
+    int saved = error_save();
+    if (!init_state.read) {
+        (void)init_ready();
+    }
+    report_misuse(function, p, caller);
+    error_restore(saved);
+    return init_state.options.abort;
+}
+
+bool loam_door_trim(void) {
+    return served_trim();
 }
 
 // --- The signal --------------------------------------------------------

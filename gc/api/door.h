@@ -102,6 +102,24 @@ LOAM_API void loam_door_key_forget(unsigned key);
 // The calling thread's signal stack begins at `lowest`; NULL: it has none.
 LOAM_API MUST_USE bool loam_door_alternate(const void *lowest);
 
+// --- malloc ------------------------------------------------------------
+
+// What api/served.h does, for the names that programs know.
+LOAM_API void *loam_door_malloc(size_t bytes);
+LOAM_API void *loam_door_calloc(size_t bytes);
+LOAM_API void *loam_door_memalign(size_t alignment, size_t bytes);
+LOAM_API void *loam_door_realloc(void *p, size_t bytes, bool *known);
+LOAM_API MUST_USE bool loam_door_free(void *p);
+LOAM_API size_t loam_door_usable(const void *p);
+
+// Gives memory that is free back to the system; false if there was none.
+LOAM_API bool loam_door_trim(void);
+
+// Says that `function` was given a pointer that it cannot use.  True if the
+// process is to end now (LOAM_ABORT).
+LOAM_API MUST_USE bool loam_door_misuse(const char *function, const void *p,
+                                        const void *caller);
+
 // --- The signal --------------------------------------------------------
 
 // The signal that stops threads.

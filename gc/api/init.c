@@ -20,6 +20,7 @@ struct init_state init_state;
 __thread struct mutator *init_mutator
     __attribute__((tls_model("initial-exec")));
 __thread const void *init_handler __attribute__((tls_model("initial-exec")));
+__thread bool init_gone __attribute__((tls_model("initial-exec")));
 
 static void init_tell(const char *sentence, void *data) {
     (void)data;
@@ -182,6 +183,7 @@ static void init_stock(void) {
 
 static void init_part(void *value) {
     (void)value;
+    init_gone = true;
     init_detach();
 }
 
@@ -247,10 +249,16 @@ static COLD bool init_gate(void) {
     return init_is_built();
 }
 
-// What the C library knows of the calling thread.  A handler may have
-// interrupted malloc, which the library would call here.
+// Whether the library may call malloc now.  A handler may have interrupted it;
+// and where malloc is ours it would come back here.
+static bool init_may_allocate(void) {
+    return !init_is_in_handler() &&
+           !__atomic_load_n(&init_state.conductor.serves, __ATOMIC_RELAXED);
+}
+
+// What the C library knows of the calling thread.
 static void init_meet(struct mutator *mutator) {
-    bool may_allocate = !init_is_in_handler();
+    bool may_allocate = init_may_allocate();
     if (mutator->cold_end == NULL || (mutator->guessed && may_allocate)) {
         mutator_find_stack(mutator, may_allocate);
     }
@@ -262,7 +270,7 @@ static void init_meet(struct mutator *mutator) {
 
 // Once no handler runs, what a guess stood for.
 static COLD void init_meet_again(struct mutator *mutator) {
-    if (mutator->busy == MUTATOR_OUT && !init_is_in_handler()) {
+    if (mutator->busy == MUTATOR_OUT && init_may_allocate()) {
         uint64_t mask = suspend_block();
         init_meet(mutator);
         suspend_unblock(mask);

@@ -82,6 +82,9 @@ extern __thread struct mutator *init_mutator
 extern __thread const void *init_handler
     __attribute__((tls_model("initial-exec")));
 
+// Whether the end of the calling thread was seen, which may go on for a while.
+extern __thread bool init_gone __attribute__((tls_model("initial-exec")));
+
 // Whether the caller may have interrupted the C library.
 static inline bool init_is_in_handler(void) {
     const void *here = __builtin_frame_address(0);

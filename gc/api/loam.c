@@ -84,7 +84,8 @@ void *loam_alloc_aligned(size_t alignment, size_t bytes) {
         error_set_invalid();
         return NULL;
     }
-    void *made = object_make_aligned(bytes, alignment);
+    const struct object_form form = {alignment, KIND_SCANNED, false};
+    void *made = object_make_form(bytes + (bytes == 0), &form);
     finalizer_poll();
     return made;
 }

@@ -33,6 +33,7 @@ struct object_request {
     struct mutator *mutator;
     struct cache *cache; // NULL: a run
     void *object;        // the answer
+    bool clear;          // a leaf is wanted all zero
     bool zero;           // it needs no clearing
 };
 
@@ -132,7 +133,7 @@ static void object_take_or_climb(struct object_request *request) {
             return;
         }
         request->cache = object_cache(mutator, set, request->order);
-        request->zero = true;
+        request->zero = !block_kind_is_leaf(request->order.kind);
         cache_note(request->cache, request->bytes);
         if (request->collector->conductor->collect_every == 0) {
             request->object = refill_quick(request->cache);
@@ -149,7 +150,7 @@ static void object_take_or_climb(struct object_request *request) {
 // A large object is cleared where a stop may interrupt it.
 static void object_clear(const struct object_request *request) {
     if (request->object != NULL && !request->zero &&
-        !block_kind_is_leaf(request->order.kind)) {
+        (request->clear || !block_kind_is_leaf(request->order.kind))) {
         memset(request->object, 0,
                block_cell_bytes(range_block_of((uintptr_t)request->object)));
     }
@@ -192,6 +193,7 @@ static void object_take_reserved(struct object_request *request, size_t level) {
             world_unlock();
         }
     }
+    request->zero &= !block_kind_is_leaf(order.kind);
 }
 
 // Whether the calling thread is the conductor of a cycle that is on: of the
@@ -279,11 +281,12 @@ void *object_make_counted(size_t bytes, unsigned kind) {
     return object;
 }
 
-void *object_make_aligned(size_t bytes, size_t alignment) {
-    struct object_request request = {.bytes = bytes + (bytes == 0),
-                                     .alignment = alignment,
-                                     .order = {.kind = KIND_SCANNED},
-                                     .collector = &init_state.home.collector};
+void *object_make_form(size_t bytes, const struct object_form *form) {
+    struct object_request request = {.bytes = bytes,
+                                     .alignment = form->alignment,
+                                     .order = {.kind = form->kind},
+                                     .collector = &init_state.home.collector,
+                                     .clear = form->clear};
     return object_serve(&request);
 }
 
@@ -469,6 +472,10 @@ bool object_free(const struct place *place) {
     bool freed = object_free_inside(mutator, place);
     world_leave(mutator);
     return freed;
+}
+
+bool object_free_late(const struct place *place) {
+    return object_free_remotely(NULL, place, false);
 }
 
 struct cache *object_cache_at_hand(struct mutator *mutator, uint32_t block) {

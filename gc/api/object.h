@@ -110,8 +110,15 @@ void *object_make(size_t bytes, struct order order);
 void *object_make_in(struct collector *collector, size_t bytes,
                      struct order order);
 
-// A scanned object at a multiple of `alignment`, a power of two.
-void *object_make_aligned(size_t bytes, size_t alignment);
+// What an object is to be besides large enough.
+struct object_form {
+    size_t alignment; // its address is a multiple of this power of two
+    unsigned kind;    // without a layout, and not counted
+    bool clear;       // leaves are all zero, too
+};
+
+// An object of `bytes` > 0 bytes of a form.
+void *object_make_form(size_t bytes, const struct object_form *form);
 
 // The object that a word points into.
 bool object_find(uintptr_t word, struct place *place);
@@ -135,6 +142,10 @@ void object_use_whole(const struct place *place);
 
 // Frees an object; false when it was freed before, by another thread just now.
 bool object_free(const struct place *place);
+
+// Frees an object for a thread that is no mutator and need not become one: it
+// has ended, or is about to.
+bool object_free_late(const struct place *place);
 
 // The object with `bytes` > 0 bytes, moved if need be; NULL when memory is
 // short.

@@ -104,6 +104,8 @@ struct conductor {
     uint32_t disabled;         // nested; automatic cycles only; atomic
     uint32_t condemned;        // cycles that condemned counted objects; atomic
     struct explain_list *list; // a cycle fills it, or NULL; lock
+    bool serves;               // pinned leaves are malloc's: they wait for no
+                               // cycle, and begin none; atomic
     bool neighbours;           // a word one past the end keeps; constant
     bool check_mark;           // run the audit; constant
     bool check_verify;         // walk the heap at phase borders; constant

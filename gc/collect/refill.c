@@ -214,9 +214,12 @@ static size_t refill_new_bytes(const struct climb *climb) {
     return sizeclass_table[climb->order.cls].blocks * BLOCK_BYTES;
 }
 
+// No cycle would find malloc's own cells dead.
 static bool refill_is_disabled(const struct climb *climb) {
-    const uint32_t *disabled = &climb->collector->conductor->disabled;
-    return __atomic_load_n(disabled, __ATOMIC_RELAXED) != 0;
+    const struct conductor *conductor = climb->collector->conductor;
+    return __atomic_load_n(&conductor->disabled, __ATOMIC_RELAXED) != 0 ||
+           (climb->order.kind == KIND_PINNED_LEAF &&
+            __atomic_load_n(&conductor->serves, __ATOMIC_RELAXED));
 }
 
 static bool refill_fresh(struct climb *climb) {

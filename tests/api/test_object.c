@@ -137,7 +137,7 @@ static void test_refused(void **state) {
         assert_null(make(absurd[i], KIND_LEAF));
         assert_int_equal(errno, ENOMEM);
         errno = 0;
-        assert_null(object_make_aligned(absurd[i], 4096));
+        assert_null(loam_alloc_aligned(4096, absurd[i]));
         assert_int_equal(errno, ENOMEM);
         assert_true(object_is_start(p, &after));
         assert_true(after.start == place.start);
@@ -154,7 +154,7 @@ static void test_aligned(void **state) {
     for (size_t alignment = 1; alignment <= (size_t)4 << 20; alignment *= 2) {
         for (size_t i = 0; i < SIZES; i++) {
             struct place place;
-            char *p = object_make_aligned(sizes[i], alignment);
+            char *p = loam_alloc_aligned(alignment, sizes[i]);
             assert_int_equal((uintptr_t)p % alignment, 0);
             assert_true(object_is_start(p, &place));
             assert_true(place.bytes >= sizes[i]);
@@ -423,7 +423,7 @@ static void test_far_apart(void **state) {
     static const size_t few[] = {0, 24, 70000, 300 * KiB};
     for (size_t i = 0; i < sizeof few / sizeof *few; i++) {
         for (size_t shift = 23; shift <= 30; shift++) {
-            unsigned char *p = object_make_aligned(few[i], (size_t)1 << shift);
+            unsigned char *p = loam_alloc_aligned((size_t)1 << shift, few[i]);
             if (p == NULL) { // a small machine
                 assert_true(shift > 28);
                 continue;
@@ -437,7 +437,7 @@ static void test_far_apart(void **state) {
         }
         for (size_t shift = 48; shift < 64; shift++) {
             errno = 0;
-            assert_null(object_make_aligned(few[i], (size_t)1 << shift));
+            assert_null(loam_alloc_aligned((size_t)1 << shift, few[i]));
             assert_int_equal(errno, ENOMEM); // O3
         }
     }

@@ -1,0 +1,77 @@
+#include "api/served.h"
+
+#include <string.h>
+
+#include "api/init.h"
+#include "api/object.h"
+#include "collect/collect.h"
+#include "heap/block.h"
+#include "os/error.h"
+
+// Off the fast path.  That malloc is ours is told before anything is built.
+static NOINLINE void *served_climb(size_t bytes, size_t alignment, bool clear) {
+    __atomic_store_n(&init_state.conductor.serves, true, __ATOMIC_RELAXED);
+    const struct object_form form = {alignment, KIND_PINNED_LEAF, clear};
+    return object_make_form(bytes, &form); // SV1
+}
+
+void *served_make(size_t bytes) {
+    size_t wanted = bytes + (bytes == 0);
+    void *cell = object_take(wanted, KIND_PINNED_LEAF);
+    return LIKELY(cell != NULL) ? cell : served_climb(wanted, 1, false);
+}
+
+void *served_make_zero(size_t bytes) {
+    size_t wanted = bytes + (bytes == 0);
+    void *cell = object_take(wanted, KIND_PINNED_LEAF);
+    return LIKELY(cell != NULL) ? memset(cell, 0, wanted)
+                                : served_climb(wanted, 1, true);
+}
+
+void *served_make_aligned(size_t alignment, size_t bytes) {
+    return alignment <= GRANULE_BYTES
+               ? served_make(bytes)
+               : served_climb(bytes + (bytes == 0), alignment, false);
+}
+
+// A counted object may have other owners.
+static bool served_find(const void *p, struct place *place) {
+    return object_is_start(p, place) && !block_kind_is_counted(place->kind);
+}
+
+void *served_resize(void *p, size_t bytes, bool *known) {
+    struct place place;
+    *known = served_find(p, &place); // SV2
+    return *known ? object_resize(&place, bytes + (bytes == 0)) : NULL;
+}
+
+bool served_free(void *p) {
+    struct place place;
+    if (UNLIKELY(!served_find(p, &place))) {
+        return false; // SV2
+    }
+    int saved = error_save(); // SV3
+    bool first = init_mutator == NULL && init_gone
+                     ? object_free_late(&place) // SV4
+                     : object_free(&place);
+    error_restore(saved);
+    return first;
+}
+
+size_t served_bytes(const void *p) {
+    struct place place;
+    return served_find(p, &place) ? object_bytes(&place) : 0;
+}
+
+bool served_trim(void) {
+    struct mutator *mutator = init_lock();
+    if (mutator == NULL) {
+        return false;
+    }
+    const struct region *ground = &init_state.home.heap.region;
+    size_t before = ground->committed_bytes;
+    collect_trim(&init_state.home.collector);
+    bool trimmed = ground->committed_bytes < before;
+    init_unlock(mutator);
+    return trimmed;
+}

@@ -154,9 +154,13 @@ MALLOC_API void cfree(void *p) {
     malloc_drop(p, "cfree", MALLOC_CALLER);
 }
 
-// Names that glibc keeps for itself, and that some programs call.
+// Names that glibc keeps for itself, and that some programs call.  gcc would
+// have them say what its headers say of the others.
+#if !defined(__clang__)
+#pragma GCC diagnostic ignored "-Wmissing-attributes"
+#endif
 #define MALLOC_ALSO(name, of)                                                  \
-    MALLOC_API __typeof__(of) name __attribute__((__alias__(#of), __copy__(of)))
+    MALLOC_API __typeof__(of) name __attribute__((__alias__(#of)))
 MALLOC_ALSO(__libc_malloc, malloc);
 MALLOC_ALSO(__libc_free, free);
 MALLOC_ALSO(__libc_calloc, calloc);

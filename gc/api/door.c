@@ -228,6 +228,12 @@ bool loam_door_misuse(const char *function, const void *p, const void *caller) {
     return init_state.options.abort;
 }
 
+struct loam_door_wishes loam_door_wishes(void) {
+    (void)init_ready();
+    const struct options *options = &init_state.options;
+    return (struct loam_door_wishes){options->verify, options->follow};
+}
+
 bool loam_door_trim(void) {
     return served_trim();
 }

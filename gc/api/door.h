@@ -112,6 +112,13 @@ LOAM_API void *loam_door_realloc(void *p, size_t bytes, bool *known);
 LOAM_API MUST_USE bool loam_door_free(void *p);
 LOAM_API size_t loam_door_usable(const void *p);
 
+// What the environment wishes of a preloaded library.
+struct loam_door_wishes {
+    bool verify; // that it says that it is active
+    bool follow; // that children have it, too
+};
+LOAM_API struct loam_door_wishes loam_door_wishes(void);
+
 // Gives memory that is free back to the system; false if there was none.
 LOAM_API bool loam_door_trim(void);
 

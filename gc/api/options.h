@@ -54,6 +54,8 @@ struct options {
     size_t range_bytes;      // address space to reserve; 0: automatic
     enum options_warn warn;  // which warnings are printed
     bool abort;              // malloc's misuse ends the process
+    bool verify;             // a preloaded library says so
+    bool follow;             // children are preloaded, too
     bool neighbours;         // a root word one past an object's end keeps it
     bool disable;            // automatic collection begins switched off
     uint32_t signal;         // stops threads; 0: the usual one

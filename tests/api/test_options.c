@@ -304,7 +304,7 @@ static void test_listing(void **state) {
     (void)state;
     unsigned rows = 0;
     options_each(visit_default, &rows);
-    assert_int_equal(rows, 16);
+    assert_int_equal(rows, 18);
 }
 
 static void print_row(const struct options_row *row, void *data) {

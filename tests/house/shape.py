@@ -136,11 +136,11 @@ SYSTEM = r"errno|mmap|munmap|mprotect|madvise|mremap|sbrk|pthread_\w+|" \
 BANNED = [  # (where it is banned, pattern, why)
     (r"gc/(?!shims/|tool/)", rf"(?<![\w.>])({MALLOC})\s*\(",
      "the collector never calls malloc: it may be malloc"),
-    (r"gc/(?!tool/|shims/malloc_tell)", rf"\b({STDIO})\s*\(|<stdio\.h>",
+    (r"gc/(?!tool/|shims/malloc_(tell|begin))", rf"\b({STDIO})\s*\(|<stdio\.h>",
      "stdio allocates and locks: base/text and os/output"),
     (r"gc/(?!os/|shims/|tool/)", rf"\b({SYSTEM})\b",
      "the system is spoken to in gc/os/ only"),
-    (r"gc/(?!tool/)", r"\b(getenv|secure_getenv)\b",
+    (r"gc/(?!tool/|shims/malloc_begin)", r"\b(getenv|secure_getenv)\b",
      "the environment is read by os/environment for api/options"),
     (r"gc/(?!tool/)", r"\b(setjmp|longjmp|sigsetjmp)\b|<setjmp\.h>",
      "registers are spilled by os/stack"),

@@ -4,6 +4,7 @@
 #include "shims/malloc.h"
 
 #include <dlfcn.h>
+#include <link.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -31,6 +32,10 @@ static const char *const malloc_names[] = {
     "malloc_trim",
     "malloc_stats",
     "malloc_info",
+};
+
+// A program may have a C++ library of its own inside, whose new asks malloc.
+static const char *const malloc_names_cpp[] = {
     "_Znwm",
     "_Znam",
     "_ZnwmRKSt9nothrow_t",
@@ -52,21 +57,31 @@ static const char *const malloc_names[] = {
     "_ZdlPvSt11align_val_tRKSt9nothrow_t",
     "_ZdaPvSt11align_val_tRKSt9nothrow_t",
 };
-#define MALLOC_NAMES (sizeof malloc_names / sizeof *malloc_names)
+#define MALLOC_NAMES     (sizeof malloc_names / sizeof *malloc_names)
+#define MALLOC_NAMES_CPP (sizeof malloc_names_cpp / sizeof *malloc_names_cpp)
 
-// Of these names, how many lead the whole process here.
-static size_t malloc_count_ours(void) {
+// Whether what is found under a name is here; or is the place in a program, at
+// a fixed address, through which its own calls of that name go.
+static bool malloc_is_ours(const char *name) {
     Dl_info here, there;
-    size_t count = 0;
-    if (dladdr(&malloc_names, &here) == 0) {
-        return 0;
+    void *symbol = NULL;
+    const void *at = dlsym(RTLD_DEFAULT, name);
+    if (at == NULL || dladdr(malloc_names, &here) == 0 ||
+        dladdr1(at, &there, &symbol, RTLD_DL_SYMENT) == 0) {
+        return false;
     }
-    for (size_t i = 0; i < MALLOC_NAMES; i++) {
-        const void *at = dlsym(RTLD_DEFAULT, malloc_names[i]);
-        count += at != NULL && dladdr(at, &there) != 0 &&
-                 there.dli_fbase == here.dli_fbase;
+    const ElfW(Sym) *known = symbol;
+    return there.dli_fbase == here.dli_fbase ||
+           (known != NULL && there.dli_saddr == at &&
+            known->st_shndx == SHN_UNDEF);
+}
+
+static size_t malloc_count_ours(const char *const *names, size_t count) {
+    size_t ours = 0;
+    for (size_t i = 0; i < count; i++) {
+        ours += malloc_is_ours(names[i]);
     }
-    return count;
+    return ours;
 }
 
 // Takes this library out of the list that children are given.
@@ -97,8 +112,11 @@ __attribute__((__constructor__)) static void malloc_begin(void) {
     }
     if (wishes.verify) {
         fprintf(stderr,
-                "loam %s: active, %zu of %zu names of malloc's family "
-                "are Loam's\n",
-                loam_version(), malloc_count_ours(), MALLOC_NAMES);
+                "loam %s: active, %zu of %zu names of malloc's family are "
+                "Loam's, %zu of %zu of C++'s\n",
+                loam_version(), malloc_count_ours(malloc_names, MALLOC_NAMES),
+                MALLOC_NAMES,
+                malloc_count_ours(malloc_names_cpp, MALLOC_NAMES_CPP),
+                MALLOC_NAMES_CPP);
     }
 }

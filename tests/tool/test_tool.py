@@ -37,7 +37,7 @@ def check_becomes(folder):
     assert run("run", "sh", "-c", "kill -9 $$")[0] == -9
     code, out, err = run("run", "--verify", "sh", "-c", "echo $0", "word")
     assert (code, out) == (0, "word\n"), out
-    assert "active, 40 of 40" in err, err
+    assert "active, 20 of 20" in err, err
     code, out, err = run("run", "env", LD_PRELOAD="/nowhere/libother.so")
     assert "libloam_malloc.so.0:/nowhere/libother.so\n" in out, out
     code, out, err = run("run", "--stats", "true")

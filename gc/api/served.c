@@ -6,12 +6,51 @@
 #include "api/object.h"
 #include "collect/collect.h"
 #include "heap/block.h"
+#include "heap/region.h"
+#include "os/clock.h"
 #include "os/error.h"
+
+// Collections, which give memory back, do not come by themselves here.
+#define SERVED_LARGE_BYTES (64 * KiB)
+#define SERVED_SPARE_BYTES (LOAM_TINY ? 2 * MiB : 8 * MiB)
+#define SERVED_PAUSE_NS    50000000 // between two looks
+
+static uint64_t served_looked_ns; // atomic
+
+// Whether it is time to look for what can be given back: a quarter of what is
+// in use may stand by.
+static bool served_is_due(void) {
+    const struct region *ground = &init_state.home.heap.region;
+    size_t used =
+        __atomic_load_n(&ground->used_blocks, __ATOMIC_RELAXED) * BLOCK_BYTES;
+    size_t committed =
+        __atomic_load_n(&ground->committed_bytes, __ATOMIC_RELAXED);
+    if (committed < used + used / 4 + SERVED_SPARE_BYTES) {
+        return false;
+    }
+    uint64_t now = clock_now_ns();
+    uint64_t looked = __atomic_load_n(&served_looked_ns, __ATOMIC_RELAXED);
+    return now - looked >= SERVED_PAUSE_NS &&
+           __atomic_compare_exchange_n(&served_looked_ns, &looked, now, false,
+                                       __ATOMIC_RELAXED, __ATOMIC_RELAXED);
+}
+
+// What was free at the last look, too (SV5).
+static void served_give_back(void) {
+    struct mutator *mutator = served_is_due() ? init_lock() : NULL;
+    if (mutator != NULL) {
+        (void)region_trim(&init_state.home.heap.region, false);
+        init_unlock(mutator);
+    }
+}
 
 // Off the fast path.  That malloc is ours is told before anything is built.
 static NOINLINE void *served_climb(size_t bytes, size_t alignment, bool clear) {
     __atomic_store_n(&init_state.conductor.serves, true, __ATOMIC_RELAXED);
     const struct object_form form = {alignment, KIND_PINNED_LEAF, clear};
+    if (bytes >= SERVED_LARGE_BYTES) {
+        served_give_back();
+    }
     return object_make_form(bytes, &form); // SV1
 }
 
@@ -54,6 +93,9 @@ bool served_free(void *p) {
     bool first = init_mutator == NULL && init_gone
                      ? object_free_late(&place) // SV4
                      : object_free(&place);
+    if (place.bytes >= SERVED_LARGE_BYTES && init_mutator != NULL) {
+        served_give_back();
+    }
     error_restore(saved);
     return first;
 }

@@ -9,6 +9,7 @@
 #include <errno.h>
 #include <pthread.h>
 #include <string.h>
+#include <time.h>
 
 #include "loam.h"
 
@@ -129,6 +130,24 @@ static void test_late(void **state) {
     assert_false(served_free(p));
 }
 
+// SV5: a hundred megabytes that came and went, while others come and go.
+static void test_returned(void **state) {
+    (void)state;
+    struct loam_stats stats;
+    char *p = served_make(100 * MiB);
+    assert_non_null(p);
+    assert_true(served_free(p));
+    loam_stats(&stats, sizeof stats);
+    assert_true(stats.heap_bytes >= 100 * MiB);
+    const struct timespec pause = {.tv_nsec = 60000000};
+    for (size_t i = 0; i < 4; i++) {
+        nanosleep(&pause, NULL);
+        assert_true(served_free(served_make(100000)));
+    }
+    loam_stats(&stats, sizeof stats);
+    assert_true(stats.heap_bytes < 80 * MiB);
+}
+
 static void test_trim(void **state) {
     (void)state;
     void *p = served_make(32 * MiB);
@@ -139,9 +158,9 @@ static void test_trim(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_leaf),  cmocka_unit_test(test_exact),
-        cmocka_unit_test(test_errno), cmocka_unit_test(test_late),
-        cmocka_unit_test(test_trim),
+        cmocka_unit_test(test_leaf),     cmocka_unit_test(test_exact),
+        cmocka_unit_test(test_errno),    cmocka_unit_test(test_late),
+        cmocka_unit_test(test_returned), cmocka_unit_test(test_trim),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -143,6 +143,34 @@ def with_pkg_config(scratch, prefix, libraries, prints):
     require(run(program).strip() == prints, "the archive by name failed")
 
 
+SERVED = """#include <stdio.h>
+#include <stdlib.h>
+#include <malloc.h>
+int main(void) {
+    void *p = malloc(100);
+    printf("%d\\n", malloc_usable_size(p) == 112);
+    free(p);
+}
+"""
+
+
+def with_malloc(scratch, prefix, libraries):
+    """The command, and the three ways to malloc's names."""
+    file = os.path.join(scratch, "served.c")
+    with open(file, "w", encoding="utf-8") as f:
+        f.write(SERVED)
+    program = os.path.join(scratch, "served")
+    run(cc, file, "-o", program)
+    require(run(program).strip() == "0", "glibc's sizes are Loam's")
+    require(run(find(prefix, "bin/loam"), "run", program).strip() == "1",
+            "the installed command does not preload")
+    run(cc, file, "-o", program, f"-L{libraries}", "-Wl,--no-as-needed",
+        "-lloam_malloc", f"-Wl,-rpath,{libraries}")
+    require(run(program).strip() == "1", "linked, it is not Loam's malloc")
+    run(cc, find(prefix, "loam_malloc.o"), file, "-o", program)
+    require(run(program).strip() == "1", "put first, it is not Loam's malloc")
+
+
 def with_other_languages(scratch, prefix):
     """The headers are C++ too, and nothing a strict C compiler objects to."""
     file = os.path.join(scratch, "headers.c")
@@ -172,6 +200,7 @@ def main():
         with_other_languages(scratch, prefix)
         with_cmake(scratch, prefix, prints)
         with_pkg_config(scratch, prefix, libraries, prints)
+        with_malloc(scratch, prefix, libraries)
     print("installed, moved, and used in every way")
 
 

@@ -48,9 +48,7 @@ static void served_give_back(void) {
 static NOINLINE void *served_climb(size_t bytes, size_t alignment, bool clear) {
     __atomic_store_n(&init_state.conductor.serves, true, __ATOMIC_RELAXED);
     const struct object_form form = {alignment, KIND_PINNED_LEAF, clear};
-    if (bytes >= SERVED_LARGE_BYTES) {
-        served_give_back();
-    }
+    served_give_back();
     return object_make_form(bytes, &form); // SV1
 }
 

@@ -17,7 +17,7 @@
 //   SV3  errno     served_free leaves errno as it was
 //   SV4  late      a thread that has ended is not attached again by a free
 //   SV5  returned  where much of what is committed is free, and stays so, it is
-//                  given back to the system while large objects come and go
+//                  given back to the system while objects come and go
 //
 // Any thread, at any time; in a handler of signals like loam_alloc.
 // Design, alternatives and measurements: docs/design/api/served.md

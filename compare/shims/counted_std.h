@@ -14,34 +14,11 @@ struct counted_node {
     uint64_t value = 0;
 };
 
-static inline counted_ref *counted_refs(size_t count) {
-    return new counted_ref[count]();
-}
-
 static inline void counted_make(counted_ref *ref) {
     *ref = std::make_shared<counted_node>();
 }
 
-static inline void counted_make_atomic(counted_ref *ref) {
-    counted_make(ref);
-}
-
-static inline void counted_set(counted_ref *to, const counted_ref *from) {
-    *to = *from;
-}
-
-static inline void counted_drop(counted_ref *ref) {
-    ref->reset();
-}
-
-static inline counted_node *counted_at(const counted_ref *ref) {
-    return ref->get();
-}
-
-static inline void counted_touch(const counted_ref *ref) {
-    counted_ref copy = *ref;
-    keep_object(copy.get());
-}
+#include "counted_pointer.h"
 
 static inline counted_weak *counted_weaks_of(size_t count) {
     return new counted_weak[count]();
@@ -59,14 +36,4 @@ static inline uint64_t counted_weak_read(counted_weak *weak) {
 
 static inline void counted_weak_drop(counted_weak *weak) {
     weak->reset();
-}
-
-static inline void counted_in_steps(void) {
-}
-
-static inline void counted_settle(void) {
-}
-
-static inline uint64_t counted_left(void) {
-    return 0;
 }

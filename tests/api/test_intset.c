@@ -17,6 +17,7 @@
 #include "support/gen.h"
 #include "support/scarce.h"
 #include "support/scrub.h"
+#include "support/value.h"
 
 #define KEYS  ((size_t)300)
 #define STEPS ((size_t)SCALED(20000, 400))
@@ -61,31 +62,12 @@ static size_t count(enum sort sort) {
 }
 
 // The value of a map of pointers says whose it is, and is held by the map.
-static void *make_value(enum sort sort, struct model *model, struct gen *gen) {
-    model->mark = gen_next(gen) | 1;
-    if (sort == LEAF) {
-        return (void *)model->mark;
-    }
-    uint64_t *value = loam_alloc(24);
-    assert_non_null(value);
-    *value = model->mark;
-    return value;
-}
-
-static void check_value(enum sort sort, const struct model *model,
-                        const void *value) {
-    assert_non_null(value);
-    assert_int_equal(sort == LEAF ? (uint64_t)(uintptr_t)value
-                                  : *(const uint64_t *)value,
-                     model->mark);
-}
-
 static void put(enum sort sort, struct model *model, struct gen *gen) {
     if (sort == SET) {
         assert_true(loam_intset_add(set, model->key));
     } else {
-        assert_true(
-            loam_intmap_put(map, model->key, make_value(sort, model, gen)));
+        assert_true(loam_intmap_put(
+            map, model->key, value_make(sort == LEAF, &model->mark, gen)));
     }
     model->again |= !model->there;
     model->there = true;
@@ -111,7 +93,7 @@ static void check_all(enum sort sort) {
         assert_ptr_equal(loam_intmap_get(map, model->key),
                          place != NULL ? *place : NULL);
         if (place != NULL) {
-            check_value(sort, model, *place);
+            value_check(sort == LEAF, model->mark, *place);
         }
     }
     assert_int_equal(count(sort), count_models());
@@ -166,7 +148,7 @@ static void walk_all(enum sort sort, struct gen *gen, unsigned changes) {
         assert_true(model->there); // IS1
         assert_true(++model->met == 1 || model->again);
         if (sort != SET) {
-            check_value(sort, model, value);
+            value_check(sort == LEAF, model->mark, value);
         }
         for (size_t i = 0; gen_chance(gen, changes) && i < 10; i++) {
             change(sort, gen);

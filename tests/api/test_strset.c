@@ -19,6 +19,7 @@
 #include "support/gen.h"
 #include "support/scarce.h"
 #include "support/scrub.h"
+#include "support/value.h"
 
 #define KEYS      ((size_t)240)
 #define BYTES_MAX ((size_t)60)
@@ -101,30 +102,11 @@ static void choose_keys(struct gen *gen) {
     }
 }
 
-static void *make_value(enum sort sort, struct model *model, struct gen *gen) {
-    model->mark = gen_next(gen) | 1;
-    if (sort == LEAF) {
-        return (void *)model->mark;
-    }
-    uint64_t *value = loam_alloc(24);
-    assert_non_null(value);
-    *value = model->mark;
-    return value;
-}
-
-static void check_value(enum sort sort, const struct model *model,
-                        const void *value) {
-    assert_non_null(value);
-    assert_int_equal(sort == LEAF ? (uint64_t)(uintptr_t)value
-                                  : *(const uint64_t *)value,
-                     model->mark);
-}
-
 static void put(enum sort sort, struct model *model, struct gen *gen) {
     if (sort == SET) {
         assert_true(loam_strset_add(set, model->bytes, model->count));
     } else {
-        void *value = make_value(sort, model, gen);
+        void *value = value_make(sort == LEAF, &model->mark, gen);
         assert_true(loam_strmap_put(map, model->bytes, model->count, value));
     }
     model->again |= !model->there;
@@ -162,7 +144,7 @@ static void check_all(enum sort sort) {
         assert_ptr_equal(loam_strmap_get(map, model->bytes, model->count),
                          place != NULL ? *place : NULL);
         if (place != NULL) {
-            check_value(sort, model, *place);
+            value_check(sort == LEAF, model->mark, *place);
         }
     }
     const struct strset *known = inside(sort);
@@ -241,7 +223,7 @@ static void walk_all(enum sort sort, struct gen *gen, unsigned changes) {
         assert_true(++model->met == 1 || model->again);
         assert_int_equal(key[count], 0);
         if (sort != SET) {
-            check_value(sort, model, value);
+            value_check(sort == LEAF, model->mark, value);
         }
         for (size_t i = 0; gen_chance(gen, changes) && i < 10; i++) {
             change(sort, gen);

@@ -32,38 +32,10 @@
 #include "roots/mutator.h"
 #include "roots/world.h"
 #include "support/scrub.h"
+#include "support/second.h"
 #include "support/step.h"
 
-#define BYTES 48
-
-// --- The thread that collects ----------------------------------------------
-
-static atomic_ulong asked, answered;
-static atomic_bool over;
-static size_t refused; // cycles that were given up
-
-// What was reclaimed is handed out again, and written.
-NOT_INLINED static void take_what_is_free(void) {
-    for (size_t i = 0; i < 100; i++) {
-        unsigned char *cell = loam_alloc(BYTES);
-        if (cell != NULL) {
-            memset(cell, 0xEE, BYTES);
-        }
-    }
-}
-
-static void *collect_when_asked(void *data) {
-    while (!atomic_load(&over)) {
-        unsigned long number = atomic_load(&asked);
-        if (number != atomic_load(&answered)) {
-            refused += !loam_collect();
-            take_what_is_free();
-            atomic_store(&answered, number);
-        }
-        sched_yield();
-    }
-    return data;
-}
+#define BYTES SECOND_BYTES
 
 // --- The thread that works in steps ----------------------------------------
 
@@ -87,13 +59,14 @@ static void begin_a_stop(size_t instructions, void *data) {
     bool is_one = stops->every == 0 ? instructions == stops->first
                                     : instructions % stops->every ==
                                           stops->first % stops->every;
-    if (!is_one || atomic_load(&asked) != atomic_load(&answered)) {
+    if (!is_one ||
+        atomic_load(&second_asked) != atomic_load(&second_answered)) {
         return;
     }
     stops->count++;
-    unsigned long number = atomic_fetch_add(&asked, 1) + 1;
+    unsigned long number = atomic_fetch_add(&second_asked, 1) + 1;
     uint64_t begin_ns = clock_now_ns();
-    while (atomic_load(&answered) != number) {
+    while (atomic_load(&second_answered) != number) {
         if (world_is_stopping()) {
             if (!stops->waits || is_at_work()) {
                 return;
@@ -192,10 +165,9 @@ static void work_between_ends(void *data) {
 // In steps, each time with the stops at other instructions.
 static void run(void (*body)(void *data), size_t every, size_t turns) {
     pthread_t collector;
-    atomic_store(&over, false);
-    refused = 0;
-    assert_int_equal(pthread_create(&collector, NULL, collect_when_asked, NULL),
-                     0);
+    atomic_store(&second_over, false);
+    second_refused = 0;
+    assert_int_equal(pthread_create(&collector, NULL, second_run, NULL), 0);
     size_t count = 0;
     bool ran = true;
     for (size_t turn = 0; ran && turn < turns; turn++) {
@@ -203,20 +175,20 @@ static void run(void (*body)(void *data), size_t every, size_t turns) {
         make_both();
         scrub_stack();
         ran = step_run(body, begin_a_stop, &stops);
-        while (atomic_load(&asked) != atomic_load(&answered)) {
+        while (atomic_load(&second_asked) != atomic_load(&second_answered)) {
             sched_yield();
         }
         count += stops.count;
         check_shelf();
     }
-    atomic_store(&over, true);
+    atomic_store(&second_over, true);
     assert_int_equal(pthread_join(collector, NULL), 0);
     if (!ran) {
         skip();
     }
     print_message("%zu stops\n", count);
     assert_true(count > turns / 4);
-    assert_int_equal(refused, 0);
+    assert_int_equal(second_refused, 0);
 }
 
 static void test_regions(void **state) { // C1

@@ -25,38 +25,15 @@
 
 #include "loam/threads.h"
 #include "support/scrub.h"
+#include "support/second.h"
 #include "support/step.h"
 
-#define BYTES   48
+#define BYTES   SECOND_BYTES
 #define WAIT_NS 4000000 // over Loam's own work a stop waits for the handler
 
-static atomic_ulong asked, answered;
-static atomic_bool over;
 static size_t in_time, late;
 static pid_t process;
 static unsigned char *_Atomic shelf; // the only reference, but for handlers
-
-NOT_INLINED static void take_what_is_free(void) {
-    for (size_t i = 0; i < 100; i++) {
-        unsigned char *cell = loam_alloc(BYTES);
-        if (cell != NULL) {
-            memset(cell, 0xEE, BYTES);
-        }
-    }
-}
-
-static void *collect_when_asked(void *data) {
-    while (!atomic_load(&over)) {
-        unsigned long number = atomic_load(&asked);
-        if (number != atomic_load(&answered)) {
-            (void)loam_collect();
-            take_what_is_free();
-            atomic_store(&answered, number);
-        }
-        (void)sched_yield();
-    }
-    return data;
-}
 
 static uint64_t now_ns(void) {
     struct timespec now;
@@ -67,15 +44,17 @@ static uint64_t now_ns(void) {
 static void hold_over_a_cycle(size_t instructions, void *data) {
     (void)instructions;
     (void)data;
-    if (atomic_load(&asked) != atomic_load(&answered) || getpid() != process) {
+    if (atomic_load(&second_asked) != atomic_load(&second_answered) ||
+        getpid() != process) {
         return; // a child of vfork holds nothing
     }
     unsigned char *object = atomic_exchange(&shelf, NULL);
-    unsigned long number = atomic_fetch_add(&asked, 1) + 1;
+    unsigned long number = atomic_fetch_add(&second_asked, 1) + 1;
     uint64_t begin_ns = now_ns();
-    while (atomic_load(&answered) != number && now_ns() - begin_ns < WAIT_NS) {
+    while (atomic_load(&second_answered) != number &&
+           now_ns() - begin_ns < WAIT_NS) {
     }
-    *(atomic_load(&answered) == number ? &in_time : &late) += 1;
+    *(atomic_load(&second_answered) == number ? &in_time : &late) += 1;
     for (size_t i = 0; i < BYTES; i++) {
         if (object[i] != 7) {
             abort(); // lost
@@ -93,17 +72,16 @@ NOT_INLINED static void make_shelf(void) {
 
 static void run(void (*body)(void *data), size_t turns) {
     pthread_t collector;
-    atomic_store(&over, false);
+    atomic_store(&second_over, false);
     in_time = late = 0;
     make_shelf();
     scrub_stack();
-    assert_int_equal(pthread_create(&collector, NULL, collect_when_asked, NULL),
-                     0);
+    assert_int_equal(pthread_create(&collector, NULL, second_run, NULL), 0);
     bool ran = true;
     for (size_t turn = 0; ran && turn < turns; turn++) {
         ran = step_run(body, hold_over_a_cycle, NULL);
     }
-    atomic_store(&over, true);
+    atomic_store(&second_over, true);
     assert_int_equal(pthread_join(collector, NULL), 0);
     if (!ran) {
         skip();

@@ -10,7 +10,8 @@
 //     free_sized free_aligned_sized cfree malloc_usable_size
 //     mallopt mallinfo mallinfo2 malloc_trim                malloc_tell.c
 //     malloc_stats malloc_info
-//     operator new and delete, all 22                       malloc_new.c
+//     operator new and delete, all of them                  malloc_new.c
+//     dlopen, which does not let a library pass it by       malloc_dlopen.S
 //
 // Each checks its arguments as the C library documents it, and asks the door.
 // The names have no version of ours: they must be found whatever version of the
@@ -26,9 +27,11 @@
 //                 LOAM_ABORT is set, the process ends then
 //   ML5  early    every call works before any constructor has run, inside of
 //                 dlsym and the loader, and after a thread's end
-//   ML6  new      new calls the program's handler until it succeeds, throws or
+//   ML6  new     new calls the program's handler until it succeeds, throws or
 //                 returns NULL as the standard says; without a C++ library in
 //                 the process nobody can ask for it
+//   ML7  deep     a library that is loaded to prefer its own names finds Loam's
+//                 malloc all the same; dlopen looks where its caller would
 //
 // Any thread, at any time.
 // Design, alternatives and measurements: docs/design/shims/malloc.md
@@ -49,6 +52,10 @@
 // What is to be done with a pointer that cannot be used (ML4).
 COLD void malloc_misused(const char *function, const void *p,
                          const void *caller);
+
+// The next dlopen, for the one in front of it.
+extern void *(*malloc_dlopen)(const char *name, int flags);
+void *(*malloc_find_dlopen(void))(const char *name, int flags);
 
 // Frees for whatever name the program used.
 static inline void malloc_drop(void *p, const char *function,

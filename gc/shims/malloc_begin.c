@@ -11,6 +11,14 @@
 
 #define MALLOC_LIBRARY "libloam_malloc.so"
 
+// The loader's dlopen, once it was asked for (malloc_dlopen.S).
+void *(*malloc_dlopen)(const char *name, int flags);
+
+void *(*malloc_find_dlopen(void))(const char *name, int flags) {
+    *(void **)&malloc_dlopen = dlsym(RTLD_NEXT, "dlopen");
+    return malloc_dlopen;
+}
+
 static const char *const malloc_names[] = {
     "malloc",
     "free",

@@ -229,6 +229,23 @@ static void test_told(void **state) {
     assert_non_null(strstr(text, "</malloc>"));
 }
 
+// ML7: it is given what is Loam's, and gives what is.
+static void test_deep(void **state) {
+    (void)state;
+    void *library = dlopen(MALLOC_LOADED, RTLD_NOW | RTLD_DEEPBIND);
+    assert_non_null(library);
+    char *(*make)(void);
+    void (*let_go)(void *p);
+    *(void **)&make = dlsym(library, "loaded_make");
+    *(void **)&let_go = dlsym(library, "loaded_free");
+    char *text = make();
+    assert_true(loam_is_heap(text));
+    assert_string_equal(text, "made by a library");
+    free(text);
+    let_go(malloc(100));
+    assert_int_equal(dlclose(library), 0);
+}
+
 // --- Misuse, in a child ------------------------------------------------
 
 NOT_INLINED static void misuse_free(void *p) {
@@ -392,7 +409,7 @@ int main(int argc, char **argv) {
         cmocka_unit_test(test_aligned),       cmocka_unit_test(test_errno),
         cmocka_unit_test(test_told),          cmocka_unit_test(test_misuse),
         cmocka_unit_test(test_threads),       cmocka_unit_test(test_fork),
-        cmocka_unit_test(test_not_collected),
+        cmocka_unit_test(test_not_collected), cmocka_unit_test(test_deep),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -27,7 +27,8 @@
 //   CN1  once     an object's destructor is called once, its finalizer at most
 //                 once
 //   CN2  order    a destructor sees its slots as they were, and what they own
-//                 not yet destroyed, unless that is part of the same ring
+//                 not yet destroyed, unless that is part of the same ring, or
+//                 hangs on it alone
 //   CN3  flat     stack and memory needed are constant, however much dies
 //   CN4  kept     a cell is not freed while KEPT is set; nor, but by the flip,
 //                 when WATCHED is or the type is quarantined

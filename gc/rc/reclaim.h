@@ -3,7 +3,10 @@
 // The members of a ring own each other, so none of them falls to 0 by itself,
 // and each sees the others while it dies.  All are held by one owner more until
 // the last of them is done with; what is asked of one that is dead already
-// still finds its memory.
+// still finds its memory.  What hangs on a ring alone was visited with it, and
+// is a member like the others: it may be destroyed before its owner.  No code
+// of a member may retain a member once destructors run: the hold says that all
+// of them are freed.
 //
 //     begin      hold all; clear short weak references
 //     finalize   those that have a finalizer, once each

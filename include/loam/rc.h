@@ -76,7 +76,14 @@ extern "C" {
  * what they own is still there, weak references to the object give NULL.  It
  * releases what the library does not know of; the slots are released after it,
  * by the library, parents before children.  It may allocate, retain, release
- * and ask weak references; it may not retain its own object.
+ * and ask weak references; it may not retain its own object, nor what is part
+ * of the same ring.
+ *
+ * Part of a dead ring is what hangs on it alone, too.  These die together, in
+ * no order: what hangs on the ring may be destroyed before its owner in it, and
+ * a destructor may find that those of what it owns have run.  The memory of all
+ * is whole until the last of them is done with, and what one of them releases
+ * of another is not destroyed twice.
  *
  * A finalizer, if a type has one, runs before that, at most once in the life of
  * an object, and may retain it: then the object lives on. */
@@ -114,28 +121,49 @@ enum {
     LOAM_TYPE_QUARANTINE = 64
 };
 
+/* g++ warns of fields that are left out, unless they say what they are then. */
+#if defined(__cplusplus) && __cplusplus >= 201402L
+#define LOAM_LEFT_OUT = {}
+#else
+#define LOAM_LEFT_OUT
+#endif
+
 struct loam_type {
-    const char *name;          /* for messages; stays */
-    size_t bytes;              /* of an object */
-    uint32_t flags;            /* LOAM_TYPE_* */
-    uint32_t slot_count;       /* slots at known places, */
-    const uint32_t *slots;     /* their offsets in bytes; stay */
-    loam_visit_fn *visit;      /* slots that are not in this list, or NULL */
-    loam_destroy_fn *destroy;  /* or NULL */
-    loam_destroy_fn *finalize; /* or NULL */
-    uint32_t id;               /* the library's: 0 until the first object */
+    const char *name;                        /* for messages; stays */
+    size_t bytes;                            /* of an object */
+    uint32_t flags LOAM_LEFT_OUT;            /* LOAM_TYPE_* */
+    uint32_t slot_count LOAM_LEFT_OUT;       /* slots at known places, */
+    const uint32_t *slots LOAM_LEFT_OUT;     /* their offsets in bytes; stay */
+    loam_visit_fn *visit LOAM_LEFT_OUT;      /* slots beside these, or NULL */
+    loam_destroy_fn *destroy LOAM_LEFT_OUT;  /* or NULL */
+    loam_destroy_fn *finalize LOAM_LEFT_OUT; /* or NULL */
+    uint32_t id; /* the library's: 0 until the first object */
 };
 
-/* Defines a type: LOAM_TYPE(name, struct tag, designated initializers...).
- * Static or global; at most 4,000 types.  Put `static` before it. */
-#define LOAM_TYPE(variable, T, ...)                                            \
-    struct loam_type variable = {.name = #T, .bytes = sizeof(T), __VA_ARGS__}
+/* Defines a type: LOAM_TYPE(name, struct tag), and after these, if need be,
+ * designated initializers.  Static or global; at most 4,000 types.  Put
+ * `static` before it.  In C++ it takes C++20 and the order of the fields above
+ * (.flags, LOAM_OWNS, .visit, .destroy, .finalize); an older one fills in a
+ * struct loam_type by hand, or has its types from loam/rc.hpp. */
+#define LOAM_TYPE(variable, ...)                                               \
+    struct loam_type variable = {LOAM_TYPE_FIELDS(__VA_ARGS__, .id = 0)}
+#define LOAM_TYPE_FIELDS(T, ...) .name = #T, .bytes = sizeof(T), __VA_ARGS__
 
 /* The slots of a type by the names of their fields, up to sixteen. */
 #define LOAM_OWNS(T, ...)                                                      \
-    .slot_count = LOAM_OWNS_COUNT(__VA_ARGS__), .slots = (const uint32_t[]) {  \
-        LOAM_OWNS_EACH(T, __VA_ARGS__)                                         \
-    }
+    .slot_count = LOAM_OWNS_COUNT(__VA_ARGS__),                                \
+    .slots = LOAM_OWNS_LIST(LOAM_OWNS_EACH(T, __VA_ARGS__))
+#ifndef __cplusplus
+#define LOAM_OWNS_LIST(...) ((const uint32_t[]){__VA_ARGS__})
+#else
+#define LOAM_OWNS_LIST(...) loam_owns<__VA_ARGS__>::list
+extern "C++" {
+template <uint32_t... offsets> struct loam_owns {
+    static constexpr uint32_t list[] = {offsets...};
+};
+template <uint32_t... offsets> constexpr uint32_t loam_owns<offsets...>::list[];
+}
+#endif
 
 #define LOAM_OWNS_COUNT(...)                                                   \
     LOAM_OWNS_17TH(__VA_ARGS__, 16, 15, 14, 13, 12, 11, 10, 9, 8, 7, 6, 5, 4,  \

@@ -223,6 +223,48 @@ void loam_retain_slow(void *object) {
     }
 }
 
+// The type as it would be without code, a second one of the same description;
+// NULL when memory or numbers are used up.
+static const struct kinds_type *rc_bare(const struct kinds_type *type) {
+    struct mutator *mutator = init_lock();
+    if (mutator == NULL) {
+        return NULL;
+    }
+    const struct kinds_type *bare = kinds_get(1);
+    for (unsigned id = 1;
+         bare != NULL && (bare->origin != type->origin ||
+                          bare->destroy != NULL || bare->finalize != NULL);) {
+        bare = kinds_get(++id);
+    }
+    if (bare == NULL) {
+        struct kinds_type own = *type;
+        own.destroy = own.finalize = NULL;
+        bare = kinds_add(&own);
+    }
+    init_unlock(mutator);
+    return bare;
+}
+
+void loam_abandon(void *unfinished) {
+    struct counting *counting = counting_now();
+    if (unfinished == NULL || counting == NULL) {
+        return;
+    }
+    struct counted *head = counted_of(unfinished);
+    const struct kinds_type *type = kinds_get(counted_type(unfinished));
+    bool is_alive = type != NULL && !(head->word & COUNTED_DEAD);
+    if (is_alive && (type->destroy != NULL || type->finalize != NULL)) {
+        type = rc_bare(type);
+        if (type == NULL) {
+            return; // for ever, rather than destroyed
+        }
+        uint32_t info = head->info & COUNTED_SCRATCH_MASK;
+        info |= type->id << COUNTED_TYPE_SHIFT;
+        __atomic_store_n(&head->info, info, __ATOMIC_RELAXED);
+    }
+    loam_release(unfinished); // which tells of what is none
+}
+
 size_t loam_count(const void *object) {
     if (object == NULL) {
         return 0;

@@ -287,6 +287,11 @@ static inline void *loam_take(void *slot) {
 }
 #endif
 
+/* One owner less, of an object that was never finished: neither its destructor
+ * nor its finalizer will run, whoever lets go of it last; its slots, which are
+ * NULL or own, are released.  For constructors that fail.  NULL is allowed. */
+LOAM_API void loam_abandon(void *unfinished);
+
 /* The owners now.  Of a type that threads share, a number that was right a
  * moment ago. */
 LOAM_API size_t loam_count(const void *object);

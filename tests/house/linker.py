@@ -9,9 +9,12 @@ from shape import MALLOC, STDIO, SYSTEM
 
 def check_alone(cc):
     """Every header can be compiled alone."""
-    for path in [*walk("gc", ".h"), *walk("include", ".h")]:
-        made = run(cc, "-std=c11", "-D_GNU_SOURCE", "-fsyntax-only", "-w",
-                   "-Igc", "-Iinclude", "-x", "c", path)
+    for path in [*walk("gc", ".h"), *walk("include", ".h", ".hpp")]:
+        how = ["-std=c11", "-x", "c"]
+        if path.endswith(".hpp"):
+            how = ["-std=c++11", "-x", "c++"]
+        made = run(cc, "-D_GNU_SOURCE", "-fsyntax-only", "-w", "-Igc",
+                   "-Iinclude", *how, path)
         if made.returncode:
             fault(path, "does not compile alone: "
                         + made.stderr.strip().splitlines()[0])

@@ -37,7 +37,7 @@ def walk(folder, *ends):
 
 def sources(*folders):
     for folder in folders or CODE:
-        yield from walk(folder, ".c", ".h")
+        yield from walk(folder, ".c", ".h", ".cc", ".hpp")
 
 
 TOKEN = re.compile(r'//[^\n]*|/\*.*?\*/|"(?:\\.|[^"\\\n])*"'
@@ -94,10 +94,11 @@ def run(*command):
 
 
 def read_tags():
-    """Functions, prototypes and macros of the C code, as ctags sees them."""
+    """Functions, prototypes and macros of the code, as ctags sees them."""
     try:
-        made = run("ctags", "-R", "--languages=C", "--map-C=+.h",
-                   "--kinds-C=fpdsguetx", "--fields=+neKS",
+        made = run("ctags", "-R", "--languages=C,C++", "--map-C=+.h",
+                   "--map-C++=-.h", "--kinds-C=fpdsguetx",
+                   "--kinds-C++=fpdsguetx", "--fields=+neKS",
                    "--output-format=json", "-f", "-",
                    *[folder for folder in CODE if exists(folder)])
     except FileNotFoundError:

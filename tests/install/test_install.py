@@ -72,7 +72,8 @@ def install(scratch):
     os.makedirs(os.path.dirname(there))
     shutil.move(first, there)
     for path in glob.glob(f"{there}/**", recursive=True):
-        if os.path.isfile(path) and path.endswith((".pc", ".cmake", ".h")):
+        if os.path.isfile(path) and path.endswith((".pc", ".cmake", ".h",
+                                                  ".hpp")):
             with open(path, encoding="utf-8") as f:
                 text = f.read()
             for place in (first, source, build):
@@ -88,7 +89,8 @@ def find(prefix, pattern):
 
 def check_files(prefix):
     """What a package has to hold, and the name the linker will look for."""
-    for header in glob.glob(f"{source}/include/**/*.h", recursive=True):
+    for header in [path for end in ("h", "hpp") for path in glob.glob(
+            f"{source}/include/**/*.{end}", recursive=True)]:
         find(prefix, "include/" + os.path.relpath(header, f"{source}/include"))
     library = find(prefix, "libloam.so.0")
     dynamic = run("readelf", "-d", library)
@@ -177,7 +179,9 @@ def with_other_languages(scratch, prefix):
     with open(file, "w", encoding="utf-8") as f:
         f.write("#include <loam.h>\n#include <loam/typed.h>\n"
                 "#include <loam/weak.h>\n#include <loam/heaps.h>\n"
-                "#include <loam/threads.h>\nint main(void) { return 0; }\n")
+                "#include <loam/threads.h>\n#include <loam/rc.h>\n"
+                "#if __cplusplus\n#include <loam/rc.hpp>\n#endif\n"
+                "int main(void) { return 0; }\n")
     strict = ["-fsyntax-only", "-Wall", "-Wextra", "-Werror", "-pedantic",
               f"-I{prefix}/include"]
     for standard in ("c99", "c11", "c17"):

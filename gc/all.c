@@ -65,6 +65,7 @@
 #include "rc/gather.c"
 #include "rc/kinds.c"
 #include "rc/reclaim.c"
+#include "rc/sites.c"
 #include "rc/trial.c"
 
 #include "collect/collect.c"
@@ -87,6 +88,7 @@
 #include "api/fork.c"
 #include "api/heaps.c"
 #include "api/init.c"
+#include "api/inquest.c"
 #include "api/intern.c"
 #include "api/intset.c"
 #include "api/loam.c"

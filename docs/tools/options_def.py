@@ -48,6 +48,7 @@ def form(kind, least, most, words):
         "BOOL": "on or off",
         "CHOICE": listed,
         "FLAGS": f"{listed}, several with commas between",
+        "NAMES": "names with commas between, or all",
     }[kind]
 
 
@@ -60,6 +61,7 @@ def initial(kind, value, words):
         "COUNT": str(number),
         "PERCENT": f"{number}%",
         "BOOL": "on" if number else "off",
+        "NAMES": "",
     }[kind]
 
 

@@ -10,7 +10,8 @@ enum options_type {
     OPTIONS_PERCENT,
     OPTIONS_BOOL,
     OPTIONS_CHOICE,
-    OPTIONS_FLAGS
+    OPTIONS_FLAGS,
+    OPTIONS_NAMES
 };
 typedef size_t options_field_SIZE;
 typedef uint32_t options_field_COUNT;
@@ -18,6 +19,7 @@ typedef uint32_t options_field_PERCENT;
 typedef bool options_field_BOOL;
 typedef uint32_t options_field_CHOICE;
 typedef uint32_t options_field_FLAGS;
+typedef const char *options_field_NAMES; // of the environment
 
 #define OPTIONS_SENTENCE_BYTES 512
 #define OPTIONS_FORM_BYTES     160
@@ -229,6 +231,23 @@ static bool options_parse_flags(const char *name, const char *text,
     }
 }
 
+// Names of types, in C and in C++.
+static bool options_parse_names(const char *text, uint64_t *value) {
+    static const char others[] = "_,: <>*";
+    *value = (uintptr_t)text;
+    for (size_t i = 0; text[i] != '\0'; i++) {
+        char c = options_lower(text[i]);
+        size_t j = 0;
+        while (others[j] != '\0' && others[j] != c) {
+            j++;
+        }
+        if (others[j] == '\0' && (c < 'a' || c > 'z') && (c < '0' || c > '9')) {
+            return false;
+        }
+    }
+    return true;
+}
+
 static bool options_parse(const struct options_entry *entry, const char *text,
                           uint64_t *value) {
     switch (entry->type) {
@@ -245,6 +264,8 @@ static bool options_parse(const struct options_entry *entry, const char *text,
                                  value);
     case OPTIONS_FLAGS:
         return options_parse_flags(entry->name, text, value);
+    case OPTIONS_NAMES:
+        return options_parse_names(text, value);
     }
     return false;
 }
@@ -376,6 +397,9 @@ static void options_text_form(struct text *text,
         options_text_words(text, entry->name);
         text_add(text, ", several with commas between");
         break;
+    case OPTIONS_NAMES:
+        text_add(text, "names with commas between, or all");
+        break;
     }
 }
 
@@ -404,6 +428,8 @@ static void options_text_initial(struct text *text,
             }
         }
         break;
+    case OPTIONS_NAMES:
+        break; // none
     }
 }
 

@@ -47,6 +47,7 @@ struct options {
     uint32_t growth_percent; // room beyond what is alive, 10 to 1000
     uint32_t collect_every;  // slow paths between collections; 0: never
     uint32_t check_flags;    // OPTIONS_CHECK_*
+    const char *rc_trace;    // types of counted objects, as in the environment
     uint32_t release_step;   // objects a release destroys; 0: all
     bool trace;              // a line a collection on standard error
     bool stats;              // a summary on standard error at exit

@@ -9,24 +9,19 @@
 #include "api/counting.h"
 #include "api/cycles.h"
 #include "api/init.h"
+#include "api/inquest.h"
 #include "api/object.h"
-#include "api/options.h"
 #include "api/report.h"
 #include "api/sharing.h"
 #include "api/zeroes.h"
-#include "collect/collect.h"
 #include "heap/block.h"
 #include "heap/blockmap.h"
 #include "heap/counted.h"
 #include "heap/handle.h"
-#include "heap/meta.h"
 #include "os/error.h"
 #include "rc/bias.h"
 #include "rc/count.h"
-#include "rc/explain.h"
 #include "rc/kinds.h"
-
-#define RC_FORGOTTEN_ROOM ((size_t)(LOAM_TINY ? 4 : 256))
 
 _Static_assert(LOAM_HEAD_ONE == COUNTED_ONE, "one head");
 _Static_assert(LOAM_HEAD_QUIET == COUNTED_QUIET, "one head");
@@ -71,6 +66,7 @@ static const struct kinds_type *rc_add_type(struct loam_type *type) {
     // Another thread may have been faster.
     const struct kinds_type *added = kinds_get(type->id);
     if (added == NULL || added->origin != type) {
+        inquest_type(&own);
         added = kinds_add(&own);
         __atomic_store_n(&init_state.counts, &rc_counts, __ATOMIC_RELEASE);
         if (added != NULL) {
@@ -92,7 +88,8 @@ static inline const struct kinds_type *rc_type(struct loam_type *type) {
     return kinds_get(id);
 }
 
-static void *rc_make(struct loam_type *description, size_t extra_bytes) {
+static void *rc_make(struct loam_type *description, size_t extra_bytes,
+                     const void *caller) {
     const struct kinds_type *type = rc_type(description);
     struct counting *counting = counting_now();
     if (UNLIKELY(type == NULL || counting == NULL)) {
@@ -112,7 +109,8 @@ static void *rc_make(struct loam_type *description, size_t extra_bytes) {
         zeroes_is_due(counting)) {
         (void)zeroes_settle(counting);
     }
-    void *object = object_make_counted(type->bytes + extra_bytes, type->kind);
+    void *object = object_make_counted(
+        type->bytes + extra_bytes + type->trail_bytes, type->kind);
     if (UNLIKELY(object == NULL)) {
         return NULL;
     }
@@ -123,6 +121,9 @@ static void *rc_make(struct loam_type *description, size_t extra_bytes) {
     *counted_of(object) =
         (struct counted){type->word, type->id << COUNTED_TYPE_SHIFT};
     counting->domain.figures.made++;
+    if (UNLIKELY((type->flags & KINDS_CHECKED) != 0)) {
+        inquest_made(counting, object, type, caller);
+    }
     if (UNLIKELY((type->flags & KINDS_DEFERRED) != 0)) {
         zeroes_add(counting, object, type->bytes + extra_bytes);
     }
@@ -130,11 +131,11 @@ static void *rc_make(struct loam_type *description, size_t extra_bytes) {
 }
 
 void *loam_new(struct loam_type *type) {
-    return rc_make(type, 0);
+    return rc_make(type, 0, __builtin_return_address(0));
 }
 
 void *loam_new_flex(struct loam_type *type, size_t extra_bytes) {
-    return rc_make(type, extra_bytes);
+    return rc_make(type, extra_bytes, __builtin_return_address(0));
 }
 
 struct loam_type *loam_type_of(const void *p) {
@@ -148,15 +149,6 @@ struct loam_type *loam_type_of(const void *p) {
 }
 
 // --- Counts ----------------------------------------------------------------
-
-static COLD void rc_refuse(const char *function, enum count_fault fault,
-                           const void *object, const void *caller) {
-    static const char *const faults[] = {
-        [COUNT_FREED] = "not a counted object, or freed",
-        [COUNT_GONE] = "destroyed already",
-        [COUNT_TOO_OFTEN] = "released more often than retained"};
-    report_count(function, object, faults[fault], caller);
-}
 
 // The owner of a biased object counts in the head, as the inline functions do:
 // `change` is added, unless that would leave nobody, or too many.
@@ -193,6 +185,10 @@ void loam_release_slow(void *object) {
         return;
     }
     uint32_t word = counted_flags(object);
+    if (UNLIKELY(kinds_checks())) {
+        inquest_changed(counting, object, SITES_RELEASED,
+                        __builtin_return_address(0));
+    }
     if ((word & COUNTED_OTHER) &&
         rc_count_own(counting, object, 0 - COUNTED_ONE)) {
         return;
@@ -204,8 +200,8 @@ void loam_release_slow(void *object) {
     } else {
         enum count_fault fault = count_release(domain, object);
         if (UNLIKELY(fault != COUNT_FINE)) {
-            rc_refuse("loam_release", fault, object,
-                      __builtin_return_address(0));
+            inquest_refuse("loam_release", fault, object,
+                           __builtin_return_address(0));
         }
     }
     rc_attend(counting);
@@ -213,13 +209,20 @@ void loam_release_slow(void *object) {
 
 void loam_retain_slow(void *object) {
     struct counting *counting = counting_now();
-    if (UNLIKELY(counting == NULL) ||
-        LIKELY(rc_count_own(counting, object, COUNTED_ONE))) {
+    if (UNLIKELY(counting == NULL)) {
+        return;
+    }
+    if (UNLIKELY(kinds_checks())) {
+        inquest_changed(counting, object, SITES_RETAINED,
+                        __builtin_return_address(0));
+    }
+    if (LIKELY(rc_count_own(counting, object, COUNTED_ONE))) {
         return;
     }
     enum count_fault fault = count_retain(&counting->domain, object);
     if (UNLIKELY(fault != COUNT_FINE)) {
-        rc_refuse("loam_retain", fault, object, __builtin_return_address(0));
+        inquest_refuse("loam_retain", fault, object,
+                       __builtin_return_address(0));
     }
 }
 
@@ -365,136 +368,6 @@ void loam_rc_stats(struct loam_rc_stats *stats, size_t bytes) {
     }
 }
 
-// --- Who forgot to release -------------------------------------------------
-
-// A cycle that is asked for lists what it keeps only because some owner is not
-// known.  The list is meta memory, which no cycle takes for a root, and as long
-// as is needed: when it was too short, another cycle is run.
-
-// One list is filled at a time.
-static bool rc_forgotten_ask(struct explain_list *list) {
-    struct mutator *mutator = init_lock();
-    if (mutator == NULL) {
-        return false;
-    }
-    bool mine = init_state.conductor.list == NULL;
-    if (mine) {
-        init_state.conductor.list = list;
-    }
-    init_unlock(mutator);
-    return mine;
-}
-
-static void rc_forgotten_give(struct explain_list *list) {
-    struct mutator *mutator = init_lock();
-    if (mutator != NULL) {
-        if (list->capacity != 0) {
-            meta_free(list->items, list->capacity * sizeof *list->items);
-        }
-        init_unlock(mutator);
-    }
-    *list = (struct explain_list){NULL, 0, 0};
-}
-
-static bool rc_forgotten_make(struct explain_list *list, size_t capacity) {
-    struct mutator *mutator = init_lock();
-    if (mutator != NULL) {
-        list->items = meta_make(capacity * sizeof *list->items);
-        list->capacity = list->items == NULL ? 0 : capacity;
-        init_unlock(mutator);
-    }
-    return list->capacity != 0;
-}
-
-// One cycle; false when there was none.
-static bool rc_forgotten_collect(struct explain_list *list) {
-    if (!rc_forgotten_ask(list)) {
-        error_set_invalid();
-        return false;
-    }
-    bool done = init_collect(&init_state.home.collector);
-    struct mutator *mutator = init_lock();
-    if (mutator != NULL) {
-        init_state.conductor.list = NULL;
-        init_unlock(mutator);
-    }
-    if (!done) {
-        error_set_no_memory();
-    }
-    return done;
-}
-
-// Cycles until the list is long enough; the caller gives it back.
-static bool rc_forgotten_find(struct explain_list *list) {
-    size_t capacity = RC_FORGOTTEN_ROOM;
-    do {
-        rc_forgotten_give(list);
-        if (!rc_forgotten_make(list, capacity)) {
-            error_set_no_memory();
-            return false;
-        }
-        if (!rc_forgotten_collect(list)) {
-            return false;
-        }
-        capacity = list->count + list->count / 8;
-    } while (list->count > list->capacity);
-    return true;
-}
-
-size_t loam_rc_forgotten(loam_forgotten_fn *visit, void *data) {
-    struct counting *counting = counting_here();
-    struct explain_list list = {NULL, 0, 0};
-    if (counting == NULL) {
-        error_set_no_memory();
-        return SIZE_MAX;
-    }
-    (void)loam_settle();
-    bool found = rc_forgotten_find(&list);
-    size_t count = list.count;
-    for (size_t i = 0; found && visit != NULL && i < count; i++) {
-        const struct explain_named *named = &list.items[i];
-        struct loam_forgotten forgotten = {.object = named->object,
-                                           .type = named->type->origin,
-                                           .owners = named->owner_count};
-        visit(&forgotten, data);
-    }
-    rc_forgotten_give(&list);
-    (void)loam_settle();
-    return found ? count : SIZE_MAX;
-}
-
-// Says how many there are of the type of the object at `from`, which is the
-// first of it.
-static void rc_forgotten_tell(const struct explain_list *list, size_t from) {
-    const struct kinds_type *type = list->items[from].type;
-    size_t count = 0;
-    for (size_t i = from; i < list->count; i++) {
-        if (list->items[i].type == type) {
-            count++;
-            list->items[i].type = i == from ? type : NULL;
-        }
-    }
-    report_forgotten(type->name == NULL ? "?" : type->name, count,
-                     list->items[from].object);
-}
-
-// Beside the summary of loam.c, after the program's own handlers.
-__attribute__((destructor)) static void rc_exit(void) {
-    struct explain_list list = {NULL, 0, 0};
-    if (!init_state.built || !explain_is_used() ||
-        !(init_state.options.check_flags & OPTIONS_CHECK_RC)) {
-        return;
-    }
-    if (rc_forgotten_find(&list)) {
-        for (size_t i = 0; i < list.count; i++) {
-            if (list.items[i].type != NULL) {
-                rc_forgotten_tell(&list, i);
-            }
-        }
-    }
-    rc_forgotten_give(&list);
-}
-
 // --- Had again ---------------------------------------------------------------
 
 void *loam_weak_retain(const struct loam_weak *weak) {
@@ -509,9 +382,14 @@ void *loam_weak_retain(const struct loam_weak *weak) {
     }
     struct counting *counting = counting_here();
     void *object = (void *)blockmap_start(&place);
-    return counting != NULL && count_retain_living(&counting->domain, object)
-               ? (void *)target
-               : NULL;
+    if (counting == NULL || !count_retain_living(&counting->domain, object)) {
+        return NULL;
+    }
+    if (UNLIKELY(kinds_checks())) {
+        inquest_changed(counting, object, SITES_RETAINED,
+                        __builtin_return_address(0));
+    }
+    return (void *)target;
 }
 
 // Whether an object of `type` can be made of one of `old`, which nobody else
@@ -520,7 +398,7 @@ static bool rc_fits(const void *object, const struct kinds_type *old,
                     const struct kinds_type *type) {
     struct place place;
     const uint32_t others = KINDS_SHARED | KINDS_ATOMIC | KINDS_DEFERRED |
-                            KINDS_TRACED | KINDS_QUARANTINE;
+                            KINDS_TRACED | KINDS_QUARANTINE | KINDS_CHECKED;
     return old != NULL && old->finalize == NULL &&
            !((old->flags | type->flags) & others) && old->kind == type->kind &&
            !(counted_flags(object) & (COUNTED_KEPT | COUNTED_DEAD)) &&

@@ -10,6 +10,7 @@
 #include "os/lock.h"
 #include "os/output.h"
 #include "os/unwind.h"
+#include "rc/sites.h"
 
 #define REPORT_LINE_BYTES 512
 
@@ -169,6 +170,39 @@ void report_count(const char *function, const void *object, const char *fault,
     report_pointer(function, object, fault, caller);
 }
 
+void report_miscount(const char *function, const void *object,
+                     const struct report_fault *fault, const void *caller) {
+    char what[REPORT_LINE_BYTES / 2];
+    struct text text;
+    text_init(&text, what, sizeof what);
+    text_add(&text, fault->what);
+    if (fault->type != NULL) {
+        text_add(&text, "; its type is ");
+        text_add(&text, fault->type);
+    }
+    if (fault->last != NULL) {
+        text_add(&text, ", last released at ");
+        unwind_describe(&text, fault->last);
+    }
+    report_pointer(function, object, what, caller);
+}
+
+void report_wrong_thread(const char *function, const void *object,
+                         const char *type, const void *caller) {
+    char sentence[REPORT_LINE_BYTES];
+    struct text text;
+    text_init(&text, sentence, sizeof sentence);
+    text_add(&text, function);
+    text_add(&text, "(");
+    text_add_hex(&text, (uintptr_t)object);
+    text_add(&text, "): of type ");
+    text_add(&text, type == NULL ? "?" : type);
+    text_add(&text, ", made by another thread, which lives and may be counting "
+                    "it, too; called from ");
+    unwind_describe(&text, caller);
+    report_warning(REPORT_OWNER, sentence);
+}
+
 void report_heap(const char *function, const void *handle, const void *caller) {
     char sentence[REPORT_LINE_BYTES];
     struct text text;
@@ -310,7 +344,8 @@ static void report_line(const char *name, uint64_t bytes) {
     report_print(line);
 }
 
-void report_forgotten(const char *type, size_t count, const void *example) {
+void report_forgotten(const char *type, size_t count, const void *example,
+                      const void *made) {
     char line[REPORT_LINE_BYTES];
     struct text text;
     text_init(&text, line, sizeof line);
@@ -320,6 +355,36 @@ void report_forgotten(const char *type, size_t count, const void *example) {
     text_add_number(&text, count);
     text_add(&text, count == 1 ? " object, at " : " objects, one at ");
     text_add_hex(&text, (uintptr_t)example);
+    if (made != NULL) {
+        text_add(&text, ", made at ");
+        unwind_describe(&text, made);
+    }
+    report_print(line);
+}
+
+static void report_add_share(struct text *text, const char *what,
+                             uint64_t these, uint64_t all) {
+    if (all != 0) {
+        text_add(text, what);
+        text_add_number(text, these);
+        text_add(text, " of ");
+        text_add_number(text, all);
+    }
+}
+
+void report_site(const struct site *these, const struct site *all) {
+    char line[REPORT_LINE_BYTES];
+    struct text text;
+    text_init(&text, line, sizeof line);
+    text_add(&text, "    ");
+    if (all->code == 0) {
+        text_add(&text, "other places");
+    } else {
+        unwind_describe(&text, (const void *)all->code);
+    }
+    report_add_share(&text, ": made ", these->made, all->made);
+    report_add_share(&text, ": retained ", these->retained, all->retained);
+    report_add_share(&text, ": released ", these->released, all->released);
     report_print(line);
 }
 

@@ -31,6 +31,7 @@ enum report_kind {
     REPORT_STOP,    // a collection was given up: a thread did not stop
     REPORT_THREAD,  // a thread that is read while it runs
     REPORT_BLIND,   // thread-local variables are not found
+    REPORT_OWNER,   // a counted object, counted by a wrong thread
     REPORT_KINDS
 };
 
@@ -70,12 +71,31 @@ void report_heap(const char *function, const void *handle, const void *caller);
 void report_type(const char *name, const char *fault);
 
 // At exit, of a type: so many objects that nothing leads to, and yet they are
-// owned; one of them.
-void report_forgotten(const char *type, size_t count, const void *example);
+// owned; one of them, which
+// was made at `made`, or NULL.
+void report_forgotten(const char *type, size_t count, const void *example,
+                      const void *made);
+
+// Below that: what a site did to these, and to all of the type.
+struct site;
+void report_site(const struct site *these, const struct site *all);
 
 // Says what is wrong with counting an object.
 void report_count(const char *function, const void *object, const char *fault,
                   const void *caller);
+
+// The same, with what is known of the object: its type, or NULL, and who
+// released it last, or NULL.
+struct report_fault {
+    const char *what, *type;
+    const void *last;
+};
+void report_miscount(const char *function, const void *object,
+                     const struct report_fault *fault, const void *caller);
+
+// Says that a thread counts an object of another that lives.
+void report_wrong_thread(const char *function, const void *object,
+                         const char *type, const void *caller);
 
 // Says that a collection was given up, and because of whom; the bell of the
 // conductor.

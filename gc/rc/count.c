@@ -250,8 +250,8 @@ bool count_merge(struct count_domain *domain, void *object) {
 
 enum count_fault count_release(struct count_domain *domain, void *object) {
     uint32_t word = counted_flags(object);
-    if (LIKELY(!(word & (COUNTED_OTHER | COUNTED_DEAD)) &&
-               (word & COUNTED_COUNT_MASK) != 0)) {
+    if (LIKELY((word & COUNTED_COUNT_MASK) != 0 &&
+               kinds_is_plain(object, word))) {
         count_released(domain, object, word - COUNTED_ONE);
         return COUNT_FINE;
     }
@@ -285,6 +285,8 @@ enum count_fault count_retain(struct count_domain *domain, void *object) {
                            __ATOMIC_RELAXED);
     } else if (type->flags & KINDS_SHARED) {
         bias_retain(object, domain->owner);
+    } else if (kinds_is_plain(object, word)) {
+        count_set_word(object, word + COUNTED_ONE);
     }
     return COUNT_FINE; // a stuck one stays so
 }
@@ -308,7 +310,7 @@ bool count_retain_living(struct count_domain *domain, void *object) {
     if (id == 0 || id == COUNTED_ZOMBIE || (word & COUNTED_DEAD)) {
         return false;
     }
-    if (!(word & COUNTED_OTHER)) {
+    if (kinds_is_plain(object, word)) {
         count_set_word(object, word + COUNTED_ONE);
         return true;
     }

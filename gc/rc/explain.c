@@ -81,7 +81,7 @@ static uint32_t explain_count(const void *object,
         return count >= EXPLAIN_ALIVE ? EXPLAIN_ALIVE : (uint32_t)count;
     }
     uint32_t word = counted_flags(object);
-    if ((word & COUNTED_OTHER) && !(type->flags & KINDS_ATOMIC)) {
+    if (!(type->flags & KINDS_ATOMIC) && !kinds_is_plain(object, word)) {
         return 0; // EX4
     }
     return (word & COUNTED_COUNT_MASK) / COUNTED_ONE;

@@ -7,9 +7,14 @@ struct kinds_type *kinds_table[COUNTED_TYPE_MAX + 2];
 
 static uint32_t kinds_count;
 static bool kinds_any_deferred; // atomic
+static bool kinds_any_checked;  // atomic
 
 bool kinds_defers(void) {
     return __atomic_load_n(&kinds_any_deferred, __ATOMIC_RELAXED);
+}
+
+bool kinds_checks(void) {
+    return __atomic_load_n(&kinds_any_checked, __ATOMIC_RELAXED);
 }
 
 const char *kinds_fault(const struct kinds_type *type) {
@@ -76,6 +81,10 @@ const struct kinds_type *kinds_add(const struct kinds_type *type) {
     }
     if ((own->flags & KINDS_ACYCLIC) && !(own->word & COUNTED_OTHER)) {
         own->word |= COUNTED_QUIET;
+    }
+    if (own->flags & KINDS_CHECKED) {
+        own->word |= COUNTED_OTHER;
+        __atomic_store_n(&kinds_any_checked, true, __ATOMIC_RELAXED);
     }
     const uint32_t late =
         KINDS_DEFERRED | KINDS_TRACED | KINDS_SHARED | KINDS_QUARANTINE;

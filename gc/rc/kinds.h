@@ -8,6 +8,8 @@
 //                ever, without a lock
 //   TY2  apart   id 0 and COUNTED_ZOMBIE are no types
 //   TY3  inside  a slot is a word that lies wholly in the object
+//   TY4  checked of a checked type that no threads share, the head is OTHER,
+//                and its count a plain number all the same
 //
 // Added under the heap lock; read by anyone.
 // Design, alternatives and measurements: docs/design/rc/kinds.md
@@ -26,8 +28,11 @@ enum {
     KINDS_ATOMIC = 16,
     KINDS_TRACED = 32,
     KINDS_QUARANTINE = 64,
-    KINDS_FLAGS = 127
+    KINDS_FLAGS = 127,
+    KINDS_CHECKED = 128 // the door's: never counted inline, and has a trail
 };
+
+struct sites;
 
 typedef void kinds_destroy(void *object);
 typedef void kinds_slot(void *slot, void *data);
@@ -45,9 +50,11 @@ struct kinds_type {
     kinds_destroy *finalize; // or NULL
     void *origin;            // the program's description
     uint32_t id;
-    uint32_t kind;  // enum kind of its cells
-    uint32_t front; // bytes before an object
-    uint32_t word;  // of the head of a new object
+    uint32_t kind;        // enum kind of its cells
+    uint32_t front;       // bytes before an object
+    uint32_t word;        // of the head of a new object
+    uint32_t trail_bytes; // behind an object (rc/sites.h), or 0
+    struct sites *sites;  // who counts its objects, or NULL
     bool is_simple; // at count 0 its listed slots are released, and it is freed
 };
 
@@ -63,6 +70,22 @@ static inline const struct kinds_type *kinds_get(unsigned id) {
 static inline const struct kinds_type *kinds_of(const void *object) {
     return kinds_table[counted_type(object)];
 }
+
+// Whether the count in an object's head is a plain number, which its thread
+// alone changes; `word` is of the head.
+static inline bool kinds_is_plain(const void *object, uint32_t word) {
+    if (LIKELY(!(word & (COUNTED_OTHER | COUNTED_DEAD)))) {
+        return true;
+    }
+    const uint32_t asked = KINDS_CHECKED | KINDS_SHARED | KINDS_ATOMIC;
+    const struct kinds_type *type = kinds_of(object);
+    return !(word & COUNTED_DEAD) && type != NULL &&
+           (type->flags & asked) == KINDS_CHECKED && // TY4
+           (word & COUNTED_COUNT_MASK) != COUNTED_COUNT_MASK;
+}
+
+// Whether there may be objects of checked types.
+bool kinds_checks(void);
 
 // Whether there may be objects of deferred types.
 bool kinds_defers(void);

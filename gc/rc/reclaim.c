@@ -41,7 +41,7 @@ static bool reclaim_hold(struct reclaim *reclaim, struct count_domain *domain,
     uint32_t word = counted_flags(object);
     if (type->flags & KINDS_SHARED) {
         word = (word & ~COUNTED_COUNT_MASK) | bias_take(object) * COUNTED_ONE;
-    } else if ((word & COUNTED_OTHER) && !(type->flags & KINDS_ATOMIC)) {
+    } else if (!(type->flags & KINDS_ATOMIC) && !kinds_is_plain(object, word)) {
         word = (word & ~COUNTED_COUNT_MASK) | COUNTED_STUCK;
     }
     // From here on a plain count, whatever it was.

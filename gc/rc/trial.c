@@ -22,7 +22,7 @@ static void trial_set(void *object, uint32_t scratch) {
 
 // Whether an object takes part in trials.
 static bool trial_is_plain(const void *object) {
-    return !(counted_of(object)->word & (COUNTED_OTHER | COUNTED_DEAD)) &&
+    return kinds_is_plain(object, counted_of(object)->word) &&
            counted_type(object) != 0;
 }
 

@@ -201,6 +201,10 @@ struct loam_head {
 #define LOAM_HEAD_QUIET UINT32_C(16)         /* a release looks no closer */
 #define LOAM_HEAD_OTHER UINT32_C(0x80000000) /* not counted inline */
 
+/* Inlined even where nothing is optimised: what is told of who counted an
+ * object (loam_rc_ledger) names the program's functions. */
+#define LOAM_IN_CALLER static inline __attribute__((__always_inline__))
+
 LOAM_API void loam_release_slow(void *object);
 LOAM_API void loam_retain_slow(void *object);
 #ifdef LOAM_ANALYZE
@@ -220,7 +224,7 @@ LOAM_API void *loam_new_flex(struct loam_type *type,
 #ifdef LOAM_ANALYZE
 void *loam_retain(void *object) LOAM_OWNED;
 #else
-static inline void *loam_retain(void *object) {
+LOAM_IN_CALLER void *loam_retain(void *object) {
     if (object != NULL) {
         struct loam_head *head = (struct loam_head *)object - 1;
         uint32_t word = __atomic_load_n(&head->word, __ATOMIC_RELAXED);
@@ -237,7 +241,7 @@ static inline void *loam_retain(void *object) {
 /* One owner less; the last one destroys the object, and all that only it owned,
  * without recursion.  NULL is allowed. */
 #ifndef LOAM_ANALYZE
-static inline void loam_release(void *object) {
+LOAM_IN_CALLER void loam_release(void *object) {
     if (object != NULL) {
         struct loam_head *head = (struct loam_head *)object - 1;
         uint32_t word = __atomic_load_n(&head->word, __ATOMIC_RELAXED);
@@ -264,18 +268,18 @@ void loam_assign(void *slot, void *object);
 void loam_clear(void *slot);
 void *loam_take(void *slot) LOAM_OWNED;
 #else
-static inline void loam_give(void *slot, void *owned) {
+LOAM_IN_CALLER void loam_give(void *slot, void *owned) {
     void *old;
     __builtin_memcpy(&old, slot, sizeof old);
     __builtin_memcpy(slot, &owned, sizeof owned);
     loam_release(old);
 }
 
-static inline void loam_assign(void *slot, void *object) {
+LOAM_IN_CALLER void loam_assign(void *slot, void *object) {
     loam_give(slot, loam_retain(object));
 }
 
-static inline void loam_clear(void *slot) {
+LOAM_IN_CALLER void loam_clear(void *slot) {
     loam_give(slot, NULL);
 }
 
@@ -329,7 +333,7 @@ struct loam_pool {
 LOAM_API struct loam_pool loam_pool_open(void);
 LOAM_API void loam_pool_close(struct loam_pool *pool);
 
-static inline void loam_auto_release(void *slot) {
+LOAM_IN_CALLER void loam_auto_release(void *slot) {
     void *old;
     __builtin_memcpy(&old, slot, sizeof old);
     loam_release(old);
@@ -405,6 +409,22 @@ struct loam_forgotten {
 typedef void loam_forgotten_fn(const struct loam_forgotten *forgotten,
                                void *data);
 LOAM_API size_t loam_rc_forgotten(loam_forgotten_fn *visit, void *data);
+
+/* What a place in the program did to counted objects: how many it made, how
+ * many owners it added and took away. */
+struct loam_ledger {
+    struct loam_type *type;
+    const void *site; /* where the call returns to; NULL: several places */
+    uint64_t made, retained, released;
+};
+
+/* Calls visit(&entry, data) for each place that made, retained or released
+ * objects of the types that LOAM_RC_TRACE names in the environment; of `object`
+ * alone, if it is not NULL.  Returns how many.  What owners released when they
+ * died is in none of them: made + retained - released - loam_count. */
+typedef void loam_ledger_fn(const struct loam_ledger *entry, void *data);
+LOAM_API size_t loam_rc_ledger(const void *object, loam_ledger_fn *visit,
+                               void *data);
 
 /* --- Figures ----------------------------------------------------------- */
 

@@ -47,6 +47,7 @@ static void test_defaults(void **state) {
     assert_int_equal(options.growth_percent, 100);
     assert_int_equal(options.collect_every, 0);
     assert_int_equal(options.check_flags, 0);
+    assert_null(options.rc_trace);
     assert_false(options.trace);
     assert_false(options.stats);
     assert_int_equal(options.huge, OPTIONS_HUGE_AUTO);
@@ -304,7 +305,7 @@ static void test_listing(void **state) {
     (void)state;
     unsigned rows = 0;
     options_each(visit_default, &rows);
-    assert_int_equal(rows, 18);
+    assert_int_equal(rows, 19);
 }
 
 static void print_row(const struct options_row *row, void *data) {

@@ -81,6 +81,32 @@ static void test_derived(void **state) {
     assert_true(added->word & COUNTED_QUIET);
 }
 
+// TY4
+static void test_checked(void **state) {
+    (void)state;
+    struct kinds_type type = plain();
+    assert_false(kinds_checks());
+    type.flags = KINDS_CHECKED;
+    const struct kinds_type *added = kinds_add(&type);
+    assert_true(kinds_checks());
+    assert_int_equal(added->word, COUNTED_ONE | COUNTED_OTHER);
+    type.slot_count = 0;
+    assert_int_equal(kinds_add(&type)->word,
+                     COUNTED_ONE | COUNTED_OTHER | COUNTED_QUIET);
+    type.flags |= KINDS_SHARED;
+    const struct kinds_type *shared = kinds_add(&type);
+    struct counted heads[2] = {{0, added->id << COUNTED_TYPE_SHIFT}, {0, 0}};
+    const void *object = &heads[1];
+    assert_true(kinds_is_plain(object, added->word));
+    assert_true(kinds_is_plain(object, COUNTED_ONE));
+    assert_false(kinds_is_plain(object, added->word | COUNTED_DEAD));
+    assert_false(kinds_is_plain(object, added->word | COUNTED_COUNT_MASK));
+    heads[0].info = shared->id << COUNTED_TYPE_SHIFT;
+    assert_false(kinds_is_plain(object, shared->word));
+    heads[0].info = 0; // freed
+    assert_false(kinds_is_plain(object, added->word));
+}
+
 static void test_numbers(void **state) {
     (void)state;
     struct kinds_type type = plain();
@@ -99,8 +125,8 @@ static void test_numbers(void **state) {
 }
 
 int main(void) {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(test_faults),
-                                       cmocka_unit_test(test_derived),
-                                       cmocka_unit_test(test_numbers)};
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_faults), cmocka_unit_test(test_derived),
+        cmocka_unit_test(test_checked), cmocka_unit_test(test_numbers)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

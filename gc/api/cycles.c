@@ -1,5 +1,7 @@
 #include "api/cycles.h"
 
+#include <string.h>
+
 #include "api/init.h"
 #include "api/zeroes.h"
 #include "base/check.h"
@@ -69,23 +71,12 @@ enum cycles_end {
     CYCLES_FULL  // more room is needed
 };
 
-// The suspects of a batch, those that still are.
-static bool cycles_add(struct counting *counting, size_t from) {
-    struct count_buffer *suspects = &counting->domain.suspects;
-    for (size_t i = suspects->count; i-- > from;) {
-        void *object = suspects->items[i];
-        if (object != NULL && !trial_add(&counting->cycles.trial, object)) {
-            return false;
-        }
-    }
-    return true;
-}
-
 static enum cycles_end cycles_try(struct counting *counting, size_t from,
                                   uint64_t deadline_ns) {
     struct trial *trial = &counting->cycles.trial;
-    enum trial_answer answer =
-        cycles_add(counting, from) ? TRIAL_MORE : TRIAL_ROOM;
+    struct count_buffer *suspects = &counting->domain.suspects;
+    enum trial_answer answer = TRIAL_MORE;
+    trial_suspect(trial, suspects->items + from, suspects->count - from);
     while (answer == TRIAL_MORE) {
         answer = trial_step(trial, CYCLES_STEP);
         if (answer == TRIAL_MORE && world_is_stopping()) {
@@ -99,7 +90,16 @@ static enum cycles_end cycles_try(struct counting *counting, size_t from,
     return answer == TRIAL_DONE ? CYCLES_DONE : CYCLES_FULL;
 }
 
-// The batch is no longer suspected.  INSIDE, which it leaves for stops.
+// Those of a batch that took part in its trial are suspects no more.
+static void cycles_drop_tried(struct counting *counting, size_t from) {
+    struct count_buffer *suspects = &counting->domain.suspects;
+    size_t rest = from + counting->cycles.trial.suspects.rest;
+    size_t bytes = (suspects->count - rest) * sizeof *suspects->items;
+    memmove(suspects->items + from, suspects->items + rest, bytes);
+    suspects->count -= rest - from;
+}
+
+// What is left of the batch is no longer suspected.  INSIDE, left for stops.
 static void cycles_clear(struct counting *counting, size_t from) {
     struct count_domain *domain = &counting->domain;
     while (domain->suspects.count > from) {
@@ -135,7 +135,9 @@ static enum cycles_end cycles_slice(struct counting *counting,
         }
         return end;
     }
-    if (trial_take(&cycles->trial) != 0) {
+    size_t garbage = trial_take(&cycles->trial);
+    cycles_drop_tried(counting, from);
+    if (garbage != 0) {
         // No stop may find them neither held nor dead.
         reclaim_begin(&cycles->reclaim, &cycles->trial, false);
         bool wish = reclaim_advance(&cycles->reclaim, &cycles->trial,

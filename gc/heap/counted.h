@@ -21,7 +21,8 @@
 //                 of the heap: the type is never 0, and in the high bits
 //   CT2  gone     the head of a freed cell has type 0 until the cell is used
 //                 again, so that a release too many is seen
-//   CT3  scratch  outside of a trial and of a stop every scratch count is 0
+//   CT3  scratch  outside of a trial and of a stop the scratch count of what is
+//                 not DEAD is 0
 //   CT4  dead     DEAD is set before the destructor runs, and never cleared
 //                 while the cell is in use
 //   CT5  zombie   an object that was destroyed, and whose cell must wait, has

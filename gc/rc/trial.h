@@ -24,8 +24,8 @@
 //
 // Invariants
 //   TR1  counts    no count is changed
-//   TR2  clean     after trial_abort, trial_take and trial_review every scratch
-//                  count is 0
+//   TR2  clean     after trial_abort, trial_take and trial_review the scratch
+//                  count of every object that is not DEAD is 0
 //   TR3  explained of what trial_take gives out every count is explained by
 //                  slots of what it gives out
 //   TR4  bounded   memory is asked for before, and a trial that needs more says
@@ -56,22 +56,39 @@ struct trial_vector {
     size_t count, capacity;
 };
 
+// A part of a buffer that names suspects, worked off from its end.
+//
+//     items [ . . . left | had their turn | rest: take no part | count ]
+struct trial_suspects {
+    void **items;
+    size_t left, rest, count;
+    size_t owed; // reached by an edge, and to have their turn
+};
+
 struct trial {
     enum trial_phase phase;
     struct trial_vector visited; // in the order of visits
     struct trial_vector live;    // of these, to be looked through; same room
-    size_t next;                 // of visited, to be looked through
-    void *faulty;                // see TR5; NULL: none
-    bool has_code;               // some visited object has a destructor, or a
-                                 // finalizer
-    bool is_closed;              // no slot of theirs leads to an object that
-                                 // takes no part; after trial_take: or lives
-    uint64_t visited_total;      // for ever
+    struct trial_suspects suspects;
+    size_t next;            // of visited, to be looked through
+    size_t open_count;      // of those visited, not explained yet
+    void *faulty;           // see TR5; NULL: none
+    bool has_code;          // some visited object has a destructor, or a
+                            // finalizer
+    bool is_closed;         // no slot of theirs leads to an object that
+                            // takes no part; after trial_take: or lives
+    uint64_t visited_total; // for ever
 };
 
 // Begins with one suspect more, whether visited already or not; false when
 // there is no room.
 bool trial_add(struct trial *trial, void *object);
+
+// Begins with the suspects in a part of a buffer, NULL among them, as they have
+// their turn.  These are not KEPT any more then, nor QUIET; trial_abort mends
+// that.  After trial_take those that took no part, and are KEPT as ever, are
+// the last in the part: from suspects.rest on.
+void trial_suspect(struct trial *trial, void **items, size_t count);
 
 // Goes on, for about `limit` objects.
 enum trial_answer trial_step(struct trial *trial, size_t limit);

@@ -1,6 +1,6 @@
 // Trials on random graphs against reachability from what is owned outside;
 // given up after each step; without room; with a slot that owns without a
-// count; and reviews.
+// count; and reviews.  The same with the suspects that a buffer names.
 
 #include "rc/trial.h"
 
@@ -103,6 +103,17 @@ static void run(struct trial *trial, size_t step) {
     assert_int_equal(answer, TRIAL_DONE);
 }
 
+// After a trial: as before but for DEAD, and the scratch count of the dead.
+static void check_head(size_t i, struct counted before) {
+    struct counted now = *counted_of(nodes[i]);
+    if (now.word & COUNTED_DEAD) {
+        now.word &= ~(uint32_t)COUNTED_DEAD;
+        now.info &= ~COUNTED_SCRATCH_MASK;
+    }
+    assert_int_equal(now.info, before.info); // TR2
+    assert_int_equal(now.word, before.word); // TR1
+}
+
 static void test_oracle(void **state) {
     (void)state;
     struct gen gen;
@@ -126,13 +137,116 @@ static void test_oracle(void **state) {
             assert_true(counted_of(node)->word & COUNTED_DEAD);
         }
         for (size_t i = 0; i < NODES; i++) {
-            struct counted now = *counted_of(nodes[i]);
-            assert_int_equal(now.info, before[i].info); // TR2
-            assert_int_equal(now.word & ~(uint32_t)COUNTED_DEAD,
-                             before[i].word); // TR1
+            check_head(i, before[i]);
         }
         tear_down();
     }
+}
+
+// --- The suspects of a buffer ------------------------------------------------
+
+#define KEPT  ((uint32_t)COUNTED_KEPT)
+#define QUIET ((uint32_t)COUNTED_QUIET)
+
+static void *suspect_items[NODES + 8];
+
+// Names about one node in `luck` in the buffer, and some that are not in it;
+// then NULL and what takes no part.  Returns how many places it has.
+static size_t name_some(struct gen *gen, size_t luck, void *stuck) {
+    size_t count = 0;
+    for (size_t i = 0; i < NODES; i++) {
+        bool is_named = gen_below(gen, luck) == 0;
+        if (is_named) {
+            suspect_items[count++] = nodes[i];
+        }
+        if (is_named || gen_chance(gen, 20)) {
+            counted_of(nodes[i])->word |= KEPT | QUIET;
+        }
+    }
+    for (size_t i = 0; i < 6; i++) {
+        size_t at = gen_below(gen, count + 1);
+        suspect_items[count] = suspect_items[at];
+        count++;
+        suspect_items[at] = i % 2 == 0 || i > 1 ? NULL : stuck;
+    }
+    return count;
+}
+
+// What the suspects lead to is found as if each had been added, and what is not
+// theirs keeps its name.
+static void test_suspects(void **state) {
+    (void)state;
+    struct gen gen;
+    gen_init(&gen, gen_seed("trial_suspects"));
+    for (size_t round = 0; round < ROUNDS; round++) {
+        build(&gen, 1 + gen_below(&gen, 2 * NODES));
+        struct folk_node *stuck = folk_make(&ground, &domain, node_type);
+        counted_of(stuck)->word |= COUNTED_OTHER | KEPT;
+        size_t count = name_some(&gen, 1 + gen_below(&gen, 4), stuck);
+        struct counted before[NODES];
+        heads(before);
+        void *named[NODES + 8];
+        memcpy(named, suspect_items, sizeof named);
+
+        struct trial trial = trial_make(NODES);
+        for (size_t i = 0; i < count; i++) {
+            assert_true(named[i] == NULL || trial_add(&trial, named[i]));
+        }
+        run(&trial, 7);
+        size_t expected = trial_take(&trial);
+        bool dies[NODES];
+        for (size_t i = 0; i < NODES; i++) {
+            dies[i] = counted_of(nodes[i])->word & COUNTED_DEAD;
+            *counted_of(nodes[i]) = before[i];
+        }
+
+        trial_suspect(&trial, suspect_items, count);
+        trial.visited.count = 0;
+        run(&trial, 1 + gen_below(&gen, NODES));
+        assert_int_equal(trial_take(&trial), expected); // TR3
+        for (size_t i = 0; i < count; i++) {
+            if (named[i] != NULL && named[i] != stuck) { // is suspected no more
+                before[((struct folk_node *)named[i])->number].word &=
+                    ~(KEPT | QUIET);
+            }
+        }
+        for (size_t i = 0; i < NODES; i++) {
+            assert_int_equal((counted_of(nodes[i])->word & COUNTED_DEAD) != 0,
+                             dies[i]);
+            check_head(i, before[i]);
+        }
+        for (size_t i = trial.suspects.rest; i < count; i++) {
+            assert_true(suspect_items[i] == NULL || suspect_items[i] == stuck);
+        }
+        assert_int_equal(counted_of(stuck)->word,
+                         COUNTED_ONE | COUNTED_OTHER | KEPT);
+        tear_down();
+    }
+}
+
+// Given up after every number of steps, for want of time or of room.
+static void test_suspects_abort(void **state) {
+    (void)state;
+    struct gen gen;
+    gen_init(&gen, gen_seed("trial_suspects_abort"));
+    build(&gen, 10);
+    size_t count = name_some(&gen, 2, NULL);
+    struct counted before[NODES], after[NODES];
+    heads(before);
+    bool done = false;
+    for (size_t steps = 0; !done; steps++) {
+        struct trial trial = trial_make(NODES - steps % 2 * (NODES / 2));
+        trial_suspect(&trial, suspect_items, count);
+        enum trial_answer answer = TRIAL_MORE;
+        for (size_t i = 0; i < steps && answer == TRIAL_MORE; i++) {
+            answer = trial_step(&trial, 3);
+        }
+        trial_abort(&trial);
+        heads(after);
+        assert_memory_equal(before, after, sizeof before); // TR1, TR2, TR4
+        done = answer == TRIAL_DONE;
+    }
+    tear_down();
 }
 
 // Given up after every number of steps.
@@ -270,9 +384,13 @@ static int set_up(void **state) {
 }
 
 int main(void) {
-    const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_oracle),    cmocka_unit_test(test_abort),
-        cmocka_unit_test(test_room),      cmocka_unit_test(test_fault),
-        cmocka_unit_test(test_lookalike), cmocka_unit_test(test_review)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(test_oracle),
+                                       cmocka_unit_test(test_abort),
+                                       cmocka_unit_test(test_room),
+                                       cmocka_unit_test(test_fault),
+                                       cmocka_unit_test(test_lookalike),
+                                       cmocka_unit_test(test_review),
+                                       cmocka_unit_test(test_suspects),
+                                       cmocka_unit_test(test_suspects_abort)};
     return cmocka_run_group_tests(tests, set_up, NULL);
 }

@@ -64,8 +64,10 @@
 #include "rc/explain.c"
 #include "rc/gather.c"
 #include "rc/kinds.c"
+#include "rc/others.c"
 #include "rc/reclaim.c"
 #include "rc/sites.c"
+#include "rc/slots.c"
 #include "rc/trial.c"
 
 #include "collect/collect.c"

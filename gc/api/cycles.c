@@ -3,6 +3,7 @@
 #include <string.h>
 
 #include "api/init.h"
+#include "api/report.h"
 #include "api/zeroes.h"
 #include "base/check.h"
 #include "heap/meta.h"
@@ -12,6 +13,7 @@
 #include "rc/explain.h"
 #include "rc/kinds.h"
 #include "rc/reclaim.h"
+#include "rc/slots.h"
 #include "rc/trial.h"
 #include "roots/mutator.h"
 #include "roots/world.h"
@@ -114,6 +116,17 @@ static void cycles_clear(struct counting *counting, size_t from) {
     }
 }
 
+// A slot that owns without a count is told of.
+static COLD void cycles_blame(struct trial *trial) {
+    struct slots_fault fault;
+    slots_begin(&fault, trial->faulty);
+    for (size_t i = 0; i < trial->visited.count; i++) {
+        slots_blame(&fault, trial->visited.items[i]);
+    }
+    trial->faulty = NULL;
+    report_unowned(&fault);
+}
+
 // INSIDE: one trial, whose garbage is left in it; suspects from *clear_from on
 // are none any more.
 static enum cycles_end cycles_slice(struct counting *counting,
@@ -122,6 +135,9 @@ static enum cycles_end cycles_slice(struct counting *counting,
     size_t count = counting->domain.suspects.count;
     size_t from = count > cycles->batch ? count - cycles->batch : 0;
     enum cycles_end end = cycles_try(counting, from, deadline_ns);
+    if (UNLIKELY(cycles->trial.faulty != NULL)) {
+        cycles_blame(&cycles->trial);
+    }
     if (end == CYCLES_FULL && deadline_ns != 0) {
         end = CYCLES_LATE; // more than a slice can look at
     }

@@ -62,6 +62,7 @@ static void init_configure(void) {
                                                                : 32 * MiB;
     conductor->failed = report_stop;
     conductor->blind = report_blind;
+    conductor->unowned = report_unowned;
     world.named = report_thread;
     init_state.home.heap.region.limit_bytes = options->limit_bytes;
     init_state.home.collector.pacer.limit_bytes = options->limit_bytes;

@@ -14,6 +14,7 @@
 #include "os/error.h"
 #include "rc/explain.h"
 #include "rc/kinds.h"
+#include "rc/others.h"
 #include "roots/world.h"
 
 #define INQUEST_ROOM ((size_t)(LOAM_TINY ? 4 : 256))
@@ -202,7 +203,7 @@ static void inquest_give(struct explain_list *list) {
         }
         init_unlock(mutator);
     }
-    *list = (struct explain_list){NULL, 0, 0};
+    *list = (struct explain_list){.count = 0};
 }
 
 static bool inquest_make(struct explain_list *list, size_t capacity) {
@@ -250,6 +251,14 @@ static bool inquest_find(struct explain_list *list) {
     return true;
 }
 
+static void inquest_tell_others(const struct explain_list *list) {
+    for (uint32_t i = 0; i < EXPLAIN_PLACES; i++) {
+        if (others_is_told(&list->others[i])) {
+            report_undeclared(&list->others[i]);
+        }
+    }
+}
+
 // As loam_settle, which stands above.
 static void inquest_settle(struct counting *counting) {
     (void)counting_drain(counting, 0);
@@ -259,7 +268,7 @@ static void inquest_settle(struct counting *counting) {
 
 size_t loam_rc_forgotten(loam_forgotten_fn *visit, void *data) {
     struct counting *counting = counting_here();
-    struct explain_list list = {NULL, 0, 0};
+    struct explain_list list = {.count = 0};
     if (counting == NULL) {
         error_set_no_memory();
         return SIZE_MAX;
@@ -267,6 +276,7 @@ size_t loam_rc_forgotten(loam_forgotten_fn *visit, void *data) {
     inquest_settle(counting);
     bool found = inquest_find(&list);
     size_t count = list.count;
+    inquest_tell_others(&list);
     for (size_t i = 0; found && visit != NULL && i < count; i++) {
         const struct explain_named *named = &list.items[i];
         struct loam_forgotten forgotten = {.object = named->object,
@@ -320,7 +330,7 @@ static void inquest_tell(const struct explain_list *list, size_t from) {
 
 // Beside the summary of loam.c, after the program's own handlers.
 __attribute__((destructor)) static void inquest_exit(void) {
-    struct explain_list list = {NULL, 0, 0};
+    struct explain_list list = {.count = 0};
     if (!init_state.built || !explain_is_used() ||
         (!inquest_is_checked() && init_state.options.rc_trace == NULL)) {
         return;
@@ -331,6 +341,7 @@ __attribute__((destructor)) static void inquest_exit(void) {
                 inquest_tell(&list, i);
             }
         }
+        inquest_tell_others(&list);
     }
     inquest_give(&list);
 }

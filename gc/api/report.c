@@ -10,7 +10,9 @@
 #include "os/lock.h"
 #include "os/output.h"
 #include "os/unwind.h"
+#include "rc/explain.h"
 #include "rc/sites.h"
+#include "rc/slots.h"
 
 #define REPORT_LINE_BYTES 512
 
@@ -255,6 +257,54 @@ void report_stop(const struct world_stop_report *why) {
     text_add(&text, why->reason != NULL ? why->reason
                                         : "not all threads could be found");
     report_note(REPORT_STOP, sentence);
+}
+
+static void report_add_type(struct text *text, const struct kinds_type *type) {
+    text_add(text, type->name == NULL ? "?" : type->name);
+}
+
+void report_unowned(const struct slots_fault *fault) {
+    char sentence[REPORT_LINE_BYTES];
+    struct text text;
+    text_init(&text, sentence, sizeof sentence);
+    report_add_type(&text, fault->type);
+    text_add(&text, " at ");
+    text_add_hex(&text, (uintptr_t)fault->object);
+    text_add(&text, " has ");
+    text_add_number(&text, fault->owner_count);
+    text_add(&text, fault->owner_count == 1 ? " owner" : " owners");
+    text_add(&text, ", but ");
+    text_add_number(&text, fault->slot_count);
+    text_add(&text, " declared slots lead to it: ");
+    for (uint32_t i = 0; i < fault->place_count; i++) {
+        text_add(&text, i == 0 ? "" : "; ");
+        report_add_type(&text, fault->places[i].type);
+        text_add(&text, ", offset ");
+        text_add_number(&text, fault->places[i].offset);
+    }
+    text_add(&text, fault->place_count == 1
+                        ? ": not all that was stored there was retained"
+                        : ": what was stored in one of them was not retained");
+    report_note(REPORT_SLOT, sentence);
+}
+
+void report_undeclared(const struct explain_others *others) {
+    char sentence[REPORT_LINE_BYTES];
+    struct text text;
+    text_init(&text, sentence, sizeof sentence);
+    report_add_type(&text, others->place.type);
+    text_add(&text, ", offset ");
+    text_add_number(&text, others->place.offset);
+    text_add(&text, ", is no declared slot, and seems to own ");
+    text_add_number(&text, others->exact_count);
+    text_add(&text, others->exact_count == 1 ? " forgotten object of type "
+                                             : " forgotten objects of type ");
+    report_add_type(&text, others->target);
+    text_add(&text,
+             ": no other owner of theirs is known, and none of its other "
+             "words speaks against it; declare it, or somebody else "
+             "forgot them");
+    report_warning(REPORT_OTHERS, sentence);
 }
 
 void report_blind(void) {

@@ -31,6 +31,8 @@ enum report_kind {
     REPORT_STOP,    // a collection was given up: a thread did not stop
     REPORT_THREAD,  // a thread that is read while it runs
     REPORT_BLIND,   // thread-local variables are not found
+    REPORT_SLOT,    // a slot of a counted object that owns without a count
+    REPORT_OTHERS,  // a word that seems to hold counts, undeclared
     REPORT_OWNER,   // a counted object, counted by a wrong thread
     REPORT_KINDS
 };
@@ -96,6 +98,15 @@ void report_miscount(const char *function, const void *object,
 // Says that a thread counts an object of another that lives.
 void report_wrong_thread(const char *function, const void *object,
                          const char *type, const void *caller);
+
+// Says that a word of a type seems to hold counts that are not declared.
+struct explain_others;
+void report_undeclared(const struct explain_others *others);
+
+// Says that more slots lead to an object than it has owners; noted.  The bell
+// of the conductor.
+struct slots_fault;
+void report_unowned(const struct slots_fault *fault);
 
 // Says that a collection was given up, and because of whom; the bell of the
 // conductor.

@@ -13,6 +13,7 @@
 #include "os/output.h"
 #include "os/segments.h"
 #include "os/stack.h"
+#include "rc/others.h"
 #include "roots/mutator.h"
 #include "roots/reserve.h"
 #include "roots/stacks.h"
@@ -362,10 +363,16 @@ static void collect_mark_word(uintptr_t word, void *data) {
 static void collect_explain(struct collect_walk *walk) {
     if (explain_is_used()) {
         struct marker *marker = &walk->conductor->marker;
-        explain_held(walk->collector->heap, collect_mark_word, marker,
-                     &walk->report->explained);
+        struct explain_report *report = &walk->report->explained;
+        explain_held(walk->collector->heap, collect_mark_word, marker, report);
+        if (report->faulty != NULL && walk->conductor->unowned != NULL) {
+            struct slots_fault fault;
+            explain_blame(walk->collector->heap, report->faulty, &fault);
+            walk->conductor->unowned(&fault);
+        }
         if (walk->conductor->list != NULL) {
             explain_list(walk->collector->heap, walk->conductor->list);
+            others_find(walk->collector->heap, walk->conductor->list);
         }
         mark_drain(marker);
     }

@@ -120,8 +120,10 @@ struct conductor {
     void (*failed)(const struct world_stop_report *why); // bell; may be NULL
     void (*blind)(void); // bell: thread-local variables are not found;
                          // may be NULL; rung once, after the first cycle
-    bool tls_asked;      // whether they are
-    bool tls_missed;     // they are not, and nobody was told yet
+    // Bell: a slot owns without a count; in a stop, may be NULL.
+    void (*unowned)(const struct slots_fault *fault);
+    bool tls_asked;  // whether they are
+    bool tls_missed; // they are not, and nobody was told yet
 };
 
 struct collector {

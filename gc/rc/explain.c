@@ -138,6 +138,7 @@ static void explain_slot(void *slot, void *data) {
     uint32_t scratch = explain_scratch(object);
     if (scratch == 1) {
         walk->report->faulty_count++; // owns without a count: it stays
+        walk->report->faulty = object;
         explain_set(object, EXPLAIN_ALIVE);
     } else if (scratch != EXPLAIN_ALIVE) {
         explain_set(object, scratch - 1);
@@ -169,10 +170,32 @@ void explain_held(const struct heap *heap, explain_visit *visit, void *data,
                   struct explain_report *report) {
     struct explain_walk walk = {
         .heap = heap, .visit = visit, .data = data, .report = report};
-    *report = (struct explain_report){0, 0, 0};
+    *report = (struct explain_report){.held_count = 0};
     explain_each(&walk, explain_begin);
     explain_each(&walk, explain_slots);
     explain_each(&walk, explain_visit_held);
+}
+
+static void explain_blame_one(struct explain_walk *walk, void *object) {
+    if (explain_scratch(object) != 0) {
+        slots_blame(walk->data, object);
+    }
+}
+
+void explain_blame(const struct heap *heap, const void *faulty,
+                   struct slots_fault *fault) {
+    struct explain_walk walk = {
+        .heap = heap, .data = fault, .marked_too = true};
+    slots_begin(fault, faulty);
+    explain_each(&walk, explain_blame_one);
+}
+
+bool explain_is_asked(const void *object) {
+    return explain_scratch(object) != 0;
+}
+
+bool explain_is_explained(const void *object) {
+    return explain_scratch(object) == 1;
 }
 
 static void explain_name(struct explain_walk *walk, void *object) {

@@ -39,6 +39,7 @@
 #include "base/defs.h"
 #include "heap/heap.h"
 #include "rc/kinds.h"
+#include "rc/slots.h"
 
 typedef void explain_visit(uintptr_t word, void *data);
 
@@ -46,6 +47,7 @@ struct explain_report {
     size_t condemned_count; // in this cycle
     size_t held_count;      // unmarked, and owned by nobody that is known
     size_t faulty_count;    // slots that own without a count
+    const void *faulty;     // to which one of them leads, or NULL
 };
 
 // An object that is held where nobody sees it.
@@ -54,12 +56,25 @@ struct explain_named {
     const struct kinds_type *type;
     size_t owner_count; // that are not known; 0: some slot that leads to it was
                         // given no count
+    size_t other_count; // words that lead to it and are no declared slots
+    uint32_t place;     // of list->others, where they are
 };
 
-// Room for some; count goes on where there is none.
+#define EXPLAIN_PLACES 16u
+
+// A word of a type that is no declared slot (rc/others.h).
+struct explain_others {
+    struct slots_place place;
+    const struct kinds_type *target; // what it leads to
+    size_t exact_count;              // objects whose owners it would be
+    size_t acquitted_count;          // words that own nothing
+};
+
+// Room for some, in the order of addresses; count goes on where there is none.
 struct explain_list {
     struct explain_named *items;
     size_t count, capacity;
+    struct explain_others others[EXPLAIN_PLACES];
 };
 
 // Whether there may be counted objects at all.
@@ -69,8 +84,18 @@ bool explain_is_used(void);
 void explain_held(const struct heap *heap, explain_visit *visit, void *data,
                   struct explain_report *report);
 
+// Who leads to the faulty object that explain_held found, before anything is
+// condemned.
+void explain_blame(const struct heap *heap, const void *faulty,
+                   struct slots_fault *fault);
+
 // Lists what explain_held visited, before anything is condemned.
 void explain_list(const struct heap *heap, struct explain_list *list);
+
+// Between explain_list and explain_condemn: whether an object is in question;
+// and whether it is, and needs no owner beside the slots that lead to it.
+bool explain_is_asked(const void *object);
+bool explain_is_explained(const void *object);
 
 // Condemns the rest, and visits it.
 void explain_condemn(const struct heap *heap, explain_visit *visit, void *data,

@@ -405,7 +405,8 @@ struct loam_forgotten {
  * memory is short, another thread asks too, or there was no collection.
  * `visit` may be NULL, and may do what it likes: an object that it or another
  * thread releases for the last time is still listed.  LOAM_CHECK=rc says at
- * exit how many there are of each type. */
+ * exit how many there are of each type.  Undeclared words that seem to own them
+ * are told of on the warning hook. */
 typedef void loam_forgotten_fn(const struct loam_forgotten *forgotten,
                                void *data);
 LOAM_API size_t loam_rc_forgotten(loam_forgotten_fn *visit, void *data);

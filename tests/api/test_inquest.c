@@ -112,6 +112,94 @@ static void run_too_often(void) {
     drop(node);
 }
 
+// Two slots lead to an object with one owner.
+static NOT_INLINED struct node *make_unowned(void) {
+    struct node *node = make();
+    node->next = make();
+    node->other = node->next;
+    return node;
+}
+
+static void run_unowned(void) {
+    struct node *node = make_unowned();
+    lose(node);
+    drop(node); // which makes it suspect
+    loam_collect_cycles(0);
+    node->other = NULL;
+    drop(node);
+}
+
+static NOT_INLINED uintptr_t hide_unowned(void) {
+    return ~(uintptr_t)make_unowned();
+}
+
+static void run_unowned_traced(void) {
+    uintptr_t hidden = hide_unowned();
+    scrub_collect();
+    struct node *node = (struct node *)~hidden;
+    node->other = NULL;
+    drop(node);
+}
+
+struct box {
+    struct node *lid, *wall;
+    struct box *whole; // borrowed
+};
+
+static LOAM_TYPE(box_type, struct box, LOAM_OWNS(struct box, lid));
+static LOAM_TYPE(ring_type, struct box, LOAM_OWNS(struct box, whole));
+
+// Boxes that own their walls without a word; they die.
+static NOT_INLINED void build(void) {
+    struct box *first = loam_new(&box_type);
+    for (size_t i = 0; i < COUNT; i++) {
+        struct box *box = loam_new(&box_type);
+        box->lid = make();
+        box->wall = make();
+        box->whole = first;
+        loam_release(box);
+    }
+    loam_release(first);
+}
+
+static void run_undeclared(void) {
+    build();
+    scrub_stack();
+}
+
+// Rings that are closed by a word that is not declared: they stay.
+static NOT_INLINED void build_rings(void) {
+    for (size_t i = 0; i < COUNT; i++) {
+        struct box *ring = loam_new(&ring_type);
+        struct box *other = loam_new(&ring_type);
+        ring->whole = other;
+        other->lid = loam_retain(ring);
+        loam_release(ring);
+    }
+}
+
+static void run_undeclared_ring(void) {
+    build_rings();
+    scrub_stack();
+}
+
+// Trees with borrowed parents of which the roots are forgotten: parents of what
+// is below acquit them.
+static NOT_INLINED void plant(void) {
+    for (size_t i = 0; i < COUNT; i++) {
+        struct node *root = make();
+        root->next = make();
+        root->next->parent = root;
+        root->next->next = make();
+        root->next->next->parent = root->next;
+    }
+}
+
+static void run_borrowed(void) {
+    plant();
+    scrub_stack();
+}
+
 // Everything that is right, with parents that are borrowed, rings, threads,
 // weak references and pools.
 static NOT_INLINED void be_right(struct loam_type *type) {
@@ -227,10 +315,18 @@ static void run_stuck(void) {
 static const struct {
     const char *name;
     void (*run)(void);
-} programs[] = {{"forget", run_forget}, {"thread", run_thread},
-                {"heir", run_heir},     {"too_often", run_too_often},
-                {"right", run_right},   {"ask", run_ask},
-                {"stuck", run_stuck}};
+} programs[] = {{"forget", run_forget},
+                {"thread", run_thread},
+                {"heir", run_heir},
+                {"too_often", run_too_often},
+                {"right", run_right},
+                {"ask", run_ask},
+                {"stuck", run_stuck},
+                {"unowned", run_unowned},
+                {"unowned_traced", run_unowned_traced},
+                {"undeclared", run_undeclared},
+                {"undeclared_ring", run_undeclared_ring},
+                {"borrowed", run_borrowed}};
 
 // --- What is said ------------------------------------------------------------
 
@@ -295,6 +391,36 @@ static void test_thread(void **state) {
     assert_string_equal(said, "");
 }
 
+// In a trial and in a collection, with and without the option, once.
+static void test_unowned(void **state) {
+    (void)state;
+    const char *const names[] = {"unowned", "unowned_traced"};
+    for (size_t i = 0; i < 4; i++) {
+        run(names[i % 2], i < 2 ? "" : "rc", "");
+        assert_non_null(strstr(
+            said, "has 1 owner, but 2 declared slots lead to it: struct node, "
+                  "offset 0; struct node, offset 8: "));
+        assert_null(strstr(strstr(said, "loam: ") + 1, "loam: "));
+    }
+}
+
+static void test_undeclared(void **state) {
+    (void)state;
+    run("undeclared", "rc", "");
+    assert_in_range(number("struct box, offset 8, is no declared slot", "own "),
+                    COUNT / 2, COUNT);
+    assert_null(strstr(said, "offset 16,"));
+    assert_null(strstr(said, "offset 0,"));
+    run("undeclared_ring", "rc", "");
+    assert_in_range(number("struct box, offset 0, is no declared slot", "own "),
+                    COUNT - 4, COUNT);
+    run("undeclared_ring", "", "struct box");
+    assert_non_null(strstr(said, "struct box, offset 0, is no declared slot"));
+    run("borrowed", "rc", "");
+    assert_non_null(strstr(said, "forgotten, of type struct node"));
+    assert_null(strstr(said, "declared"));
+}
+
 static void test_too_often(void **state) {
     (void)state;
     run("too_often", "rc", "");
@@ -342,9 +468,10 @@ int main(int argc, char **argv) {
         }
     }
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_forgotten), cmocka_unit_test(test_checked),
-        cmocka_unit_test(test_thread),    cmocka_unit_test(test_too_often),
-        cmocka_unit_test(test_right),     cmocka_unit_test(test_ask),
+        cmocka_unit_test(test_forgotten),  cmocka_unit_test(test_checked),
+        cmocka_unit_test(test_thread),     cmocka_unit_test(test_too_often),
+        cmocka_unit_test(test_undeclared), cmocka_unit_test(test_unowned),
+        cmocka_unit_test(test_right),      cmocka_unit_test(test_ask),
         cmocka_unit_test(test_off)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

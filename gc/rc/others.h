@@ -13,7 +13,8 @@
 //
 // A borrowed pointer, to a parent say, looks the same from one object.  The
 // others give it away: some leads to what is explained without it, or to what
-// was destroyed in order, or more of them lead to one object than it has owners.  One such word acquits its place in the type.  And nothing is said at
+// was destroyed in order, or more of them lead to one object than it has
+// owners.  One such word acquits its place in the type.  And nothing is said at
 // all in a program that forgets nothing.
 //
 // Invariants

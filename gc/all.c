@@ -59,6 +59,7 @@
 #include "trace/worklist.c"
 
 #include "rc/bias.c"
+#include "rc/bond.c"
 #include "rc/count.c"
 #include "rc/deferred.c"
 #include "rc/explain.c"
@@ -76,6 +77,7 @@
 #include "collect/settle.c"
 #include "collect/verify.c"
 
+#include "api/bonds.c"
 #include "api/cache_door.c"
 #include "api/caches.c"
 #include "api/caches_bell.c"

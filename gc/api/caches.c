@@ -288,7 +288,7 @@ static COLD void caches_tell(const struct loam_cache *cache,
             cache->tell(caches_key_of(cache, entry), entry->value,
                         (enum loam_cache_reason)entry->rank, cache->tell_data);
         }
-        caches_drop(entry->value);
+        caches_drop(cache, entry->value);
         entry = entry->more;
     }
 }
@@ -384,7 +384,7 @@ static struct caches_entry *caches_prepare(struct loam_cache *cache,
 }
 
 static void caches_own(struct loam_cache *cache, void *value) {
-    if (caches_hold(value)) {
+    if (caches_hold(cache, value)) {
         cache->counted = true;
         __atomic_store_n(&cache->seat.asks, true, __ATOMIC_RELAXED);
     }

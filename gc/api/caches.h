@@ -29,6 +29,8 @@
 //   CA7  counts   puts = entries + those gone, by all reasons
 //   CA8  seen     an iteration meets an entry that is there all the time once
 //   CA9  orphan   a cache that was left in any state is empty for the next one
+//   CA10  heirs   counted values of a cache that is dead are released, though
+//                 they lead to it, unless memory was short when they were put
 //
 // Called by one thread at a time, outside of handlers.
 // Design, alternatives and measurements: docs/design/api/caches.md
@@ -39,6 +41,7 @@
 #include "loam/cache.h"
 #include "loam/rc.h"
 
+#include "api/bonds.h"
 #include "api/caches_bell.h"
 #include "api/caches_order.h"
 #include "api/caches_table.h"
@@ -97,17 +100,20 @@ struct caches_value {
 // the cache left, after `gone`.  The first says whether the value is counted at
 // all: a cache that holds one is only asked by the bell, never touched, so that
 // what loam_cache_get returned stays while its borrower does not use the cache.
-// Both are called for traced values too, which need neither.
-static inline bool caches_hold(void *value) {
+// Both are called for traced values too, which need neither.  Where a cache
+// dies with values, its counts are given back after the collection (CA10).
+static inline bool caches_hold(const struct loam_cache *cache, void *value) {
     if (loam_type_of(value) == NULL) {
         return false;
     }
     loam_retain(value);
+    bonds_hold(cache, value);
     return true;
 }
 
-static inline void caches_drop(void *value) {
+static inline void caches_drop(const struct loam_cache *cache, void *value) {
     if (loam_type_of(value) != NULL) {
+        bonds_let_go(cache, value);
         loam_release(value);
     }
 }

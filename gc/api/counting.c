@@ -2,6 +2,7 @@
 
 #include <string.h>
 
+#include "api/bonds.h"
 #include "api/cycles.h"
 #include "api/object.h"
 #include "api/sharing.h"
@@ -137,11 +138,12 @@ static NO_SANITIZE bool counting_is_nested(const struct counting *counting,
 }
 
 // Calls what the wing wished for; the program's code, outside.
-static void counting_call(struct count_call *call) {
+static void counting_call(struct counting *counting) {
+    const struct count_call *call = &counting->call;
     if (call->wish == COUNT_FINALIZE) {
-        call->type->finalize(call->object);
+        bonds_finalize(&counting->domain, call->object, call->type);
     } else if (call->wish == COUNT_DESTROY) {
-        call->type->destroy(call->object);
+        bonds_destroy(&counting->domain, call->object, call->type);
     }
 }
 
@@ -204,7 +206,7 @@ static NOINLINE void counting_run(struct counting *counting, size_t limit,
             }
             continue;
         }
-        counting_call(&counting->call); // CU1
+        counting_call(counting); // CU1
         if (counting_is_told(counting)) {
             init_counts()->exchange(counting);
         }

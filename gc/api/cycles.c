@@ -2,6 +2,7 @@
 
 #include <string.h>
 
+#include "api/bonds.h"
 #include "api/init.h"
 #include "api/report.h"
 #include "api/zeroes.h"
@@ -328,6 +329,8 @@ size_t cycles_settle(struct counting *counting) {
         __atomic_load_n(&init_state.conductor.condemned, __ATOMIC_ACQUIRE);
     uint64_t before = counting->domain.figures.destroyed;
     int error = error_save();
+    bonds_settle(&counting->domain, cycles_is_alone());
+    counting_drain(counting, 0);
     cycles_settle_some(counting, false);
     cycles_settle_some(counting, true);
     error_restore(error);

@@ -2,6 +2,7 @@
 
 #include "loam/weak.h"
 
+#include "api/bonds.h"
 #include "api/object.h"
 #include "api/report.h"
 #include "collect/settle.h"
@@ -12,6 +13,7 @@
 #include "os/lock.h"
 #include "os/suspend.h"
 #include "os/thread.h"
+#include "rc/bond.h"
 #include "roots/mutator.h"
 #include "roots/world.h"
 
@@ -150,7 +152,8 @@ size_t loam_finalizers_due(void) {
 
 size_t loam_finalizers_waiting(void) {
     return __atomic_load_n(&finalizer_settle()->fates.waiting_count,
-                           __ATOMIC_RELAXED);
+                           __ATOMIC_RELAXED) +
+           __atomic_load_n(&bond_fate_count, __ATOMIC_RELAXED);
 }
 
 bool loam_finalizers_wait(int wait_ms) {
@@ -240,13 +243,7 @@ static bool finalizer_put(const struct place *place,
 static bool finalizer_find(const char *function, const void *p,
                            struct place *place, const void *caller) {
     if (init_ready() != NULL && object_is_start(p, place)) {
-        if (!block_kind_is_counted(place->kind)) {
-            return true;
-        }
-        report_count(function, p, "a counted object has those of its type",
-                     caller);
-        error_set_invalid();
-        return false;
+        return true;
     }
     report_misuse(function, p, caller);
     error_set_invalid();
@@ -265,8 +262,9 @@ bool loam_finalizer_set(void *object, const struct loam_finalizer *finalizer,
         error_set_invalid();
         return false;
     }
-    struct mutator *mutator = init_lock();
-    bool set = false;
+    bool is_counted = block_kind_is_counted(place.kind);
+    struct mutator *mutator = is_counted ? NULL : init_lock();
+    bool set = is_counted && bonds_set(&place, finalizer, previous);
     if (mutator != NULL) {
         set = finalizer_put(&place, finalizer, previous);
         init_unlock(mutator);
@@ -283,6 +281,9 @@ bool loam_finalizer_get(const void *object, struct loam_finalizer *finalizer) {
     if (!finalizer_find("loam_finalizer_get", object, &place,
                         __builtin_return_address(0))) {
         return false;
+    }
+    if (block_kind_is_counted(place.kind)) {
+        return bonds_get(&place, finalizer);
     }
     const struct fate *fate = NULL;
     struct mutator *mutator = init_lock();
@@ -327,8 +328,10 @@ bool loam_guardian_watch(struct loam_guardian *guardian, void *object) {
     struct fate_token *token =
         object_make_in(&init_state.home.collector, sizeof *token,
                        (struct order){.kind = KIND_SCANNED});
-    struct mutator *mutator = token == NULL ? NULL : init_lock();
-    bool watched = false;
+    bool is_counted = block_kind_is_counted(place.kind);
+    struct mutator *mutator = token == NULL || is_counted ? NULL : init_lock();
+    bool watched = token != NULL && is_counted &&
+                   bonds_watch(&place, (struct fate_guard *)guardian, token);
     if (mutator != NULL) {
         watched = finalizer_guard(&place, (struct fate_guard *)guardian, token);
         init_unlock(mutator);
@@ -347,11 +350,18 @@ void *loam_guardian_next(struct loam_guardian *guardian) {
                         __builtin_return_address(0))) {
         return NULL;
     }
+    const struct fate_guard *guard = (struct fate_guard *)guardian;
     uintptr_t object = 0;
+    bool was_held = false;
     struct mutator *mutator = init_lock();
     if (mutator != NULL) {
+        const struct fate_token *token = guard->ready;
         object = fate_guard_take((struct fate_guard *)guardian);
+        was_held = object != 0 && bonds_take_held(object, token);
         init_unlock(mutator);
+    }
+    if (was_held) {
+        bonds_hand_over((void *)object);
     }
     return (void *)object;
 }

@@ -66,6 +66,7 @@ struct map {
     struct map_table *table; // NULL while it is empty
     uint64_t number;         // of the last slot
     unsigned sort;           // enum map_sort
+    bool owns;               // counted values (api/bonds.h)
 };
 
 // An empty map; NULL when memory is short.

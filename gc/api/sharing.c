@@ -9,6 +9,7 @@
 #include "heap/heap.h"
 #include "heap/meta.h"
 #include "rc/bias.h"
+#include "rc/bond.h"
 #include "rc/count.h"
 #include "rc/explain.h"
 #include "roots/world.h"
@@ -123,6 +124,7 @@ static void sharing_close(struct mutator *mutator) {
     sharing_free(&counting->deferred.held);
     cycles_free(&counting->cycles);
     counting_free_pool(&counting->pool);
+    bond_disown(mutator->id);
     mutator->domain = NULL;
     meta_free(counting, sizeof *counting);
     // Whoever is left alone now may look after what nobody owns.
@@ -242,4 +244,5 @@ void sharing_forked(struct mutator *self) {
         walk.counting->domain.tells.count = 0;
     }
     heap_each_block(sharing_mend_block, &walk);
+    bond_forked(walk.owner);
 }

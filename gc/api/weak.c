@@ -8,6 +8,9 @@
 
 #include "loam/weak.h"
 
+#include "loam/rc.h"
+
+#include "api/bonds.h"
 #include "api/init.h"
 #include "api/map.h"
 #include "api/object.h"
@@ -16,6 +19,7 @@
 #include "heap/handle.h"
 #include "heap/range.h"
 #include "os/error.h"
+#include "trace/ephemeron.h"
 
 static bool weak_refuse(const char *function, const void *p,
                         const void *caller) {
@@ -110,6 +114,71 @@ struct loam_weakmap *loam_weakmap_make(void) {
     return (struct loam_weakmap *)map_make(MAP_WEAK_KEYS);
 }
 
+struct loam_weakmap *loam_weakmap_make_owning(void) {
+    struct map *map = map_make(MAP_WEAK_KEYS);
+    if (map != NULL) {
+        map->owns = true;
+    }
+    return (struct loam_weakmap *)map;
+}
+
+// Into a map that owns: the entry first, with no value, then the count, then
+// the value.
+static bool weak_put_owned(struct map *map, const void *key, void *value,
+                           const void *caller) {
+    const char *fault = bonds_fault(key, value);
+    if (fault != NULL) {
+        report_count("loam_weakmap_put", key, fault, caller);
+        error_set_invalid();
+        return false;
+    }
+    const struct map_slot *slot = map_find(map, key);
+    bool is_new = slot == NULL;
+    if (is_new &&
+        (!map_put(map, key, NULL) || (slot = map_find(map, key)) == NULL)) {
+        return false;
+    }
+    void *old;
+    if (!bonds_hang(key, slot->cell, value, &old)) {
+        if (is_new) {
+            (void)map_remove(map, key);
+        }
+        error_set_no_memory();
+        return false;
+    }
+    bool put = map_put(map, key, value); // over what is there: it is
+    loam_release(old);                   // last: its destructor may use the map
+    return put;
+}
+
+static bool weak_remove_owned(struct map *map, const void *key) {
+    const struct map_slot *slot = map_find(map, key);
+    void *old = NULL;
+    if (slot == NULL || !bonds_hang(key, slot->cell, NULL, &old)) {
+        return false;
+    }
+    (void)map_remove(map, key);
+    loam_release(old);
+    return true;
+}
+
+static void weak_clear_owned(struct map *map) {
+    struct map_table *table = map->table;
+    map->table = NULL;
+    for (size_t i = 0; table != NULL && i < table->used; i++) {
+        struct ephemeron *cell = table->slots[i].cell;
+        const void *key =
+            cell == NULL
+                ? NULL
+                : (void *)__atomic_load_n(&cell->key, __ATOMIC_ACQUIRE);
+        void *old;
+        if (key != NULL && bonds_hang(key, cell, NULL, &old)) {
+            ephemeron_drop(cell);
+            loam_release(old);
+        }
+    }
+}
+
 bool loam_weakmap_put(struct loam_weakmap *map, const void *key, void *value) {
     struct place place;
     // What lies in no heap of ours never dies.
@@ -118,7 +187,10 @@ bool loam_weakmap_put(struct loam_weakmap *map, const void *key, void *value) {
         return weak_refuse("loam_weakmap_put", key,
                            __builtin_return_address(0));
     }
-    return map_put((struct map *)map, key, value);
+    return ((struct map *)map)->owns
+               ? weak_put_owned((struct map *)map, key, value,
+                                __builtin_return_address(0))
+               : map_put((struct map *)map, key, value);
 }
 
 void *loam_weakmap_get(struct loam_weakmap *map, const void *key) {
@@ -126,7 +198,9 @@ void *loam_weakmap_get(struct loam_weakmap *map, const void *key) {
 }
 
 bool loam_weakmap_remove(struct loam_weakmap *map, const void *key) {
-    return key != NULL && map_remove((struct map *)map, key);
+    struct map *known = (struct map *)map;
+    return key != NULL && (known->owns ? weak_remove_owned(known, key)
+                                       : map_remove(known, key));
 }
 
 size_t loam_weakmap_count(struct loam_weakmap *map) {
@@ -134,7 +208,11 @@ size_t loam_weakmap_count(struct loam_weakmap *map) {
 }
 
 void loam_weakmap_clear(struct loam_weakmap *map) {
-    ((struct map *)map)->table = NULL;
+    if (((struct map *)map)->owns) {
+        weak_clear_owned((struct map *)map);
+    } else {
+        ((struct map *)map)->table = NULL;
+    }
 }
 
 bool loam_weakmap_next(struct loam_weakmap *map, struct loam_cursor *cursor,

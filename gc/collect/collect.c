@@ -385,7 +385,8 @@ static void collect_condemn(struct collect_walk *walk) {
         explain_condemn(walk->collector->heap, collect_mark_word,
                         &conductor->marker, &walk->report->explained);
         mark_drain(&conductor->marker);
-        if (walk->report->explained.condemned_count != 0) {
+        if (walk->report->explained.condemned_count != 0 ||
+            walk->report->explained.loosened) {
             __atomic_fetch_add(&conductor->condemned, 1, __ATOMIC_RELEASE);
         }
     }

@@ -3,6 +3,7 @@
 #include "heap/block.h"
 #include "heap/handle.h"
 #include "heap/range.h"
+#include "rc/bond.h"
 #include "trace/order.h"
 
 static bool settle_has_fates(const struct settle *settle) {
@@ -51,9 +52,19 @@ static void settle_root(struct fates *fates, struct fate *fate, void *data) {
     }
 }
 
+static void settle_bond(struct bond *bond, void *data) {
+    const struct settle_walk *walk = data;
+    if (bond->sort == BOND_FINALIZER) {
+        walk->visit(bond->value, walk->data); // ST3
+    }
+}
+
 void settle_roots(struct settle *settle, bool all, settle_visit *visit,
                   void *data) {
     struct settle_walk walk = {visit, data, all};
+    if (bond_is_used()) {
+        bond_each(settle_bond, &walk);
+    }
     if (settle_has_fates(settle)) {
         fate_each(&settle->fates, settle_root, &walk);
     }

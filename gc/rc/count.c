@@ -3,6 +3,7 @@
 #include <string.h>
 
 #include "rc/bias.h"
+#include "rc/bond.h"
 
 // Flags that stay with an object on the list of the dead.
 #define COUNT_STAYS                                                            \
@@ -407,10 +408,10 @@ static bool count_came_back(struct count_domain *domain, void *object,
 
 // Whether the object's finalizer is due; then it is not dead for now.
 static bool count_is_finalized(void *object, const struct kinds_type *type) {
-    uint32_t word = counted_flags(object);
-    if (type->finalize == NULL || (word & COUNTED_DONE)) {
+    if (!count_is_due(object, type)) {
         return false;
     }
+    uint32_t word = counted_flags(object);
     word |= type->word & (COUNTED_OTHER | COUNTED_QUIET);
     if (type->flags & KINDS_SHARED) {
         bias_give(object, 1);
@@ -441,7 +442,8 @@ static bool count_destroy(struct count_domain *domain, struct count_call *call,
         count_wish(call, COUNT_FINALIZE, object, type);
         return false;
     }
-    if (stage != COUNT_DESTROY && type->destroy != NULL) {
+    if (stage != COUNT_DESTROY &&
+        (type->destroy != NULL || bond_may_hang(object, type))) {
         count_wish(call, COUNT_DESTROY, object, type);
         return false;
     }

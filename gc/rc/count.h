@@ -45,6 +45,7 @@
 
 #include "base/defs.h"
 #include "heap/counted.h"
+#include "rc/bond.h"
 #include "rc/gather.h"
 #include "rc/kinds.h"
 
@@ -65,8 +66,8 @@ struct count_figures {
 // What count_advance wants done.
 enum count_wish {
     COUNT_NOTHING,  // the list is empty, or the limit reached
-    COUNT_FINALIZE, // call object's finalizer
-    COUNT_DESTROY   // call its destructor
+    COUNT_FINALIZE, // call object's finalizers
+    COUNT_DESTROY   // let go what hangs on it, and call its destructor
 };
 
 struct count_call {
@@ -164,6 +165,15 @@ void count_free(struct count_domain *domain, void *object);
 // Releases what the slots of an object own.
 void count_release_slots(struct count_domain *domain, void *object,
                          const struct kinds_type *type);
+
+// Whether code that may bring the object back is to be called before it dies:
+// its type's finalizer, or what was set for it (rc/bond.h).
+static inline bool count_is_due(const void *object,
+                                const struct kinds_type *type) {
+    return (type->finalize != NULL &&
+            !(counted_flags(object) & COUNTED_DONE)) ||
+           (bond_may_hang(object, type) && bond_is_fated(object));
+}
 
 // The object is destroyed but for its cell, which is freed by count_free.
 void count_finish(struct count_domain *domain, void *object);

@@ -8,6 +8,7 @@
 #include "heap/counted.h"
 #include "heap/range.h"
 #include "rc/bias.h"
+#include "rc/bond.h"
 #include "rc/kinds.h"
 
 // As in a trial: 0 is out of question, else one more than the owners that are
@@ -126,10 +127,7 @@ static bool explain_is_shared(const void *object) {
     return (kinds_of(object)->flags & (KINDS_SHARED | KINDS_ATOMIC)) != 0;
 }
 
-static void explain_slot(void *slot, void *data) {
-    struct explain_walk *walk = data;
-    uintptr_t word;
-    memcpy(&word, slot, sizeof word);
+static void explain_owner(struct explain_walk *walk, uintptr_t word) {
     void *object = word == 0 ? NULL : explain_find(word);
     // What is shared outlives what one thread destroys at its leisure (EX5).
     if (object == NULL || explain_is_shared(object) != walk->shared) {
@@ -145,6 +143,12 @@ static void explain_slot(void *slot, void *data) {
     }
 }
 
+static void explain_slot(void *slot, void *data) {
+    uintptr_t word;
+    memcpy(&word, slot, sizeof word);
+    explain_owner(data, word);
+}
+
 static void explain_slots(struct explain_walk *walk, void *object) {
     if (explain_scratch(object) == 0) {
         return;
@@ -156,6 +160,14 @@ static void explain_slots(struct explain_walk *walk, void *object) {
     }
     if (type->visit != NULL) {
         type->visit(object, explain_slot, walk);
+    }
+}
+
+// A map's entry owns its value as long as map and key live.  Whether they do is
+// not known yet; but if so the value will be marked (EX6).
+static void explain_bond(struct bond *bond, void *data) {
+    if (bond->sort & (BOND_VALUE | BOND_HELD | BOND_LOOSE)) {
+        explain_owner(data, bond->value);
     }
 }
 
@@ -173,6 +185,10 @@ void explain_held(const struct heap *heap, explain_visit *visit, void *data,
     *report = (struct explain_report){.held_count = 0};
     explain_each(&walk, explain_begin);
     explain_each(&walk, explain_slots);
+    if (bond_is_used()) {
+        walk.shared = false;
+        bond_each(explain_bond, &walk);
+    }
     explain_each(&walk, explain_visit_held);
 }
 
@@ -252,6 +268,7 @@ void explain_condemn(const struct heap *heap, explain_visit *visit, void *data,
                                 .report = report,
                                 .marked_too = true};
     explain_each(&walk, explain_condemn_one);
+    report->loosened = bond_settle(heap, visit, data); // before more is marked
     walk.marked_too = false;
     explain_each(&walk, explain_visit_kept); // EX2
 }

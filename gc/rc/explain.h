@@ -29,6 +29,8 @@
 //   EX5  apart    an object that threads share is explained by such objects
 //                 alone: what it is owned by otherwise is destroyed at its
 //                 owner's leisure
+//   EX6  entry    the count that a weak map has of a value is explained by its
+//                 entry; what lives by that is marked when ephemerons are
 //
 // The conductor in a stop; with no memory but the heads'.
 // Design, alternatives and measurements: docs/design/rc/explain.md
@@ -48,6 +50,7 @@ struct explain_report {
     size_t held_count;      // unmarked, and owned by nobody that is known
     size_t faulty_count;    // slots that own without a count
     const void *faulty;     // to which one of them leads, or NULL
+    bool loosened;          // counts of maps wait to be given back (rc/bond.h)
 };
 
 // An object that is held where nobody sees it.

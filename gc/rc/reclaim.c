@@ -5,6 +5,7 @@
 #include "base/check.h"
 #include "heap/counted.h"
 #include "rc/bias.h"
+#include "rc/bond.h"
 #include "rc/gather.h"
 #include "rc/kinds.h"
 
@@ -23,10 +24,6 @@ void reclaim_begin(struct reclaim *reclaim, const struct trial *trial,
     reclaim->by_tracer = by_tracer;
 }
 
-static bool reclaim_is_due(const void *object, const struct kinds_type *type) {
-    return type->finalize != NULL && !(counted_flags(object) & COUNTED_DONE);
-}
-
 // --- What each phase does with a member ------------------------------------
 
 // A step tells whether something is to be done outside before the next.
@@ -37,7 +34,7 @@ static bool reclaim_hold(struct reclaim *reclaim, struct count_domain *domain,
                          struct count_call *call, void *object) {
     (void)domain, (void)call;
     const struct kinds_type *type = kinds_of(object);
-    reclaim->finalizes |= reclaim_is_due(object, type);
+    reclaim->finalizes |= count_is_due(object, type);
     uint32_t word = counted_flags(object);
     if (type->flags & KINDS_SHARED) {
         word = (word & ~COUNTED_COUNT_MASK) | bias_take(object) * COUNTED_ONE;
@@ -93,7 +90,7 @@ static bool reclaim_destroy(struct reclaim *reclaim,
                             struct count_call *call, void *object) {
     (void)reclaim, (void)domain;
     const struct kinds_type *type = kinds_of(object);
-    if (type->destroy == NULL) {
+    if (type->destroy == NULL && !bond_may_hang(object, type)) {
         return false;
     }
     *call = (struct count_call){
@@ -199,7 +196,7 @@ static void reclaim_clear(struct reclaim *reclaim, const struct trial *trial) {
     for (size_t i = 0; reclaim->finalizes && i < trial->visited.count; i++) {
         void *object = trial->visited.items[i];
         uint32_t word = counted_flags(object);
-        if (reclaim_is_due(object, kinds_of(object))) {
+        if (count_is_due(object, kinds_of(object))) {
             word |= COUNTED_CONDEMNED;
         }
         reclaim_set_word(object, word | COUNTED_DONE);

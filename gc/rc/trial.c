@@ -4,6 +4,7 @@
 
 #include "base/check.h"
 #include "heap/counted.h"
+#include "rc/bond.h"
 #include "rc/count.h"
 #include "rc/kinds.h"
 
@@ -62,6 +63,7 @@ static inline void trial_visit(struct trial *trial, void *object,
         trial->has_code |= type->destroy != NULL || type->finalize != NULL;
         count = type->flags & KINDS_TRACED ? TRIAL_ALIVE : count;
     }
+    trial->has_code |= bond_may_hang(object, type);
     if (UNLIKELY(count < owners)) { // TR5
         trial->faulty = object;
         count = TRIAL_ALIVE;
@@ -146,6 +148,11 @@ static void trial_slot(void *slot, void *data) {
     }
 }
 
+static void trial_value(void *value, void *data) {
+    struct trial_pipe *pipe = data;
+    trial_pipe_in(pipe, pipe->edge, value);
+}
+
 // What an object owns goes to `edge`, which is pipe->edge: known where this is
 // compiled, it is no call.
 static ALWAYS_INLINE void trial_slots(struct trial_pipe *pipe, trial_edge *edge,
@@ -161,6 +168,9 @@ static ALWAYS_INLINE void trial_slots(struct trial_pipe *pipe, trial_edge *edge,
     }
     if (UNLIKELY(type->visit != NULL)) {
         type->visit(object, trial_slot, pipe);
+    }
+    if (bond_may_hang(object, type)) { // what maps have under it
+        bond_each_value(object, trial_value, pipe);
     }
 }
 

@@ -21,13 +21,9 @@
  *               references give NULL at once, its entries in maps are gone and
  *               its finalizer does not run.
  *   Counted     Objects of loam/rc.h may be targets of weak references, keys
- *               and values, and are gone from the moment they begin to die.
- *               The value of a weak map is borrowed, and takes its entry along
- *               when its count falls to 0; if its type is LOAM_TYPE_TRACED, the
- *               map keeps it as it keeps others.  One of a shared type is to be
- *               owned as long as its entry is there.  Finalizers and guardians
- *               are for traced objects; a counted one is refused, for its type
- *               may have a finalizer.
+ *               and values, and have finalizers and guardians.  They are gone
+ *               from the moment they begin to die, and entries with them.  The
+ *               sections say what else is different.
  *   Threads     Each section says.  Collections by other threads are harmless
  *               at any instant, everywhere.
  *   Memory      A collection needs no memory for any of this; it is taken when
@@ -82,6 +78,27 @@ LOAM_API bool loam_weak_set(struct loam_weak *weak, const void *target);
 struct loam_weakmap;
 
 LOAM_API struct loam_weakmap *loam_weakmap_make(void) LOAM_MUST_USE;
+
+/* The value of an entry that is a counted object (loam/rc.h) is borrowed, and
+ * takes its entry along when its count falls to 0; if its type is
+ * LOAM_TYPE_TRACED, the map keeps it as it keeps others.  One of a shared type
+ * is to be owned as long as its entry is there.
+ *
+ * A map that this function makes owns its counted values: one count of each,
+ * released when the entry goes, be it that it is removed or replaced, that its
+ * key dies, or that the map does.  A counted key dies when its count falls to
+ * 0: its entries go then, before its destructor runs, and their values after
+ * it.  As ever a value that leads to its own key does not keep it: the ring
+ * through the entry is found by loam_collect_cycles or the tracer, like one
+ * through slots, when both are of plain types.  A finalizer that brings the key
+ * back keeps its entries.  What loam_weakmap_get returns is borrowed.
+ *
+ * A counted value is refused, with errno EINVAL and a warning, under a key of a
+ * type that threads share or of another heap than the default one; and if value
+ * or key is of a plain type and belongs to another thread.  Where the map dies,
+ * or a key that is not counted, the values are released by the thread that put
+ * them, at its next allocation that is not the fastest, or loam_settle. */
+LOAM_API struct loam_weakmap *loam_weakmap_make_owning(void) LOAM_MUST_USE;
 
 /* Puts an entry, over an older one of the same key.  False, and the map is as
  * it was, when memory is short or the key is no object. */
@@ -177,7 +194,15 @@ struct loam_finalizer {
  * run: it must not lead to the object, which would never be dead.  Finalizers
  * run once.  Pinned objects never die, and theirs never run.  False when the
  * object is none or memory is short.  Any thread; some hundred nanoseconds, 40
- * bytes beside the heap. */
+ * bytes beside the heap.
+ *
+ * The finalizer of a counted object (loam/rc.h) runs when its count falls to 0,
+ * or when it is found dead: at once, in the thread that destroys it, whatever
+ * loam_finalizers_when says, and whatever the mode: parents come before what
+ * they own.  The finalizer of its type runs first, then this one, then the
+ * object is given to its guardians.  Who retains it meanwhile keeps it alive;
+ * else its destructor follows.  The object is the finalizer's for as long as it
+ * runs: it releases nothing that it has not retained. */
 LOAM_API bool loam_finalizer_set(void *object,
                                  const struct loam_finalizer *finalizer,
                                  struct loam_finalizer *previous);
@@ -225,7 +250,13 @@ LOAM_API void loam_finalizers_notify(loam_notifier_fn *notifier, void *data);
  * back, whole, when it is asked: cleaning up where and when the program likes
  * (Dybvig, Bruggeman and Eby 1993).  An object may be given to several, and
  * several times.  A guardian that nothing leads to is dead, and what it holds
- * dies as if it had not been there.  Any thread. */
+ * dies as if it had not been there.  Any thread.
+ *
+ * A counted object (loam/rc.h) is given back instead of being destroyed, when
+ * its count falls to 0 or it is found dead, after its finalizers.  The guardian
+ * owns a count of it until then, and the caller of loam_guardian_next from then
+ * on (of a deferred type: nobody does): released once more it dies, or goes to
+ * the guardian that it was given to anew. */
 struct loam_guardian;
 
 LOAM_API struct loam_guardian *loam_guardian_make(void) LOAM_MUST_USE;

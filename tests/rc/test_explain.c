@@ -12,6 +12,7 @@
 
 #include <cmocka.h>
 
+#include "rc/bond.h"
 #include "support/folk_drain.h"
 #include "support/gen.h"
 
@@ -195,6 +196,46 @@ static void test_counts(void **state) {
     ground_clear(&ground);
 }
 
+// The count that an entry of a map has is explained by it, be its key marked or
+// not; a second one is not.
+static void test_entries(void **state) {
+    (void)state;
+    struct folk_node *key = folk_make(&ground, &domain, types[0]);
+    struct folk_node *value = folk_make(&ground, &domain, types[0]);
+    struct folk_node *shared = folk_make(&ground, &domain, types[2]);
+    void *cell = ground_make(&ground, 32, KIND_SCANNED, 0);
+    value->slots[0] = key; // takes the owner over, as the entry does
+    struct bond bonds[2] = {{.object = (uintptr_t)key,
+                             .cell = (uintptr_t)cell,
+                             .value = (uintptr_t)value,
+                             .sort = BOND_VALUE},
+                            {.object = (uintptr_t)key,
+                             .cell = (uintptr_t)cell,
+                             .value = (uintptr_t)shared,
+                             .sort = BOND_VALUE}};
+    assert_true(bond_add(&bonds[0]) && bond_add(&bonds[1]));
+    for (size_t owners = 0; owners < 2; owners++) {
+        counted_of(value)->word += (uint32_t)owners * COUNTED_ONE;
+        ground_prepare(&ground);
+        struct explain_report report;
+        explain_held(&ground.heap, mark, NULL, &report);
+        bool held = owners != 0;
+        assert_int_equal(ground_is_marked(counted_of(value)), held); // EX6
+        assert_int_equal(ground_is_marked(counted_of(key)), held);
+        assert_true(ground_is_marked(counted_of(shared))); // EX5
+        mark((uintptr_t)value, NULL);                      // for the next round
+        explain_condemn(&ground.heap, mark, NULL, &report);
+        assert_int_equal(report.condemned_count, 0);
+        assert_true(report.loosened); // the map is not marked
+        struct census census;
+        ground_flip(&ground, &census);
+    }
+    struct bond taken;
+    assert_true(bond_take((uintptr_t)key, BOND_LOOSE, &taken));
+    assert_true(bond_take((uintptr_t)key, BOND_LOOSE, &taken));
+    ground_clear(&ground);
+}
+
 static int set_up(void **state) {
     (void)state;
     gen_init(&gen, gen_seed("explain"));
@@ -212,6 +253,7 @@ static int set_up(void **state) {
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_oracle), cmocka_unit_test(test_apart),
-        cmocka_unit_test(test_dying), cmocka_unit_test(test_counts)};
+        cmocka_unit_test(test_dying), cmocka_unit_test(test_counts),
+        cmocka_unit_test(test_entries)};
     return cmocka_run_group_tests(tests, set_up, NULL);
 }

@@ -22,6 +22,7 @@
 #include "rc/bias.h"
 #include "rc/count.h"
 #include "rc/kinds.h"
+#include "roots/mutator.h"
 
 _Static_assert(LOAM_HEAD_ONE == COUNTED_ONE, "one head");
 _Static_assert(LOAM_HEAD_QUIET == COUNTED_QUIET, "one head");
@@ -277,9 +278,20 @@ size_t loam_count(const void *object) {
                                                         : count_get(object);
 }
 
+// Whether something weak may lead there.  The head of a biased object is its
+// owner's to change, so for it its block speaks, and for its neighbours.
+static bool rc_is_watched(const void *object) {
+    struct place place;
+    const struct kinds_type *type = kinds_get(counted_type(object));
+    if (type == NULL || !(type->flags & KINDS_SHARED)) {
+        return (counted_flags(object) & COUNTED_WATCHED) != 0;
+    }
+    return !blockmap_find((uintptr_t)object, &place) ||
+           (block_flags(place.block) & BLOCK_WATCHED) != 0;
+}
+
 bool loam_unique(const void *object) {
-    return object != NULL && loam_count(object) == 1 &&
-           !(counted_flags(object) & COUNTED_WATCHED);
+    return object != NULL && loam_count(object) == 1 && !rc_is_watched(object);
 }
 
 // --- Pools -------------------------------------------------------------------
@@ -370,8 +382,11 @@ void loam_rc_stats(struct loam_rc_stats *stats, size_t bytes) {
 
 // --- Had again ---------------------------------------------------------------
 
-void *loam_weak_retain(const struct loam_weak *weak) {
-    const struct handle *handle = (const struct handle *)weak;
+// INSIDE: no cycle can take the object's cell, and give it to another, between
+// the moment in which its handle is read and that in which it is owned.
+// *counted: the object, if it is one that is counted.
+static void *rc_retain_target(struct counting *counting,
+                              const struct handle *handle, void **counted) {
     uintptr_t target = handle_get(handle);
     struct place place;
     if (target == 0 || !blockmap_find(target, &place)) {
@@ -380,16 +395,27 @@ void *loam_weak_retain(const struct loam_weak *weak) {
     if (!block_kind_is_counted(place.kind)) {
         return (void *)target; // the tracer's: to hold it is enough
     }
+    *counted = (void *)blockmap_start(&place);
+    return count_retain_living(&counting->domain, *counted) ? (void *)target
+                                                            : NULL;
+}
+
+void *loam_weak_retain(const struct loam_weak *weak) {
     struct counting *counting = counting_here();
-    void *object = (void *)blockmap_start(&place);
-    if (counting == NULL || !count_retain_living(&counting->domain, object)) {
+    struct mutator *mutator = init_mutator;
+    if (counting == NULL || !init_is_free(mutator)) {
         return NULL;
     }
-    if (UNLIKELY(kinds_checks())) {
+    void *object = NULL;
+    mutator_enter(mutator);
+    void *target =
+        rc_retain_target(counting, (const struct handle *)weak, &object);
+    init_leave(mutator);
+    if (UNLIKELY(kinds_checks()) && target != NULL && object != NULL) {
         inquest_changed(counting, object, SITES_RETAINED,
                         __builtin_return_address(0));
     }
-    return (void *)target;
+    return target;
 }
 
 // Whether an object of `type` can be made of one of `old`, which nobody else

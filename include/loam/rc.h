@@ -303,8 +303,9 @@ LOAM_API size_t loam_count(const void *object);
 /* The type of a counted object; NULL if `p` is the start of none. */
 LOAM_API struct loam_type *loam_type_of(const void *p);
 
-/* Whether the caller is the only owner, and nothing weak leads to the object:
- * it may be changed in place instead of copied. */
+/* Whether the caller is the only owner, and nothing weak leads to the object,
+ * nor ever did: it may be changed in place instead of copied.  Of a shared type
+ * it is no, too, where something weak leads to a neighbour. */
 LOAM_API bool loam_unique(const void *object);
 
 /* The memory of an object that the caller owns alone, as a new object of
@@ -313,7 +314,10 @@ LOAM_API bool loam_unique(const void *object);
  * (Reinking, Xie, de Moura and Leijen 2021). */
 LOAM_API void *loam_reuse(void *object, struct loam_type *type) LOAM_MUST_USE;
 
-/* The object of a weak reference (loam/weak.h), owned; NULL if it is gone.
+/* The object of a weak reference (loam/weak.h), owned; NULL if it is gone, or
+ * the first memory that this thread counts with is refused.  Any thread, of
+ * types that threads share: whoever lets go meanwhile, and whatever is
+ * collected, it is that object, alive.  A traced object is returned as it is.
  * loam_weak_get returns the same, borrowed. */
 struct loam_weak;
 LOAM_API void *loam_weak_retain(const struct loam_weak *weak) LOAM_MUST_USE;

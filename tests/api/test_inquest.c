@@ -41,6 +41,13 @@ static void keep(void *object) {
     kept = NULL;
 }
 
+#define want(what)                                                             \
+    do {                                                                       \
+        if (!(what)) {                                                         \
+            fprintf(stderr, "WRONG: %s\n", #what);                             \
+        }                                                                      \
+    } while (0)
+
 // --- The programs ------------------------------------------------------------
 
 static NOT_INLINED struct node *make(void) {
@@ -200,6 +207,38 @@ static void run_borrowed(void) {
     scrub_stack();
 }
 
+static size_t finalized, destroyed;
+static struct node *revived;
+
+static void finalize(void *object) {
+    finalized++;
+    if (finalized == 1) {
+        revived = loam_retain(object);
+    }
+}
+
+static void destroy(void *object) {
+    (void)object;
+    destroyed++;
+}
+
+static LOAM_TYPE(final_type, struct node, .finalize = finalize,
+                 .destroy = destroy);
+static LOAM_TYPE(waiting_type, struct node, .flags = LOAM_TYPE_TRACED);
+
+static void run_final(void) {
+    loam_release(loam_new(&final_type));
+    want(finalized == 1 && destroyed == 0 && loam_count(revived) == 1);
+    loam_clear(&revived);
+    want(finalized == 1 && destroyed == 1);
+    loam_release(loam_new(&final_type));
+    want(finalized == 2 && destroyed == 2);
+    struct node *waiting = loam_new(&waiting_type);
+    loam_release(waiting);
+    loam_release(waiting); // told of
+    want(loam_count(waiting) == 0);
+}
+
 // Everything that is right, with parents that are borrowed, rings, threads,
 // weak references and pools.
 static NOT_INLINED void be_right(struct loam_type *type) {
@@ -257,13 +296,6 @@ static void add(const struct loam_ledger *entry, void *data) {
         abort();
     }
 }
-
-#define want(what)                                                             \
-    do {                                                                       \
-        if (!(what)) {                                                         \
-            fprintf(stderr, "WRONG: %s\n", #what);                             \
-        }                                                                      \
-    } while (0)
 
 static void run_ask(void) {
     struct node *node = make();
@@ -326,7 +358,8 @@ static const struct {
                 {"unowned_traced", run_unowned_traced},
                 {"undeclared", run_undeclared},
                 {"undeclared_ring", run_undeclared_ring},
-                {"borrowed", run_borrowed}};
+                {"borrowed", run_borrowed},
+                {"final", run_final}};
 
 // --- What is said ------------------------------------------------------------
 
@@ -437,6 +470,8 @@ static void test_right(void **state) {
     run("right", "rc", "all"); // IQ2
     assert_string_equal(said, "");
     run("stuck", "rc", "all");
+    run("final", "rc", ""); // IQ2
+    assert_non_null(strstr(said, "released more often than retained"));
 }
 
 static void test_ask(void **state) {

@@ -47,8 +47,8 @@ static bool inquest_is_checked(void) {
 
 void inquest_type(struct kinds_type *type) {
     bool traced = inquest_is_traced(type->name);
-    // Of what is held without a count no count tells who forgot; and a head that
-    // is OTHER and counts 0 may be released inline.
+    // Of what is held without a count no count tells who forgot; and a head
+    // that is OTHER and counts 0 may be released inline.
     if ((type->flags & (KINDS_DEFERRED | KINDS_TRACED)) ||
         !(traced || inquest_is_checked())) {
         return; // IQ1

@@ -271,8 +271,7 @@ enum count_fault count_release(struct count_domain *domain, void *object) {
     if (type->flags & KINDS_SHARED) {
         return count_release_shared(domain, object, type);
     }
-    bool is_stuck = (word & COUNTED_OTHER) && !kinds_is_plain(object, word);
-    return is_stuck ? COUNT_FINE : COUNT_TOO_OFTEN;
+    return word & COUNTED_OTHER ? COUNT_FINE : COUNT_TOO_OFTEN; // stuck
 }
 
 enum count_fault count_retain(struct count_domain *domain, void *object) {

@@ -46,7 +46,8 @@ static void play(const char *name, struct estate_mode mode) {
         printf("%s: made %zu, destroyed %zu (%zu by collectors), finalized "
                "%zu, kept %zu\n",
                name, f.made, f.destroyed, f.in_rings, f.finalized, f.kept);
-        assert_true(f.made > 50 && f.destroyed > f.made / 3);
+        // Rings through plain and shared types are nobody's: some are left.
+        assert_true(f.made > 50 && f.destroyed > f.made / 8);
         if ((mode.kinds & WAITING) == 0) {
             assert_int_equal(f.made, f.destroyed);
         }
@@ -138,6 +139,45 @@ static void test_all(void **state) {
                     .kinds = ALL, .has_actions = true, .keeps_children = true});
 }
 
+static void test_collected_within(void **state) {
+    (void)state;
+    play("collected within",
+         (struct estate_mode){.kinds = ALL &
+                                       ~(ONLY(KIND_SHARED) | ONLY(KIND_ATOMIC)),
+                              .has_actions = true,
+                              .keeps_children = true,
+                              .collects_often = true});
+}
+
+#define STRAY ((size_t)8)
+
+// Words that nobody counts may keep objects beyond the program that made them.
+static void test_stray(void **state) {
+    (void)state;
+    static void *stray[STRAY];
+    struct estate_mode mode = {.kinds = ONLY(KIND_PLAIN) | ONLY(KIND_TRACED),
+                               .has_actions = true};
+    uint64_t seed = gen_seed("stray");
+    size_t count = 0;
+    for (size_t program = 0; program < 2; program++) {
+        estate_begin(&mode, gen_mix(seed, program));
+        for (size_t n = 0; n < 500; n++) {
+            estate_step();
+        }
+        memset(stray, 0, sizeof stray);
+        if (program == 0) {
+            count = estate_traced(stray, STRAY);
+        }
+        estate_end();
+        struct estate_figures f = estate_figures();
+        if (program == 0) {
+            assert_true(f.made >= f.destroyed + count && count != 0);
+        } else {
+            assert_true(f.late > 0);
+        }
+    }
+}
+
 // The same under the settings that look harder.
 static void test_settings(void **state) {
     (void)state;
@@ -152,12 +192,20 @@ static void test_settings(void **state) {
 
 int main(int argc, char **argv) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_plain),      cmocka_unit_test(test_simple_kinds),
-        cmocka_unit_test(test_actions),    cmocka_unit_test(test_kept_children),
-        cmocka_unit_test(test_finalizers), cmocka_unit_test(test_quarantine),
-        cmocka_unit_test(test_shared),     cmocka_unit_test(test_traced),
-        cmocka_unit_test(test_deferred),   cmocka_unit_test(test_by_itself),
-        cmocka_unit_test(test_in_steps),   cmocka_unit_test(test_all),
+        cmocka_unit_test(test_plain),
+        cmocka_unit_test(test_simple_kinds),
+        cmocka_unit_test(test_actions),
+        cmocka_unit_test(test_kept_children),
+        cmocka_unit_test(test_finalizers),
+        cmocka_unit_test(test_quarantine),
+        cmocka_unit_test(test_shared),
+        cmocka_unit_test(test_traced),
+        cmocka_unit_test(test_deferred),
+        cmocka_unit_test(test_by_itself),
+        cmocka_unit_test(test_in_steps),
+        cmocka_unit_test(test_all),
+        cmocka_unit_test(test_stray),
+        cmocka_unit_test(test_collected_within),
     };
     const struct CMUnitTest again[] = {
         cmocka_unit_test(test_settings),

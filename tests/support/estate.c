@@ -16,6 +16,16 @@ struct estate_figures estate_figures(void) {
     return es.figures;
 }
 
+size_t estate_traced(void **objects, size_t count) {
+    size_t found = 0;
+    for (size_t i = 0; i < es.alive_count && found < count; i++) {
+        if (es_of(es.alive[i])->kind == KIND_TRACED) {
+            objects[found++] = es_object(es.alive[i]);
+        }
+    }
+    return found;
+}
+
 // --- Types
 
 static void es_destroy(void *object);
@@ -222,10 +232,16 @@ static void es_actions(void) {
     }
 }
 
+// 0: a stray word has kept it since an earlier program, of which the model
+// knows nothing any more.
 static uint32_t es_id_of(void *object) {
     const struct leaf *leaf = object;
-    MUST(leaf->magic == MAGIC && leaf->id != 0 && leaf->id <= es.last_id);
-    MUST(es_object(leaf->id) == object);
+    MUST(leaf->magic == MAGIC && leaf->id != 0);
+    if (leaf->program != es.program) {
+        MUST(leaf->program != 0 && leaf->program < es.program);
+        return 0;
+    }
+    MUST(leaf->id <= es.last_id && es_object(leaf->id) == object);
     return leaf->id;
 }
 
@@ -251,6 +267,11 @@ static void es_clear_slot(uint32_t id) {
 static void es_destroy(void *object) {
     uint32_t id = es_id_of(object);
     struct member *m = es_of(id);
+    if (id == 0) {
+        ((struct leaf *)object)->magic = GONE;
+        es.figures.late++;
+        return;
+    }
     MUST(!m->is_destroyed); // ES2
     MUST(!es_is_final(m->kind) || m->is_finalized);
     es_mark();
@@ -281,6 +302,9 @@ static void es_destroy(void *object) {
 static void es_finalize(void *object) {
     uint32_t id = es_id_of(object);
     struct member *m = es_of(id);
+    if (id == 0) {
+        return;
+    }
     MUST(!m->is_destroyed && !m->is_finalized); // ES2
     es_mark();
     // A finalizer before it, of the same ring, may have brought it back.

@@ -64,6 +64,7 @@ struct estate_mode {
     bool has_step;       // releases are bounded
     bool has_actions;    // destructors and finalizers do things
     bool keeps_children; // destructors retain what only they owned
+    bool collects_often; // and call the tracer, where they do anything
 };
 
 void estate_begin(const struct estate_mode *mode, uint64_t seed);
@@ -71,12 +72,17 @@ void estate_begin(const struct estate_mode *mode, uint64_t seed);
 // Takes everything back, and checks that all of it went.
 void estate_end(void);
 
+// Some of the objects that live, whose death is the tracer's; how many there
+// are, `count` at most.
+size_t estate_traced(void **objects, size_t count);
+
 // One random operation, with all checks that follow.
 void estate_step(void);
 
-// How many objects were made, destroyed, finalized, kept by a finalizer.
+// How many objects were made, destroyed, finalized, kept by a finalizer; and
+// destroyed of an earlier program.
 struct estate_figures {
-    size_t made, destroyed, finalized, kept, in_rings, refused;
+    size_t made, destroyed, finalized, kept, in_rings, refused, late;
 };
 struct estate_figures estate_figures(void);
 

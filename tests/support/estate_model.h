@@ -21,7 +21,8 @@
 
 struct kin {
     uint64_t magic;
-    uint32_t id, slot_count;
+    uint32_t id, program; // which estate_begin it comes after
+    uint32_t slot_count;
     uint64_t *blob; // traced memory: two words, both the id
     void *slots[4];
     void *more[]; // of those with a visit function
@@ -29,7 +30,7 @@ struct kin {
 
 struct leaf {
     uint64_t magic;
-    uint32_t id;
+    uint32_t id, program;
 };
 
 struct member {
@@ -73,8 +74,10 @@ struct estate {
     uint32_t traced_ids[ESTATE_TRACED];
     size_t depth; // of destructors and finalizers
     size_t step, steps;
+    uint32_t program;  // counts estate_begin
     bool finalizes;    // a finalizer has run in this step
     bool in_collector; // one of the collectors may destroy now
+    bool has_traced;   // the tracer may have condemned what is still there
     struct estate_figures figures;
 };
 

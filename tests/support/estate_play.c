@@ -64,6 +64,7 @@ static uint32_t es_new(void) {
     struct kin *kin = object;
     kin->magic = MAGIC;
     kin->id = id;
+    kin->program = es.program;
     if (kind != KIND_LEAF) {
         kin->slot_count = m->slot_count;
         kin->blob = loam_alloc(2 * sizeof *kin->blob);
@@ -259,26 +260,38 @@ void es_act(void) {
         }
         break;
     default:
-        if (es.depth != 0 && !gen_chance(&es.gen, 90)) {
-            es.in_collector = true; // until the step is done
+        if (es.depth != 0 &&
+            gen_chance(&es.gen, es.mode.collects_often ? 40 : 10)) {
+            es.in_collector = es.has_traced = true; // until the step is done
             loam_collect();
         }
         break;
     }
 }
 
+// What the tracer condemned is destroyed while the model still knows that a
+// collector does it; a destructor may have called the tracer once more.
+static void es_settle(void) {
+    es.in_collector = true;
+    do {
+        es.has_traced = false;
+        loam_settle();
+    } while (es.has_traced);
+}
+
 // Until nothing more comes of it: what finalizers and destructors did may need
 // a second look.
 static void es_collect_rings(void) {
+    const struct estate_figures *f = &es.figures;
     size_t ended;
     es.in_collector = true;
     do {
-        ended = es.figures.finalized + es.figures.destroyed;
+        ended = f->finalized + f->destroyed + f->late;
         loam_settle();
-        size_t before = es.figures.destroyed;
+        size_t before = f->destroyed + f->late;
         size_t found = loam_collect_cycles(0);
-        MUST(es.figures.destroyed >= before + found);
-    } while (es.figures.finalized + es.figures.destroyed != ended);
+        MUST(f->destroyed + f->late >= before + found);
+    } while (f->finalized + f->destroyed + f->late != ended);
     es.in_collector = false;
     es_check_all_gone();
 }
@@ -324,21 +337,22 @@ void estate_step(void) {
     } else if (es.reached_count > ESTATE_ALIVE / 2) {
         es_release(es_some_owned());
     } else if (es.alive_count == ESTATE_ALIVE) {
-        es.in_collector = true; // of those that only the tracer finds
+        es.in_collector = es.has_traced = true; // what only the tracer finds
         loam_collect();
-        loam_settle();
     } else {
         es_act();
     }
-    if (es.in_collector) {
-        loam_settle(); // what the tracer condemned last
+    if (es.has_traced) {
+        es_settle();
     }
     es.in_collector = es.finalizes = false;
     es_check();
 }
 
 void estate_begin(const struct estate_mode *mode, uint64_t seed) {
+    uint32_t program = es.program + 1;
     memset(&es, 0, sizeof es);
+    es.program = program;
     es.mode = *mode;
     gen_init(&es.gen, seed);
     es.traced = loam_alloc(ESTATE_TRACED * sizeof *es.traced);
@@ -355,8 +369,7 @@ void estate_end(void) {
     }
     es.step = 0;
     loam_release_step(0);
-    es.in_collector = true;
-    loam_settle();
+    es_settle();
     es.in_collector = false;
     es.mode.has_actions = es.mode.keeps_children = false;
     if (es.pool_count != 0) {
@@ -376,10 +389,12 @@ void estate_end(void) {
         es_mark();
     }
     es.in_collector = true;
-    for (int i = 0; i < 4 && es.alive_count != 0; i++) {
+    size_t left; // each round may find what the one before let go
+    do {
+        left = es.alive_count;
         scrub_collect();
         loam_settle();
         loam_collect_cycles(0);
-    }
+    } while (es.alive_count != 0 && es.alive_count != left);
     es.in_collector = false;
 }

@@ -7,8 +7,6 @@
 
 #include <cmocka.h>
 #include <errno.h>
-#include <pthread.h>
-#include <stdatomic.h>
 #include <string.h>
 
 #include "api/init.h"
@@ -20,6 +18,7 @@
 #include "loam/typed.h"
 #include "support/gen.h"
 #include "support/scrub.h"
+#include "support/team.h"
 
 static const size_t sizes[] = {1,      16,     40,     128,   200,
                                1000,   4096,   8192,   20000, 100000,
@@ -501,25 +500,23 @@ static void *make_counted(void *keep) {
         kept[i] = i % 100 < 2 || i < 20 ? p : NULL;
     }
     owner_id = init_mutator->id;
-    assert_true(loam_collect());
+    MUST(loam_collect());
     size_t left = 0;
     for (size_t i = 0; i < KEPT; i++) {
         struct place place;
         bool is_there = object_find(~counted[i], &place);
-        assert_true(kept[i] == NULL ||
-                    (is_there && block_owner(place.block) == owner_id));
+        MUST(kept[i] == NULL ||
+             (is_there && block_owner(place.block) == owner_id));
         left += is_there;
     }
-    assert_true(left < KEPT / 2);
+    MUST(left < KEPT / 2);
     return NULL;
 }
 
 static void test_counted_kept(void **state) {
     (void)state;
-    pthread_t thread;
     void **kept = must(loam_alloc(KEPT * sizeof *kept));
-    assert_int_equal(pthread_create(&thread, NULL, make_counted, kept), 0);
-    assert_int_equal(pthread_join(thread, NULL), 0);
+    join(begin(make_counted, kept));
     assert_true(loam_collect()); // by now the thread has been missed
     for (size_t i = 0; i < KEPT; i++) {
         assert_true(kept[i] == NULL || owner_id == init_mutator->id ||
@@ -530,7 +527,7 @@ static void test_counted_kept(void **state) {
 
 static void *free_counted(void *p) {
     struct place place = place_of(p);
-    assert_true(object_free_counted(&place));
+    MUST(object_free_counted(&place));
     return NULL;
 }
 
@@ -539,10 +536,8 @@ static void test_counted_afar(void **state) {
     static const size_t few[] = {40, 9000, 300000};
     for (unsigned kind = KIND_COUNTED; kind < KIND_COUNT; kind++) {
         for (size_t i = 0; i < 3; i++) {
-            pthread_t thread;
             void *p = must(object_make_counted(few[i], kind));
-            assert_int_equal(pthread_create(&thread, NULL, free_counted, p), 0);
-            assert_int_equal(pthread_join(thread, NULL), 0);
+            join(begin(free_counted, p));
             assert_null(loam_base(p));
         }
     }
@@ -562,8 +557,7 @@ static void *collect_meanwhile(void *unused) {
 // O4: whenever another thread's cycle comes, what was just made is held.
 static void test_held(void **state) {
     (void)state;
-    pthread_t thread;
-    assert_int_equal(pthread_create(&thread, NULL, collect_meanwhile, NULL), 0);
+    pthread_t thread = begin(collect_meanwhile, NULL);
     for (size_t i = 0; i < SCALED(60000, 6000); i++) {
         struct place place;
         size_t bytes = sizes[i % (i % 50 == 0 ? SIZES : 8)];
@@ -573,7 +567,7 @@ static void test_held(void **state) {
         assert_true(place.bytes >= bytes);
     }
     atomic_store(&made, true);
-    assert_int_equal(pthread_join(thread, NULL), 0);
+    join(thread);
 }
 
 int main(void) {

@@ -53,9 +53,17 @@ static inline pthread_t begin(void *(*body)(void *), void *data) {
     return thread;
 }
 
+// Likewise: the thread that is waited for may collect.
 static inline void join(pthread_t thread) {
     void *answer;
-    assert_int_equal(pthread_join(thread, &answer), 0);
+#ifdef COOPERATIVE
+    loam_blocking_enter();
+#endif
+    int error = pthread_join(thread, &answer);
+#ifdef COOPERATIVE
+    loam_blocking_leave();
+#endif
+    assert_int_equal(error, 0);
     assert_null(answer);
 }
 

@@ -139,16 +139,19 @@ void *loam_realloc(void *p, size_t bytes) {
     return object_resize(&place, bytes);
 }
 
-void loam_free(void *p) {
-    if (p == NULL) {
-        return;
-    }
+static NOINLINE void loam_free_slowly(void *p, const void *caller) {
     int error = error_save();
     struct place place;
     if (!loam_find(p, &place) || !object_free(&place)) {
-        loam_report("loam_free", p, __builtin_return_address(0));
+        loam_report("loam_free", p, caller);
     }
     error_restore(error);
+}
+
+void loam_free(void *p) {
+    if (UNLIKELY(!object_free_quick(p)) && p != NULL) {
+        loam_free_slowly(p, __builtin_return_address(0));
+    }
 }
 
 size_t loam_usable_size(const void *p) {

@@ -248,6 +248,17 @@ static NOINLINE void *object_serve(struct object_request *request) {
     return request->object;
 }
 
+// Where each allocation is to pass the ladder nothing is taken here.
+void *object_pop(struct mutator *mutator, struct cache *cache) {
+    if (UNLIKELY(cache->free_count == 0 || mutator->single)) {
+        return NULL;
+    }
+    mutator_enter(mutator);
+    void *cell = cache_pop(cache);
+    world_leave(mutator); // O4: this frame holds it
+    return cell;
+}
+
 void *object_make_in(struct collector *collector, size_t bytes,
                      struct order order) {
     struct object_request request = {
@@ -256,18 +267,15 @@ void *object_make_in(struct collector *collector, size_t bytes,
 }
 
 void *object_make(size_t bytes, struct order order) {
+    struct collector *home = &init_state.home.collector;
     void *cell =
         order.kind != KIND_DESCRIBED ? object_take(bytes, order.kind) : NULL;
-    if (UNLIKELY(cell == NULL)) {
-        cell = object_make_in(&init_state.home.collector, bytes, order);
-    }
-    return cell;
+    return LIKELY(cell != NULL) ? cell : object_make_in(home, bytes, order);
 }
 
 void *object_make_counted(size_t bytes, unsigned kind) {
-    size_t front = block_kind_front(kind);
+    size_t cell_bytes, front = block_kind_front(kind);
     ASSERT(front != 0);
-    size_t cell_bytes;
     if (bits_add_overflows(bytes, front, &cell_bytes)) {
         error_set_no_memory();
         return NULL;
@@ -454,6 +462,20 @@ static bool object_free_inside(struct mutator *mutator,
     return true;
 }
 
+struct cache *object_cache_at_hand(struct mutator *mutator, uint32_t block) {
+    const struct block *b = block_get(block);
+    unsigned entry = block_entry(block);
+    if (UNLIKELY(block_owner(block) != mutator->id ||
+                 ENTRY_CLASS(entry) > CLASS_LAST ||
+                 (block_flags(block) & BLOCK_WATCHED) ||
+                 b->heap != mutator->home.heap->slot)) {
+        return NULL;
+    }
+    struct cache *cache =
+        &mutator->home.caches[ENTRY_KIND(entry)][ENTRY_CLASS(entry)];
+    return cache->bytes != 0 ? cache : NULL;
+}
+
 bool object_free(const struct place *place) {
     struct mutator *mutator = init_ready();
     if (mutator == NULL) {
@@ -478,20 +500,6 @@ bool object_free_late(const struct place *place) {
     return object_free_remotely(NULL, place, false);
 }
 
-struct cache *object_cache_at_hand(struct mutator *mutator, uint32_t block) {
-    const struct block *b = block_get(block);
-    unsigned entry = block_entry(block);
-    if (UNLIKELY(block_owner(block) != mutator->id ||
-                 ENTRY_CLASS(entry) > CLASS_LAST ||
-                 (block_flags(block) & BLOCK_WATCHED) ||
-                 b->heap != mutator->home.heap->slot)) {
-        return NULL;
-    }
-    struct cache *cache =
-        &mutator->home.caches[ENTRY_KIND(entry)][ENTRY_CLASS(entry)];
-    return cache->bytes != 0 ? cache : NULL;
-}
-
 void object_free_dead(struct mutator *mutator, void *object) {
     struct place place;
     if (blockmap_find((uintptr_t)counted_of(object), &place)) {
@@ -500,7 +508,9 @@ void object_free_dead(struct mutator *mutator, void *object) {
 }
 
 void object_release_empty(struct mutator *mutator, uint32_t block) {
+    int error = error_save();
     object_release(mutator, mutator->home.heap, block);
+    error_restore(error);
 }
 
 bool object_free_counted(const struct place *place) {

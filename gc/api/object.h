@@ -32,8 +32,14 @@
 #include "heap/blockmap.h"
 #include "heap/cache.h"
 #include "heap/heap.h"
+#include "heap/range.h"
 #include "heap/sizeclass.h"
 #include "roots/mutator.h"
+#include "roots/world.h"
+
+// A cell of the cache's stack of freed ones; NULL if there is none.  busy was
+// OUT.
+void *object_pop(struct mutator *mutator, struct cache *cache);
 
 // The next cell of a cache, asked for with `bytes`; busy was OUT.
 static ALWAYS_INLINE void *object_bump(struct mutator *mutator,
@@ -48,7 +54,7 @@ static ALWAYS_INLINE void *object_bump(struct mutator *mutator,
 }
 
 // The fast path: a cell for `bytes` > 0 bytes of a kind that has no layout, if
-// the cache has one at hand; else NULL.
+// the cache has one at hand, in its tail or freed; else NULL.
 static ALWAYS_INLINE void *object_take(size_t bytes, unsigned kind) {
     struct mutator *mutator = init_mutator;
     if (UNLIKELY(mutator == NULL || bytes > CELL_BYTES_MAX ||
@@ -56,7 +62,8 @@ static ALWAYS_INLINE void *object_take(size_t bytes, unsigned kind) {
         return NULL;
     }
     struct cache *cache = &mutator->home.caches[kind][sizeclass_of(bytes)];
-    return object_bump(mutator, cache, bytes);
+    void *cell = object_bump(mutator, cache, bytes);
+    return LIKELY(cell != NULL) ? cell : object_pop(mutator, cache);
 }
 
 // The class that serves cells of `bytes` bytes of a counted kind; CLASS_FREE:
@@ -82,6 +89,9 @@ static ALWAYS_INLINE void *object_take_counted(size_t cell_bytes,
     }
     struct cache *cache = &mutator->home.caches[kind][cls];
     char *cell = object_bump(mutator, cache, cell_bytes);
+    if (UNLIKELY(cell == NULL)) {
+        cell = object_pop(mutator, cache);
+    }
     return UNLIKELY(cell == NULL) ? NULL : cell + block_kind_front(kind);
 }
 
@@ -94,9 +104,75 @@ bool object_free_counted(const struct place *place);
 
 // The cache into which cells of a block of the home heap can be freed as they
 // are (heap/cache.h); NULL if more has to be looked at.  A block that is empty
-// then goes to object_release_empty.  INSIDE.
+// then goes to object_release_empty, which leaves errno alone.  INSIDE.
 struct cache *object_cache_at_hand(struct mutator *mutator, uint32_t block);
 void object_release_empty(struct mutator *mutator, uint32_t block);
+
+// The class of the small cell that starts at p, if one look at the entry of its
+// block says that class and kind are all that there is to know: not counted,
+// not described.  Else CLASS_FREE.  What is said of a block that is not the
+// calling thread's may be old.
+static ALWAYS_INLINE unsigned object_find_quick(const void *p,
+                                                struct place *place) {
+    uintptr_t word = (uintptr_t)p;
+    if (UNLIKELY(!range_has(word))) {
+        return CLASS_FREE;
+    }
+    place->block = range_block_of(word);
+    unsigned entry = block_entry(place->block);
+    unsigned cls = ENTRY_CLASS(entry);
+    uint64_t inside = word & (BLOCK_BYTES - 1);
+    place->start = word;
+    place->kind = ENTRY_KIND(entry);
+    place->bytes = sizeclass_table[cls].bytes;
+    place->cell = (uint32_t)(inside * sizeclass_table[cls].reciprocal >> 40);
+    bool is_start = entry < ENTRY(0, KIND_COUNTED, 0) &&
+                    cls <= CLASS_SMALL_LAST &&
+                    place->cell * place->bytes == inside;
+    return LIKELY(is_start) ? cls : CLASS_FREE;
+}
+
+// Whether the cell is an object of this cache's thread that it may free as it
+// is.
+static ALWAYS_INLINE bool object_is_own(const struct mutator *mutator,
+                                        const struct cache *cache,
+                                        const struct place *place) {
+    const struct block *b = block_get(place->block);
+    return block_owner(place->block) == mutator->id && cache->bytes != 0 &&
+           !(block_flags(place->block) & BLOCK_WATCHED) && // B13
+           b->heap == mutator->home.heap->slot &&
+           block_is_allocated(place->block, place->cell) &&
+           !block_is_freed(place->block, place->cell) &&
+           !cache_has_tail(cache, place->start); // O1
+}
+
+// Frees what starts at p if that is a small object of the home heap, in a block
+// of this thread that nobody watches: most of what is freed by hand.  False,
+// and nothing is done, if more has to be looked at.  errno stays.
+MUST_USE static ALWAYS_INLINE bool object_free_quick(const void *p) {
+    struct mutator *mutator = init_mutator;
+    if (UNLIKELY(mutator == NULL || mutator->busy != MUTATOR_OUT)) {
+        return false;
+    }
+    // INSIDE from here on, so that no cycle comes between what is asked and
+    // what is done.
+    mutator_enter(mutator);
+    struct place place;
+    bool freed = false;
+    unsigned cls = object_find_quick(p, &place);
+    if (LIKELY(cls != CLASS_FREE)) {
+        struct cache *cache = &mutator->home.caches[place.kind][cls];
+        freed = object_is_own(mutator, cache, &place); // O1
+        if (LIKELY(freed)) {
+            uint32_t empty = cache_free(cache, &place);
+            if (UNLIKELY(empty != BLOCK_NONE)) {
+                object_release_empty(mutator, empty);
+            }
+        }
+    }
+    world_leave(mutator);
+    return freed;
+}
 
 // Frees a counted object that is dead and stays so until it is freed.  INSIDE;
 // may wait for the lock.

@@ -83,6 +83,9 @@ void *served_resize(void *p, size_t bytes, bool *known) {
 }
 
 bool served_free(void *p) {
+    if (LIKELY(object_free_quick(p))) {
+        return true; // SV2, SV3; too small for SV5
+    }
     struct place place;
     if (UNLIKELY(!served_find(p, &place))) {
         return false; // SV2

@@ -150,8 +150,7 @@ static inline uint64_t *block_freed_word(uint32_t block, size_t word) {
     return &range.freed[block * FREED_WORDS_PER_BLOCK + word];
 }
 
-// Drops what a double free left behind for cells that are free.
-static void block_drop_freed(uint32_t block, size_t word, uint64_t mask) {
+void block_drop_freed(uint32_t block, size_t word, uint64_t mask) {
     uint64_t *freed = block_freed_word(block, word);
     if ((__atomic_load_n(freed, __ATOMIC_RELAXED) & mask) != 0) {
         __atomic_fetch_and(freed, ~mask, __ATOMIC_RELAXED);

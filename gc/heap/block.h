@@ -208,7 +208,7 @@ static inline uint64_t *block_pair(uint32_t block, size_t word) {
     return &range.bits[block * BITS_WORDS_PER_BLOCK + 2 * word];
 }
 
-static inline bool block_is_allocated(uint32_t block, uint32_t cell) {
+static ALWAYS_INLINE bool block_is_allocated(uint32_t block, uint32_t cell) {
     const uint64_t *alloc = &block_pair(block, cell / 64)[1];
     return (__atomic_load_n(alloc, __ATOMIC_RELAXED) >> (cell % 64)) & 1;
 }
@@ -259,6 +259,21 @@ bool block_find_hole(uint32_t block, uint32_t from, uint32_t cells_max,
 void block_set_hole(uint32_t block, struct hole hole);
 void block_clear_hole(uint32_t block, struct hole hole);
 
+// Drops from the freed table what a double free left behind for cells that are
+// about to be used.
+void block_drop_freed(uint32_t block, size_t word, uint64_t mask);
+
+// block_set_hole for one cell.
+static ALWAYS_INLINE void block_set_cell(uint32_t block, uint32_t cell) {
+    uint64_t *alloc = &block_pair(block, cell / 64)[1];
+    uint64_t bit = (uint64_t)1 << (cell % 64);
+    if (UNLIKELY(__atomic_load_n(&range.freed_in_use, __ATOMIC_ACQUIRE))) {
+        block_drop_freed(block, cell / 64, bit); // B8
+    }
+    __atomic_store_n(alloc, *alloc | bit, __ATOMIC_RELAXED);
+    block_get(block)->live++; // B6
+}
+
 // What block_free_remotely did.
 enum freed_by {
     FREED_TWICE, // nothing: it was asked before, or the cell is not allocated
@@ -272,8 +287,8 @@ enum freed_by block_free_remotely(uint32_t block, uint32_t cell);
 
 // Whether block_free_remotely has been asked for the cell and it was not
 // drained yet: then it is no longer the program's to free.
-static inline bool block_is_freed(uint32_t block, uint32_t cell) {
-    if (!__atomic_load_n(&range.freed_in_use, __ATOMIC_ACQUIRE)) {
+static ALWAYS_INLINE bool block_is_freed(uint32_t block, uint32_t cell) {
+    if (LIKELY(!__atomic_load_n(&range.freed_in_use, __ATOMIC_ACQUIRE))) {
         return false;
     }
     const uint64_t *freed =

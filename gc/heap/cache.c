@@ -40,11 +40,6 @@ static void cache_count_made(struct cache *cache, size_t bytes) {
     __atomic_store_n(sum, *sum + bytes, __ATOMIC_RELAXED);
 }
 
-static void cache_count_freed(struct cache *cache, size_t bytes) {
-    uint64_t *sum = &cache->tally->freed_bytes;
-    __atomic_store_n(sum, *sum + bytes, __ATOMIC_RELAXED);
-}
-
 // Sets the bits of a hole, and makes it the tail.
 static void cache_open_hole(struct cache *cache, uint32_t block,
                             struct hole hole) {
@@ -91,25 +86,61 @@ static bool cache_next_hole(struct cache *cache) {
     return true;
 }
 
+// Clears a cell.  Small ones by two stores that overlap: the general routine
+// would cost more than the bytes.
+static inline void cache_clear_cell(char *cell, size_t bytes) {
+    ASSERT(bytes >= GRANULE_BYTES);
+    if (bytes <= 2 * GRANULE_BYTES) {
+        memset(cell, 0, GRANULE_BYTES);
+        memset(cell + bytes - GRANULE_BYTES, 0, GRANULE_BYTES);
+    } else if (bytes <= 4 * GRANULE_BYTES) {
+        memset(cell, 0, 2 * GRANULE_BYTES);
+        memset(cell + bytes - 2 * GRANULE_BYTES, 0, 2 * GRANULE_BYTES);
+    } else if (bytes <= 8 * GRANULE_BYTES) {
+        memset(cell, 0, 4 * GRANULE_BYTES);
+        memset(cell + bytes - 4 * GRANULE_BYTES, 0, 4 * GRANULE_BYTES);
+    } else {
+        memset(cell, 0, bytes);
+    }
+}
+
+// Block and number of a cell of the stack: blockmap_find, but for what the
+// cache knows.
+static inline void cache_locate(const struct cache *cache, uintptr_t at,
+                                struct place *place) {
+    uint32_t block = range_block_of(at);
+    uint64_t inside = at & (BLOCK_BYTES - 1);
+    if (UNLIKELY(cache->bytes > SMALL_BYTES_MAX)) {
+        unsigned index = ENTRY_INDEX(block_entry(block));
+        block -= index;
+        inside += index * BLOCK_BYTES;
+    }
+    inside -= block_kind_shift(cache->order.kind);
+    uint64_t reciprocal = sizeclass_table[cache->order.cls].reciprocal;
+    place->block = block;
+    place->cell = (uint32_t)(inside * reciprocal >> 40);
+    CHECK(place->cell * (uint64_t)cache->bytes == inside);
+}
+
 void *cache_pop(struct cache *cache) {
     if (cache->free_count == 0) {
         return NULL;
     }
     uintptr_t at = cache->free[--cache->free_count];
     struct place place;
-    bool found = blockmap_find(at, &place);
-    CHECK(found && place.start == at);
-    block_set_hole(place.block, (struct hole){place.cell, place.cell + 1});
+    cache_locate(cache, at, &place);
+    block_set_cell(place.block, place.cell);
     cache_count_made(cache, cache->bytes);
     struct block *b = block_get(place.block);
-    if (b->list == SHELF_MINE && b->live == block_cells(place.block)) {
+    if (UNLIKELY(b->list == SHELF_MINE) &&
+        b->live == sizeclass_table[cache->order.cls].cells) {
         shelf_remove(&cache->mine, place.block); // C6
     }
     if (cache->exact) {
         block_set_flags(place.block, BLOCK_EXACT);
     }
     if (!block_kind_is_leaf(cache->order.kind)) {
-        memset((void *)at, 0, cache->bytes); // C3
+        cache_clear_cell((char *)at, cache->bytes); // C3
     }
     return (void *)at;
 }
@@ -155,9 +186,7 @@ static void cache_forget(struct cache *cache, uint32_t block) {
     cache->free_count = kept;
 }
 
-// What becomes of a block of this mutator in which cells were freed: if it is
-// empty and nobody bumps in it, it is returned, out of its list.
-static uint32_t cache_settle(struct cache *cache, uint32_t block) {
+uint32_t cache_settle(struct cache *cache, uint32_t block) {
     struct block *b = block_get(block);
     if (block == cache->block) {
         return BLOCK_NONE;
@@ -173,17 +202,6 @@ static uint32_t cache_settle(struct cache *cache, uint32_t block) {
         shelf_append(&cache->mine, block, SHELF_MINE);
     }
     return BLOCK_NONE;
-}
-
-uint32_t cache_free(struct cache *cache, const struct place *place) {
-    ASSERT(block_get(place->block)->owner == cache->owner);
-    heap_clear_cell(place);
-    cache_count_freed(cache, place->bytes);
-    uint32_t empty = cache_settle(cache, place->block);
-    if (empty == BLOCK_NONE && cache->free_count < CACHE_FREE_CELLS) {
-        cache->free[cache->free_count++] = place->start;
-    }
-    return empty;
 }
 
 uint32_t cache_free_cells(struct cache *cache, uint32_t block, size_t word,

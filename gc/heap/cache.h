@@ -36,8 +36,12 @@
 #ifndef HEAP_CACHE_H
 #define HEAP_CACHE_H
 
+#include "base/check.h"
 #include "base/defs.h"
+#include "heap/block.h"
+#include "heap/blockmap.h"
 #include "heap/heap.h"
+#include "heap/shelf.h"
 
 #define CACHE_SLICE_BYTES (8 * KiB)
 #define CACHE_FREE_CELLS  ((uint32_t)(LOAM_TINY ? 2 : 16))
@@ -109,10 +113,35 @@ bool cache_refill(struct cache *cache);
 // Makes `block`, which has room and belongs to the mutator, current.
 void cache_adopt(struct cache *cache, uint32_t block);
 
+// Read by loam_stats from other threads, hence atomic.
+static ALWAYS_INLINE void cache_count_freed(struct cache *cache, size_t bytes) {
+    uint64_t *sum = &cache->tally->freed_bytes;
+    __atomic_store_n(sum, *sum + bytes, __ATOMIC_RELAXED);
+}
+
+// What becomes of a block of this mutator in which cells were freed: if it is
+// empty and nobody bumps in it, it is returned, out of its list.
+MUST_USE uint32_t cache_settle(struct cache *cache, uint32_t block);
+
 // Frees a cell by hand whose block belongs to this cache's mutator, for reuse
 // by this cache.  A block that is empty now and nowhere in use is returned, to
 // be released under the lock; else BLOCK_NONE.
-MUST_USE uint32_t cache_free(struct cache *cache, const struct place *place);
+static ALWAYS_INLINE uint32_t cache_free(struct cache *cache,
+                                         const struct place *place) {
+    ASSERT(block_get(place->block)->owner == cache->owner);
+    const struct block *b = block_get(place->block);
+    heap_clear_cell(place);
+    cache_count_freed(cache, place->bytes);
+    uint32_t empty = BLOCK_NONE;
+    if (place->block != cache->block &&
+        UNLIKELY(b->list != SHELF_MINE || b->live == 0)) {
+        empty = cache_settle(cache, place->block);
+    }
+    if (LIKELY(empty == BLOCK_NONE) && cache->free_count < CACHE_FREE_CELLS) {
+        cache->free[cache->free_count++] = place->start;
+    }
+    return empty;
+}
 
 // Frees the cells whose `bits` stand in bitmap word `word` of such a block, all
 // of them objects.  Returns as cache_free.

@@ -241,14 +241,6 @@ void heap_free_run(struct heap *heap, uint32_t block) {
     heap->used_bytes -= bytes;
 }
 
-void heap_clear_cell(const struct place *place) {
-    block_clear_flags(place->block, BLOCK_ZERO); // B10: before the bit
-    // The mark goes with the cell, or a new object in it would be born marked.
-    block_pair(place->block, place->cell / 64)[0] &=
-        ~((uint64_t)1 << (place->cell % 64));
-    block_clear_hole(place->block, (struct hole){place->cell, place->cell + 1});
-}
-
 void heap_push_freed(struct heap *heap, uint32_t block) {
     uint32_t *link = &block_get(block)->next_freed;
     uint32_t head = __atomic_load_n(&heap->freed_blocks, __ATOMIC_RELAXED);

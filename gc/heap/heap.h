@@ -45,7 +45,9 @@
 #ifndef HEAP_HEAP_H
 #define HEAP_HEAP_H
 
+#include "base/check.h"
 #include "base/defs.h"
+#include "heap/block.h"
 #include "heap/blockmap.h"
 #include "heap/region.h"
 #include "heap/shelf.h"
@@ -141,7 +143,16 @@ void heap_free_run(struct heap *heap, uint32_t block);
 // Clears the bits of a cell that is freed by hand.  The block is the caller's,
 // or ownerless; the cell is an object, and not asked to be freed already
 // (block_is_freed).
-void heap_clear_cell(const struct place *place);
+static ALWAYS_INLINE void heap_clear_cell(const struct place *place) {
+    uint64_t *pair = block_pair(place->block, place->cell / 64);
+    uint64_t bit = (uint64_t)1 << (place->cell % 64);
+    ASSERT((pair[1] & bit) != 0);
+    block_clear_flags(place->block, BLOCK_ZERO); // B10: before the bit
+    // The mark goes with the cell, or a new object in it would be born marked.
+    pair[0] &= ~bit;
+    __atomic_store_n(&pair[1], pair[1] & ~bit, __ATOMIC_RELAXED);
+    block_get(place->block)->live--; // B6
+}
 
 // Tells the heap that a block has cells that others freed; any thread.
 void heap_push_freed(struct heap *heap, uint32_t block);

@@ -180,7 +180,7 @@ static inline bool world_is_stopping(void) {
 COLD void world_park(struct mutator *mutator);
 
 // Ends what mutator_enter began.
-static inline void world_leave(struct mutator *mutator) {
+static ALWAYS_INLINE void world_leave(struct mutator *mutator) {
     __atomic_signal_fence(__ATOMIC_SEQ_CST);
     __atomic_store_n(&mutator->busy, MUTATOR_OUT, __ATOMIC_RELAXED);
     __atomic_signal_fence(__ATOMIC_SEQ_CST);

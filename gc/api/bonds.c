@@ -1,6 +1,5 @@
 #include "api/bonds.h"
 
-#include "api/counting.h"
 #include "api/init.h"
 #include "api/map.h"
 #include "heap/block.h"
@@ -272,10 +271,9 @@ void bonds_let_go(const void *cell, void *object) {
     }
 }
 
-void bonds_hand_over(void *object) {
-    struct counting *counting = counting_here();
-    if (counting != NULL && (kinds_of(object)->flags & KINDS_DEFERRED)) {
-        (void)count_release(&counting->domain, object);
+void bonds_hand_over(struct count_domain *domain, void *object) {
+    if (kinds_of(object)->flags & KINDS_DEFERRED) {
+        (void)count_release(domain, object);
     }
 }
 
@@ -361,17 +359,15 @@ static bool bonds_change(uintptr_t object, const void *cell, void *value,
     return value == NULL || bond_add(&made);
 }
 
-bool bonds_hang(const void *key, const void *cell, const void *value,
-                void **old) {
+bool bonds_hang(struct count_domain *domain, const void *key, const void *cell,
+                const void *value, void **old) {
     struct place place;
-    struct counting *counting = counting_here();
     void *owned = bonds_counted(value, &place);
     *old = NULL;
     if (owned == NULL && !bond_is_used()) {
         return true;
     }
-    if (counting == NULL ||
-        (owned != NULL && !count_retain_living(&counting->domain, owned))) {
+    if (owned != NULL && !count_retain_living(domain, owned)) {
         return false;
     }
     uintptr_t object = (uintptr_t)key;
@@ -387,7 +383,7 @@ bool bonds_hang(const void *key, const void *cell, const void *value,
         init_unlock(mutator);
     }
     if (!hung && owned != NULL) {
-        (void)count_release(&counting->domain, owned); // BN5
+        (void)count_release(domain, owned); // BN5
     }
     return hung;
 }

@@ -70,7 +70,7 @@ void bonds_hold(const void *cell, void *object);
 void bonds_let_go(const void *cell, void *object);
 
 // The caller has it now: variables count, but not for deferred types.
-void bonds_hand_over(void *object);
+void bonds_hand_over(struct count_domain *domain, void *object);
 
 // Whether an owning map may have `value` under `key`; else what is wrong.
 const char *bonds_fault(const void *key, const void *value);
@@ -78,7 +78,7 @@ const char *bonds_fault(const void *key, const void *value);
 // The entry of `cell` under `key` is to have `value` instead of what it had,
 // and its count, if it is counted, is taken first.  *old is to be released when
 // the entry is changed.  False when memory is short.
-MUST_USE bool bonds_hang(const void *key, const void *cell, const void *value,
-                         void **old);
+MUST_USE bool bonds_hang(struct count_domain *domain, const void *key,
+                         const void *cell, const void *value, void **old);
 
 #endif

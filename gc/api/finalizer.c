@@ -3,6 +3,7 @@
 #include "loam/weak.h"
 
 #include "api/bonds.h"
+#include "api/counting.h"
 #include "api/object.h"
 #include "api/report.h"
 #include "collect/settle.h"
@@ -360,8 +361,9 @@ void *loam_guardian_next(struct loam_guardian *guardian) {
         was_held = object != 0 && bonds_take_held(object, token);
         init_unlock(mutator);
     }
-    if (was_held) {
-        bonds_hand_over((void *)object);
+    struct counting *counting = was_held ? counting_here() : NULL;
+    if (counting != NULL) {
+        bonds_hand_over(&counting->domain, (void *)object);
     }
     return (void *)object;
 }

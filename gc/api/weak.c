@@ -11,6 +11,7 @@
 #include "loam/rc.h"
 
 #include "api/bonds.h"
+#include "api/counting.h"
 #include "api/init.h"
 #include "api/map.h"
 #include "api/object.h"
@@ -122,6 +123,15 @@ struct loam_weakmap *loam_weakmap_make_owning(void) {
     return (struct loam_weakmap *)map;
 }
 
+// bonds_hang, for the calling thread; false also where it cannot count.
+static bool weak_hang(const void *key, const struct ephemeron *cell,
+                      const void *value, void **old) {
+    struct counting *counting = counting_here();
+    *old = NULL;
+    return counting != NULL &&
+           bonds_hang(&counting->domain, key, cell, value, old);
+}
+
 // Into a map that owns: the entry first, with no value, then the count, then
 // the value.
 static bool weak_put_owned(struct map *map, const void *key, void *value,
@@ -139,7 +149,7 @@ static bool weak_put_owned(struct map *map, const void *key, void *value,
         return false;
     }
     void *old;
-    if (!bonds_hang(key, slot->cell, value, &old)) {
+    if (!weak_hang(key, slot->cell, value, &old)) {
         if (is_new) {
             (void)map_remove(map, key);
         }
@@ -154,7 +164,7 @@ static bool weak_put_owned(struct map *map, const void *key, void *value,
 static bool weak_remove_owned(struct map *map, const void *key) {
     const struct map_slot *slot = map_find(map, key);
     void *old = NULL;
-    if (slot == NULL || !bonds_hang(key, slot->cell, NULL, &old)) {
+    if (slot == NULL || !weak_hang(key, slot->cell, NULL, &old)) {
         return false;
     }
     (void)map_remove(map, key);
@@ -172,7 +182,7 @@ static void weak_clear_owned(struct map *map) {
                 ? NULL
                 : (void *)__atomic_load_n(&cell->key, __ATOMIC_ACQUIRE);
         void *old;
-        if (key != NULL && bonds_hang(key, cell, NULL, &old)) {
+        if (key != NULL && weak_hang(key, cell, NULL, &old)) {
             ephemeron_drop(cell);
             loam_release(old);
         }

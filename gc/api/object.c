@@ -555,13 +555,6 @@ void object_use_whole(const struct place *place) {
     block_set_flags(place->block, BLOCK_EXACT); // B12 of heap/block.h
 }
 
-// Whether the object may stay in its cell: it fits, and half of the cell or
-// more is used.
-static bool object_fits(const struct place *place, size_t bytes) {
-    return bytes <= place->bytes &&
-           (bytes > place->bytes / 2 || place->bytes <= 2 * GRANULE_BYTES);
-}
-
 // Moves the bytes, and frees the old object: unless a shortage hook has freed
 // it meanwhile, when the new one may even stand in its place.
 static void object_replace(void *old, void *moved, size_t bytes) {

@@ -146,6 +146,26 @@ static ALWAYS_INLINE bool object_is_own(const struct mutator *mutator,
            !cache_has_tail(cache, place->start); // O1
 }
 
+// Whether such an object of the calling thread starts at p; what a stop does
+// meanwhile changes nothing of that for kinds that are pinned.
+static ALWAYS_INLINE bool object_find_own(const void *p, struct place *place) {
+    struct mutator *mutator = init_mutator;
+    if (UNLIKELY(mutator == NULL || mutator->busy != MUTATOR_OUT)) {
+        return false;
+    }
+    unsigned cls = object_find_quick(p, place);
+    return cls != CLASS_FREE &&
+           object_is_own(mutator, &mutator->home.caches[place->kind][cls],
+                         place);
+}
+
+// Whether an object may stay where it is when it has `bytes` bytes: it fits,
+// and half of the cell or more is used.
+static inline bool object_fits(const struct place *place, size_t bytes) {
+    return bytes <= place->bytes &&
+           (bytes > place->bytes / 2 || place->bytes <= 2 * GRANULE_BYTES);
+}
+
 // Frees what starts at p if that is a small object of the home heap, in a block
 // of this thread that nobody watches: most of what is freed by hand.  False,
 // and nothing is done, if more has to be looked at.  errno stays.

@@ -4,6 +4,7 @@
 
 #include "api/init.h"
 #include "api/object.h"
+#include "base/check.h"
 #include "collect/collect.h"
 #include "heap/block.h"
 #include "heap/region.h"
@@ -76,8 +77,30 @@ static bool served_find(const void *p, struct place *place) {
     return object_is_start(p, place) && !block_kind_is_counted(place->kind);
 }
 
+// A small cell of this thread's, to which nothing is to be done but that.
+static void *served_move(void *p, size_t bytes, const struct place *place) {
+    int error = error_save();
+    void *moved = served_make(bytes);
+    if (moved == NULL && bytes <= place->bytes) {
+        error_restore(error);
+        return p;
+    }
+    if (moved == NULL) {
+        return NULL;
+    }
+    memcpy(moved, p, bytes < place->bytes ? bytes : place->bytes);
+    bool freed = served_free(p);
+    ASSERT(freed);
+    (void)freed;
+    return moved;
+}
+
 void *served_resize(void *p, size_t bytes, bool *known) {
     struct place place;
+    if (LIKELY(object_find_own(p, &place)) && place.kind == KIND_PINNED_LEAF) {
+        *known = true;
+        return object_fits(&place, bytes) ? p : served_move(p, bytes, &place);
+    }
     *known = served_find(p, &place); // SV2
     return *known ? object_resize(&place, bytes + (bytes == 0)) : NULL;
 }

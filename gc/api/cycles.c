@@ -139,16 +139,17 @@ static enum cycles_end cycles_slice(struct counting *counting,
     if (UNLIKELY(cycles->trial.faulty != NULL)) {
         cycles_blame(&cycles->trial);
     }
-    if (end == CYCLES_FULL && deadline_ns != 0) {
-        end = CYCLES_LATE; // more than a slice can look at
-    }
     if (end != CYCLES_DONE) {
         trial_abort(&cycles->trial);
         cycles->aborted++;
         if (end == CYCLES_LATE && count - from > 1) {
             cycles->batch = (count - from + 7) / 8;
         } else if (end == CYCLES_LATE) {
-            *clear_from = from; // too much for a slice
+            // Too much for a slice: others first, until somebody has time.
+            void **items = counting->domain.suspects.items;
+            void *late = items[from];
+            items[from] = items[0];
+            items[0] = late;
         }
         return end;
     }
@@ -267,7 +268,7 @@ static void cycles_count_thread(struct mutator *mutator, void *data) {
     *(size_t *)data += !mutator->leaving;
 }
 
-// Whether no other thread may count what nobody owns.
+// Whether no other thread may count what nobody owns.  Under the lock.
 static bool cycles_is_alone(void) {
     size_t threads = 0;
     world_each(cycles_count_thread, &threads);
@@ -321,6 +322,16 @@ static void cycles_settle_some(struct counting *counting, bool shared) {
     counting_drain(counting, 0);
 }
 
+static bool cycles_ask_alone(void) {
+    struct mutator *mutator = init_lock();
+    if (mutator == NULL) {
+        return false;
+    }
+    bool alone = cycles_is_alone();
+    init_unlock(mutator);
+    return alone;
+}
+
 size_t cycles_settle(struct counting *counting) {
     if (!cycles_may_begin(counting)) {
         return 0;
@@ -329,7 +340,7 @@ size_t cycles_settle(struct counting *counting) {
         __atomic_load_n(&init_state.conductor.condemned, __ATOMIC_ACQUIRE);
     uint64_t before = counting->domain.figures.destroyed;
     int error = error_save();
-    bonds_settle(&counting->domain, cycles_is_alone());
+    bonds_settle(&counting->domain, cycles_ask_alone());
     counting_drain(counting, 0);
     cycles_settle_some(counting, false);
     cycles_settle_some(counting, true);

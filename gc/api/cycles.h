@@ -3,9 +3,9 @@
 // A slice is one trial (rc/trial.h) of some of a thread's suspects, within a
 // budget of time. It cannot be interrupted and resumed, so it is abandoned when
 // the time is up or another thread wants to stop the world; then fewer suspects
-// are tried at once, and one that is too much for a slice by itself is left to
-// the tracer. What a slice found is taken apart (rc/reclaim.h) by the loop
-// around the dead.
+// are tried at once, and one that is too much for a slice by itself waits
+// behind all others, for a call without a limit or for the tracer. What a slice
+// found is taken apart (rc/reclaim.h) by the loop around the dead.
 //
 //     suspects [ . . . . . . . . . | batch ]  -> trial -> ring -> reclaim
 //                                                done ->  batch grows

@@ -47,8 +47,9 @@ static bool reclaim_hold(struct reclaim *reclaim, struct count_domain *domain,
     return false;
 }
 
-// It lives on: what it was, with the owners that it has.
-static void reclaim_let_live(void *object) {
+// It lives on: what it was, with the owners that it has.  While it was held its
+// releases were not looked at, so it is suspected anew.
+static void reclaim_let_live(struct count_domain *domain, void *object) {
     const struct kinds_type *type = kinds_of(object);
     uint32_t word = counted_flags(object) - COUNTED_ONE;
     word &= ~(uint32_t)COUNTED_QUIET;
@@ -59,6 +60,10 @@ static void reclaim_let_live(void *object) {
     if (type->flags & KINDS_SHARED) {
         bias_give(object, (word & COUNTED_COUNT_MASK) / COUNTED_ONE);
         word &= ~COUNTED_COUNT_MASK;
+    }
+    const uint32_t none = COUNTED_QUIET | COUNTED_KEPT | COUNTED_OTHER;
+    if ((word & none) == 0 && count_name(&domain->suspects, object)) {
+        word |= COUNTED_QUIET | COUNTED_KEPT;
     }
     reclaim_set_word(object, word);
 }
@@ -204,11 +209,11 @@ static void reclaim_clear(struct reclaim *reclaim, const struct trial *trial) {
 }
 
 // What lives on is held no longer.  Returns how many.
-static size_t reclaim_review(struct trial *trial) {
+static size_t reclaim_review(struct trial *trial, struct count_domain *domain) {
     trial_review(trial); // RE3
     size_t count = trial->live.count;
     for (size_t i = 0; i < count; i++) {
-        reclaim_let_live(trial->live.items[i]);
+        reclaim_let_live(domain, trial->live.items[i]);
     }
     trial->live.count = 0;
     return count;
@@ -226,13 +231,13 @@ static void reclaim_next_phase(struct reclaim *reclaim, struct trial *trial,
     case RECLAIM_BEGIN:
         if (reclaim->by_tracer) {
             // A destructor that ran since may have retained some.
-            (void)reclaim_review(trial);
+            (void)reclaim_review(trial, domain);
         }
         reclaim_clear(reclaim, trial);
         reclaim->phase = reclaim->finalizes ? RECLAIM_FINALIZE : RECLAIM_DIE;
         break;
     case RECLAIM_FINALIZE:
-        domain->figures.resurrected += reclaim_review(trial);
+        domain->figures.resurrected += reclaim_review(trial, domain);
         reclaim->phase = RECLAIM_DIE;
         break;
     case RECLAIM_QUICK_FREE:

@@ -37,7 +37,7 @@ struct run_request {
 
 // Where the build, and where an installation, has the library, seen from the
 // command.
-static const char *const run_places[] = {"", "/../gc", "/../" LOAM_LIBDIR,
+static const char *const run_places[] = {"", "/../gc", ("/../" LOAM_LIBDIR),
                                          "/../lib", "/../lib64"};
 
 const char *run_library(void) {

@@ -339,7 +339,10 @@ static void test_lowered(void **state) {
     fill_to(cache, 400);
     assert_true(
         loam_set_limit(before.heap_bytes + before.metadata_bytes + (20 << 20)));
-    assert_in_range(stats_of(cache).entries, 10, 250);
+    // What was committed and free may be used, too.
+    size_t room = before.heap_bytes - before.used_bytes + (20 << 20);
+    size_t most = room / 100000 < 390 ? room / 100000 : 390;
+    assert_in_range(stats_of(cache).entries, 10, most);
     assert_true(loam_set_limit(0));
 }
 

@@ -54,6 +54,7 @@ struct measure {
     uint64_t wall_ns, cpu_ns;
     uint64_t start_faults, faults;
     uint64_t start_rss_kb;
+    uint64_t peak_rss_kb; // 0: that of this process
     struct {
         const char *name;
         double value;
@@ -257,7 +258,8 @@ static inline void measure_print(struct measure *run, const char *result) {
            (double)run->cpu_ns / 1e6);
     measure_field("size", run->size);
     measure_field("limit_bytes", run->limits.limit_bytes);
-    measure_field("peak_rss_kb", measure_peak_rss_kb());
+    measure_field("peak_rss_kb", run->peak_rss_kb != 0 ? run->peak_rss_kb
+                                                       : measure_peak_rss_kb());
     measure_field("start_rss_kb", run->start_rss_kb);
     measure_field("faults", run->faults);
     measure_field("heap_bytes", figures.heap_bytes);
@@ -283,12 +285,16 @@ static inline void measure_print(struct measure *run, const char *result) {
     fflush(stdout);
 }
 
-static inline void measure_stop(struct measure *run, uint64_t sum) {
+static inline void measure_print_sum(struct measure *run, uint64_t sum) {
     char result[64];
-    measure_take_times(run);
     // As text: a JSON number is a double to most readers, and would be rounded.
     snprintf(result, sizeof result, "\"sum\":\"%016" PRIx64 "\"", sum);
     measure_print(run, result);
+}
+
+static inline void measure_stop(struct measure *run, uint64_t sum) {
+    measure_take_times(run);
+    measure_print_sum(run, sum);
 }
 
 // The first thread that runs short says so, for all.

@@ -507,6 +507,7 @@ drawPauses();
 drawStops();
 drawCosts();
 drawCounted();
+drawMalloc();
 drawAllDots();
 drawReach();
 drawRows();

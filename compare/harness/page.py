@@ -21,6 +21,7 @@ def write(report, path):
              "/*DATA*/": json.dumps(report).replace("</", "<\\/"),
              "/*THREADS*/": _read(os.path.join(HERE, "page_threads.js")),
              "/*COUNTED*/": _read(os.path.join(HERE, "page_counted.js")),
+             "/*MALLOC*/": _read(os.path.join(HERE, "page_malloc.js")),
              "/*SCRIPT*/": _read(os.path.join(HERE, "page.js"))}
     text = _read(os.path.join(HERE, "page.html"))
     for mark, part in parts.items():

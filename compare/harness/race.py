@@ -41,11 +41,11 @@ def parse_arguments(words):
     parser = argparse.ArgumentParser(
         prog="compare/run",
         description="Loam beside Boehm's collector and malloc. Without "
-                    "options: the quick suite, two or three minutes.")
+                    "options: the quick suite, three minutes.")
     scale = parser.add_mutually_exclusive_group()
     scale.add_argument("--full", action="store_true",
                        help="the suite that claims are made from, "
-                            "at most 35 minutes")
+                            "at most 45 minutes")
     scale.add_argument("--smoke", action="store_true",
                        help="everything once, tiny: do they run and agree?")
     parser.add_argument("--only", metavar="A,B",
@@ -100,14 +100,32 @@ class Racer:
             name: value for name, value in os.environ.items()
             if not name.startswith(STRIPPED)}
 
+    def preloads(self):
+        """The allocators of the rows that are loaded before a program: their
+        files, by row."""
+        try:
+            with open(os.path.join(self.folder, "preloads"),
+                      encoding="utf-8") as file:
+                return dict(line.split("=", 1) for line in
+                            file.read().splitlines())
+        except OSError:
+            return {}
+
+    def program(self, bench, collector):
+        return os.path.join(self.folder, bench.program + "." + (
+            "preload" if bench.preload else collector))
+
     def has(self, bench, collector):
-        return os.path.exists(
-            os.path.join(self.folder, f"{bench.program}.{collector}"))
+        return os.path.exists(self.program(bench, collector)) and (
+            not bench.preload or collector in self.preloads())
 
     def run(self, bench, collector, limit=0, prefault=0, extra=None):
         """(figures, None), or (None, what went wrong)."""
-        command = [os.path.join(self.folder, f"{bench.program}.{collector}"),
+        command = [self.program(bench, collector),
                    *bench.arguments(self.scale_name)]
+        before = self.preloads().get(collector) if bench.preload else None
+        if before:
+            extra = (extra or {}) | {"LD_PRELOAD": before}
         if limit:
             command += ["--limit", str(limit)]
         if prefault:
@@ -126,6 +144,8 @@ class Racer:
             return None, "printed no figures"
         if figures.get("out_of_memory"):
             return None, "out of memory"
+        if before and not os.path.samefile(before, figures["config"]):
+            return None, f"ran with {figures['config']}"
         return figures, None
 
     def finish(self, command, environment):
@@ -167,7 +187,15 @@ def plan_rows(racer, bench, chosen, counted):
         if max(prefault, collector == "leak" and counted["allocated_bytes"]) \
                 > machine.available_bytes() // 2:
             continue
-        rows.append(make_row(collector, "default", prefault=prefault))
+        # Of Loam's malloc the mode that does what the others do is compared,
+        # and what its own default costs stands beside it.
+        served = bench.preload and collector == "loam"
+        rows.append(make_row(
+            collector, "default", prefault=prefault,
+            environment={"LOAM_MODE": "plain"} if served else None))
+        if served:
+            rows.append(make_row(collector, "quarantine",
+                                 environment={"LOAM_MODE": "quarantine"}))
         if collector == "bdwgc":
             rows += [make_row(collector, setting, environment=environment)
                      for setting, environment in bench.settings.items()
@@ -242,7 +270,7 @@ def warm_up(racer, bench, rows):
 def race(racer, bench, rows, rounds, generator):
     for turn in range(rounds):
         order = [row for row in rows if row["status"] == "ok"
-                 and (turn < racer.scale.others_max
+                 and (turn < racer.scale.others_max or bench.preload
                       or row["collector"] not in BESIDE)]
         generator.shuffle(order)
         for row in order:
@@ -261,7 +289,8 @@ def plan_rounds(scale, bench, budget_s, seconds):
     fits = int((budget_s - seconds) / seconds)
     least = max(2, min(scale.rounds_min, int(3 * budget_s / seconds)))
     rounds = max(min(least, scale.rounds_max), min(scale.rounds_max, fits))
-    return min(rounds, bench.turns)
+    return min(rounds, bench.turns,
+               scale.preload_max if bench.preload else rounds)
 
 
 def run_bench(racer, bench, options, budget_s, generator):

@@ -1,4 +1,4 @@
-"""The targets of steps 1 to 3, and whether they are met.
+"""The targets of steps 1 to 4, and whether they are met.
 
 Each row says what is aimed at, what was measured, and "met", "not met" or "not
 measured".  Times are those at equal memory (judge.py); where Loam has no such
@@ -7,6 +7,7 @@ setting, the target is not met, and the figure at its defaults is shown.
 
 import math
 
+import table_malloc
 from judge import base_of, best_loam, closed, figure, geomean, row_of
 
 MARKING = {"random": 0.30, "depth": 0.80, "breadth": 0.95}
@@ -257,4 +258,5 @@ def table(results, scale):
     rows += _threads(benches)
     rows += _caches(benches)
     rows += _counted(benches)
+    rows += [_row(*target) for target in table_malloc.targets(results)]
     return rows

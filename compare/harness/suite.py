@@ -1,16 +1,17 @@
 """What is run: the benchmarks, their sizes, the collectors and their settings.
 
 A benchmark is a program of bench/ with arguments for each of three scales:
-smoke (does it work?), quick (some two minutes in all) and full (what claims are
+smoke (does it work?), quick (some three minutes in all) and full (what claims are
 made from).  Sizes are chosen so that Boehm's collector takes some 50 ms in the
 quick scale and some 500 ms in the full one.
 """
 
 import os
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
-COLLECTORS = ["loam", "bdwgc", "glibc", "mimalloc", "jemalloc", "leak", "bump",
-              "std", "boost", "glib", "rcbox", "rust", "python"]
+import suite_malloc
+from suite_bench import COLLECTORS, Bench
+
 COLLECTING = ["loam", "bdwgc"]
 BY_HAND = ["glibc", "mimalloc", "jemalloc"]
 
@@ -33,40 +34,16 @@ class Scale:
     leak: bool = True        # whether the leak row is run
     incremental: bool = False  # whether libgc's incremental mode is
     others_max: int = 3      # rounds of the rows that nothing is judged by
+    preload_max: int = 99    # rounds of those beside allocators alone
 
 
 SCALES = {
     "smoke": Scale([2.0], 1, 1, 60, 300, 20),
-    "quick": Scale([2.0], 3, 7, 120, 300, 30, leak=False),
-    "full": Scale([1.5, 2.0, 3.0], 5, 15, 1700, 2050, 120,
+    "quick": Scale([2.0], 3, 7, 150, 330, 30, leak=False,
+                   preload_max=3),
+    "full": Scale([1.5, 2.0, 3.0], 5, 15, 2300, 2650, 120,
                   incremental=True),
 }
-
-
-@dataclass
-class Bench:
-    """One benchmark: a line of the table."""
-    name: str
-    program: str
-    group: str               # a line of table.GROUPS
-    about: str               # one line, for the page
-    smoke: str
-    quick: str
-    full: str
-    variant: str = ""
-    measure: str = "cpu_ms"  # what is compared: cpu_ms, or a figure of its own
-    unit: str = "ms"
-    collectors: list = field(default_factory=lambda: list(COLLECTORS))
-    factors: bool = True     # whether other heap sizes are tried too
-    fit: bool = False        # whether, if they are not, libgc's memory is
-    settings: dict = field(default_factory=dict)  # libgc's: environments
-    turns: int = 99          # rounds, at most
-
-    def arguments(self, scale):
-        words = getattr(self, scale).split()
-        if self.variant:
-            words += ["--variant", self.variant]
-        return words
 
 
 def _structure(name, about, smoke, quick, full, **more):
@@ -331,4 +308,5 @@ BENCHES = [
       for name, measure, about in (
           ("hit", "hit_ns", "a cache: a key of a million that is there"),
           ("miss", "miss_ns", "a cache: every other key is missed and put"))),
+    *suite_malloc.BENCHES,
 ]

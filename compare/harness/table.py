@@ -1,5 +1,6 @@
 """The table that compare/run prints."""
 
+import table_malloc
 from judge import base_of, best_loam, figure, geomean, row_of
 
 GROUPS = [("structure", "Structures"), ("small", "Small garbage"),
@@ -48,8 +49,11 @@ def progress(result, seconds):
         return "  not run"
     equal = result["verdict"].get("equal") or result["verdict"].get("defaults")
     text = f"{result.get('rounds', 0):3} rounds {seconds:6.1f} s"
+    beside = table_malloc.over(result, result["field"], "mimalloc")
     if equal:
         text += f"   Loam/libgc {equal['ratio']:.3f}"
+    elif beside and result["group"] in dict(table_malloc.GROUPS):
+        text += f"   Loam/mimalloc {beside:.3f}"
     bad = [f"{row['collector']} {row['setting']}: {row['status']}"
            for row in result["rows"] if row["status"] != "ok"]
     return text + ("   (" + "; ".join(bad) + ")" if bad else "")
@@ -112,7 +116,8 @@ def equals(benches):
 def summary(benches):
     """Geometric means, by group and of all that is timed in ms."""
     lines = []
-    timed = [bench for bench in benches if bench["unit"] == "ms"]
+    timed = [bench for bench in benches if bench["unit"] == "ms"
+             and bench["group"] in dict(GROUPS)]
     parts = [(title, [bench for bench in timed if bench["group"] == group])
              for group, title in GROUPS] + [("All of these", timed)]
     parts += [(title, [bench for bench in benches if bench["group"] == group])
@@ -146,12 +151,13 @@ def reach_lines(report):
 
 def render(report):
     benches = [bench for bench in report["benches"] if bench["rows"]]
-    lines = [head(report)]
+    lines = []
     for group, title in GROUPS:
         part = [bench for bench in benches if bench["group"] == group]
         if part:
-            lines.append(title)
+            lines += [title] if lines else [head(report), title]
             lines += [line(bench, others(report)) for bench in part]
+    lines += table_malloc.lines(benches)
     means = summary(benches)
     if means:
         lines += ["", "Geometric means"] + means
@@ -159,7 +165,8 @@ def render(report):
            and not bench["verdict"].get("equal") for bench in benches):
         lines.append("  * at both collectors' defaults: no setting of Loam "
                      "took as little memory as libgc")
-    lines.append("  fit: Loam with a heap limit at the memory that libgc took "
-                 "at its defaults; 2x: at twice the live size")
+    if any(bench["group"] in dict(GROUPS) for bench in benches):
+        lines.append("  fit: Loam with a heap limit at the memory that libgc took "
+                     "at its defaults; 2x: at twice the live size")
     lines += reach_lines(report)
     return "\n".join(lines)

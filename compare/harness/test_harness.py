@@ -155,6 +155,29 @@ class Racing(unittest.TestCase):
             self.assertIn("trees.loam", done.stdout)
 
 
+    def test_the_allocator_that_was_loaded_is_the_row(self):
+        with tempfile.TemporaryDirectory() as folder:
+            path = os.path.join(folder, "larson.preload")
+            with open(os.path.join(folder, "preloads"), "w",
+                      encoding="utf-8") as file:
+                file.write("glibc=\nloam=" + path + "\n")
+            with open(path, "w", encoding="utf-8") as file:
+                file.write(PROGRAM.replace("SUM", "aa")
+                           .replace("fake", path))
+            os.chmod(path, 0o755)
+            command = [sys.executable, os.path.join(HERE, "race.py"),
+                       "--smoke", "--only", "larson-1t", "--programs", folder,
+                       "--out", folder]
+            done = subprocess.run(command, capture_output=True, text=True)
+            self.assertEqual(done.returncode, 0, done.stdout + done.stderr)
+            self.assertIn("larson-1t", done.stdout)
+            with open(path, "w", encoding="utf-8") as file:
+                file.write(PROGRAM.replace("SUM", "aa")
+                           .replace("fake", "/bin/sh"))
+            done = subprocess.run(command, capture_output=True, text=True)
+            self.assertNotEqual(done.returncode, 0)
+            self.assertIn("ran with /bin/sh", done.stdout)
+
     def test_programs_that_malloc_lacks(self):
         with tempfile.TemporaryDirectory() as folder:
             done = self.race(folder, {}, "weak-clear", ("count", "glibc"))

@@ -49,6 +49,7 @@ def form(kind, least, most, words):
         "CHOICE": listed,
         "FLAGS": f"{listed}, several with commas between",
         "NAMES": "names with commas between, or all",
+        "PATH": "the name of a file",
     }[kind]
 
 
@@ -62,6 +63,7 @@ def initial(kind, value, words):
         "PERCENT": f"{number}%",
         "BOOL": "on" if number else "off",
         "NAMES": "",
+        "PATH": "",
     }[kind]
 
 

@@ -48,46 +48,37 @@ static bool bonds_deliver(struct count_domain *domain, void *object) {
     return found;
 }
 
-// The number of guardians that wait; and whether what waits was set after the
-// object had been finalized, whose type's finalizer has had its turn then.
-struct bonds_waiting {
-    size_t guards;
-    bool late;
-};
-
 static void bonds_look(struct bond *bond, void *data) {
-    struct bonds_waiting *waiting = data;
-    waiting->guards += bond->sort == BOND_GUARD;
-    waiting->late |= bond->late;
+    (void)bond;
+    ++*(size_t *)data;
 }
 
-static struct bonds_waiting bonds_waiting(const void *object) {
-    struct bonds_waiting waiting = {0, false};
+// The number of guardians that wait.
+static size_t bonds_waiting(const void *object) {
+    size_t waiting = 0;
     struct mutator *mutator = init_lock();
     if (mutator != NULL) {
-        bond_each_of((uintptr_t)object, BOND_FINALIZER | BOND_GUARD, bonds_look,
-                     &waiting);
+        bond_each_of((uintptr_t)object, BOND_GUARD, bonds_look, &waiting);
         init_unlock(mutator);
     }
     return waiting;
 }
 
-void bonds_finalize(struct count_domain *domain, void *object,
-                    const struct kinds_type *type) {
-    struct bonds_waiting waiting = {0, false};
+void bonds_finalize(struct count_domain *domain,
+                    const struct count_call *call) {
+    void *object = call->object;
+    const struct kinds_type *type = call->type;
     struct bond bond;
     bool hangs = bond_may_hang(object, type);
-    if (hangs) {
-        waiting = bonds_waiting(object);
-    }
-    if (type->finalize != NULL && !waiting.late) {
+    size_t waiting = hangs ? bonds_waiting(object) : 0;
+    if (type->finalize != NULL && !call->again) {
         type->finalize(object); // BN2
     }
     if (hangs && bonds_take(object, BOND_FINALIZER, &bond)) {
         bond.function(object, (void *)bond.value); // BN1
     }
-    while (waiting.guards != 0 && bonds_deliver(domain, object)) {
-        waiting.guards--;
+    while (waiting != 0 && bonds_deliver(domain, object)) {
+        waiting--;
     }
 }
 
@@ -144,12 +135,6 @@ void bonds_settle(struct count_domain *domain, bool nobodys) {
 
 // --- Finalizers and guardians ------------------------------------------------
 
-// Whether the object has been finalized, and is not just being.
-static bool bonds_is_late(const void *object) {
-    return (counted_flags(object) & (COUNTED_DONE | COUNTED_CONDEMNED)) ==
-           COUNTED_DONE;
-}
-
 static void bonds_describe(const struct bond *bond,
                            struct loam_finalizer *finalizer) {
     *finalizer = (struct loam_finalizer){NULL, NULL, LOAM_FINALIZE_ORDERED};
@@ -179,8 +164,7 @@ static bool bonds_put(uintptr_t object, struct bond *old,
                         .value = (uintptr_t)finalizer->data,
                         .function = finalizer->function,
                         .sort = BOND_FINALIZER,
-                        .mode = (uint8_t)finalizer->mode,
-                        .late = bonds_is_late((void *)object)};
+                        .mode = (uint8_t)finalizer->mode};
     return bond_add(&bond);
 }
 
@@ -221,10 +205,8 @@ bool bonds_get(const struct place *place, struct loam_finalizer *finalizer) {
 bool bonds_watch(const struct place *place, struct fate_guard *guard,
                  struct fate_token *token) {
     uintptr_t object = blockmap_start(place);
-    struct bond bond = {.object = object,
-                        .cell = (uintptr_t)token,
-                        .sort = BOND_GUARD,
-                        .late = bonds_is_late((void *)object)};
+    struct bond bond = {
+        .object = object, .cell = (uintptr_t)token, .sort = BOND_GUARD};
     struct mutator *mutator = init_lock();
     if (mutator == NULL) {
         return false;

@@ -36,9 +36,8 @@
 #include "heap/fate.h"
 #include "rc/count.h"
 
-// The finalizers of an object, and its guardians.
-void bonds_finalize(struct count_domain *domain, void *object,
-                    const struct kinds_type *type);
+// The finalizers of an object, and its guardians: what COUNT_FINALIZE wishes.
+void bonds_finalize(struct count_domain *domain, const struct count_call *call);
 
 // What hangs on it comes down, and its destructor runs.
 void bonds_destroy(struct count_domain *domain, void *object,

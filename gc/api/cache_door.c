@@ -300,6 +300,8 @@ void loam_cache_stats(struct loam_cache *cache, struct loam_cache_stats *stats,
                          CACHE_DOOR_CALLER)) {
         return;
     }
+    // Not on the way out: what goes then would be among what was counted.
+    caches_obey(cache, NULL);
     struct loam_cache_stats known = cache->stats;
     known.entries = cache->table.count;
     known.bytes = cache->seat.bytes;

@@ -293,15 +293,19 @@ static COLD void caches_tell(const struct loam_cache *cache,
     }
 }
 
-void caches_leave_late(struct loam_cache *cache) {
+void caches_obey(struct loam_cache *cache, const struct caches_entry *spared) {
     struct caches_seat *seat = &cache->seat;
     size_t target =
         __atomic_exchange_n(&seat->target_bytes, SIZE_MAX, __ATOMIC_RELAXED);
-    caches_fit(cache, target > seat->min_bytes ? target : seat->min_bytes,
-               LOAM_CACHE_SHRUNK);
+    caches_reduce(cache, target > seat->min_bytes ? target : seat->min_bytes,
+                  spared, LOAM_CACHE_SHRUNK);
+}
+
+void caches_leave_late(struct loam_cache *cache) {
+    caches_obey(cache, NULL);
     struct caches_entry *gone = cache->gone;
     cache->gone = cache->gone_last = NULL;
-    caches_bell_leave(seat);
+    caches_bell_leave(&cache->seat);
     caches_tell(cache, gone);
 }
 
@@ -394,6 +398,9 @@ static void caches_own(struct loam_cache *cache, void *value) {
 static void caches_settle(struct loam_cache *cache,
                           const struct caches_entry *entry) {
     caches_reduce(cache, cache->max_bytes, entry, LOAM_CACHE_EVICTED); // CA1
+    if (UNLIKELY(caches_is_asked(cache))) {
+        caches_obey(cache, entry); // CA3
+    }
     if (cache->seat.bytes > cache->stats.bytes_max) {
         cache->stats.bytes_max = cache->seat.bytes;
     }

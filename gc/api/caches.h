@@ -26,7 +26,8 @@
 //   CA5  expired  an entry is not found once its time is over
 //   CA6  refused  where memory is short the cache is as it was, but for what
 //                 expired
-//   CA7  counts   puts = entries + those gone, by all reasons
+//   CA7  counts   puts = entries + those gone, by all reasons; what the bell
+//                 asked for is gone when they are told
 //   CA8  seen     an iteration meets an entry that is there all the time once
 //   CA9  orphan   a cache that was left in any state is empty for the next one
 //   CA10  heirs   counted values of a cache that is dead are released, though
@@ -145,13 +146,21 @@ MUST_USE static inline bool caches_come(struct loam_cache *cache) {
     return true;
 }
 
+// Whether the bell asked it for something.
+static inline bool caches_is_asked(const struct loam_cache *cache) {
+    return __atomic_load_n(&cache->seat.target_bytes, __ATOMIC_RELAXED) !=
+           SIZE_MAX;
+}
+
+// Gives what the bell asked for, but for one entry or NULL; with it entered.
+COLD void caches_obey(struct loam_cache *cache,
+                      const struct caches_entry *spared);
+
 // Leaves it, and tells; where the bell asked, or something is gone.
 COLD void caches_leave_late(struct loam_cache *cache);
 
 static inline void caches_leave(struct loam_cache *cache) {
-    if (UNLIKELY(__atomic_load_n(&cache->seat.target_bytes, __ATOMIC_RELAXED) !=
-                     SIZE_MAX ||
-                 cache->gone != NULL)) {
+    if (UNLIKELY(caches_is_asked(cache) || cache->gone != NULL)) {
         caches_leave_late(cache);
     } else {
         caches_bell_leave(&cache->seat);

@@ -12,6 +12,7 @@
 #include "os/error.h"
 #include "rc/gather.h"
 #include "roots/mutator.h"
+#include "roots/world.h"
 
 #define COUNTING_BATCH     ((size_t)(LOAM_TINY ? 2 : 4096)) // to the next look
 #define COUNTING_ROOM      ((size_t)(LOAM_TINY ? 4 : 512)) // a buffer, at first
@@ -137,13 +138,32 @@ static NO_SANITIZE bool counting_is_nested(const struct counting *counting,
            *(const volatile uint64_t *)counting->frame == counting->nonce;
 }
 
+// Under the lock, in a stop: others may have got at what was finalized.
+static void counting_review(struct mutator *mutator, void *data) {
+    struct counting *counting = data;
+    struct cycles *cycles = &counting->cycles;
+    struct world_stop_report stop = {0};
+    bool is_still = world_stop(mutator, &stop);
+    reclaim_review(&cycles->reclaim, &cycles->trial, &counting->domain,
+                   is_still);
+    if (is_still) {
+        world_resume();
+    }
+}
+
 // Calls what the wing wished for; the program's code, outside.
 static void counting_call(struct counting *counting) {
     const struct count_call *call = &counting->call;
     if (call->wish == COUNT_FINALIZE) {
-        bonds_finalize(&counting->domain, call->object, call->type);
+        bonds_finalize(&counting->domain, call);
     } else if (call->wish == COUNT_DESTROY) {
         bonds_destroy(&counting->domain, call->object, call->type);
+    } else if (call->wish == COUNT_REVIEW) {
+        struct cycles *cycles = &counting->cycles;
+        if (!init_locked(counting_review, counting)) {
+            reclaim_review(&cycles->reclaim, &cycles->trial, &counting->domain,
+                           false);
+        }
     }
 }
 
@@ -231,7 +251,9 @@ void counting_drop(struct counting *counting, void *object,
                    const struct kinds_type *type) {
     struct mutator *mutator = init_mutator;
     mutator_enter(mutator);
-    count_drop(&counting->domain, object, type, COUNTING_BATCH);
+    if (!count_drop_alone(&counting->domain, object, type)) {
+        count_drop(&counting->domain, object, type, COUNTING_BATCH);
+    }
     gather_settle(&counting->domain.gather);
     init_leave(mutator);
 }

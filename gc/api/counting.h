@@ -50,8 +50,11 @@ struct cycles {
     size_t batch;      // suspects to be tried at once
     size_t threshold;  // as many suspects begin a slice
     uint64_t slice_ns; // its budget
-    uint64_t vain_ns;  // what the last slice took, if it was in vain
-    uint64_t ended_ns; // when
+    uint64_t vain_ns;  // for which the last slice ran, if it was in vain
+    uint64_t ended_ns; // when, by the thread's clock
+    uint64_t due_ns;   // before that no thread's clock need be asked
+    uint64_t began_ns; // the trials, by the thread's clock
+    uint64_t share_ns; // their budget; 0: none
     uint64_t slices, aborted, slice_ns_max;
     bool on_demand; // not by themselves
 };

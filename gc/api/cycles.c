@@ -13,6 +13,7 @@
 #include "rc/count.h"
 #include "rc/explain.h"
 #include "rc/kinds.h"
+#include "rc/portion.h"
 #include "rc/reclaim.h"
 #include "rc/slots.h"
 #include "rc/trial.h"
@@ -128,6 +129,12 @@ static COLD void cycles_blame(struct trial *trial) {
     report_unowned(&fault);
 }
 
+// Whether the thread ran for less than half of the time that is up.
+static bool cycles_was_delayed(const struct cycles *cycles) {
+    return cycles->share_ns != 0 &&
+           clock_thread_ns() - cycles->began_ns < cycles->share_ns / 2;
+}
+
 // INSIDE: one trial, whose garbage is left in it; suspects from *clear_from on
 // are none any more.
 static enum cycles_end cycles_slice(struct counting *counting,
@@ -142,6 +149,9 @@ static enum cycles_end cycles_slice(struct counting *counting,
     if (end != CYCLES_DONE) {
         trial_abort(&cycles->trial);
         cycles->aborted++;
+        if (end == CYCLES_LATE && cycles_was_delayed(cycles)) {
+            return end; // others ran: it says nothing of the suspects
+        }
         if (end == CYCLES_LATE && count - from > 1) {
             cycles->batch = (count - from + 7) / 8;
         } else if (end == CYCLES_LATE) {
@@ -204,8 +214,7 @@ static bool cycles_may_begin(const struct counting *counting) {
 
 static void cycles_note(struct cycles *cycles, uint64_t began_ns) {
     cycles->slices++;
-    cycles->ended_ns = clock_now_ns();
-    uint64_t took_ns = cycles->ended_ns - began_ns;
+    uint64_t took_ns = clock_now_ns() - began_ns;
     if (took_ns > cycles->slice_ns_max) {
         cycles->slice_ns_max = took_ns;
     }
@@ -218,6 +227,9 @@ size_t cycles_collect(struct counting *counting, uint64_t budget_ns) {
     int error = error_save();
     struct cycles *cycles = &counting->cycles;
     uint64_t before = counting->domain.figures.destroyed;
+    if (counting_is_called()) {
+        (void)cycles_settle(counting); // no trial looks at the condemned
+    }
     uint64_t began_ns = clock_now_ns();
     uint64_t deadline_ns =
         budget_ns == 0 ? 0 : began_ns + budget_ns / CYCLES_SHARE;
@@ -225,10 +237,15 @@ size_t cycles_collect(struct counting *counting, uint64_t budget_ns) {
     if (budget_ns == 0) {
         cycles->batch = CYCLES_BATCH_MAX;
     }
+    cycles->share_ns = budget_ns / CYCLES_SHARE;
+    cycles->began_ns = clock_thread_ns();
     // Also a ring whose destructor was left by a jump.
     counting_drain(counting, 0);
     while (counting->domain.suspects.count != 0 && cycles_may_begin(counting) &&
            cycles_once(counting, deadline_ns)) {
+        if (budget_ns == 0 && counting_is_called()) {
+            (void)cycles_settle(counting);
+        }
     }
     if (budget_ns == 0) {
         cycles->batch = batch;
@@ -239,22 +256,42 @@ size_t cycles_collect(struct counting *counting, uint64_t budget_ns) {
     return (size_t)(counting->domain.figures.destroyed - before);
 }
 
+// CY3.  The thread's clock is asked when that much time may have passed on it.
+static bool cycles_is_time(struct cycles *cycles) {
+    uint64_t now_ns = clock_now_ns();
+    if (now_ns < cycles->due_ns) {
+        return false;
+    }
+    uint64_t ran_ns = clock_thread_ns() - cycles->ended_ns;
+    uint64_t owed_ns = cycles->vain_ns * CYCLES_VAIN;
+    if (ran_ns < owed_ns) {
+        cycles->due_ns = now_ns + (owed_ns - ran_ns);
+        return false;
+    }
+    return true;
+}
+
 void cycles_attend(struct counting *counting) {
     struct cycles *cycles = &counting->cycles;
     if (cycles->on_demand || counting_is_draining(counting)) {
         return;
     }
-    uint64_t now_ns = clock_now_ns();
-    if (now_ns - cycles->ended_ns < cycles->vain_ns * CYCLES_VAIN) { // CY3
+    if (!cycles_is_time(cycles)) {
         return;
     }
+    if (counting_is_called()) {
+        (void)cycles_settle(counting);
+    }
+    uint64_t began_ns = clock_thread_ns();
     uint64_t visited = cycles->trial.visited_total;
     uint64_t freed = counting->domain.figures.in_rings;
     (void)cycles_collect(counting, cycles->slice_ns);
     visited = cycles->trial.visited_total - visited;
     freed = counting->domain.figures.in_rings - freed;
     bool in_vain = freed < visited / 16;
-    cycles->vain_ns = in_vain ? cycles->ended_ns - now_ns : 0;
+    cycles->ended_ns = clock_thread_ns();
+    cycles->vain_ns = in_vain ? cycles->ended_ns - began_ns : 0;
+    cycles->due_ns = clock_now_ns() + cycles->vain_ns * CYCLES_VAIN;
     if (in_vain && cycles->threshold < CYCLES_MOST) {
         cycles->threshold *= 2;
     } else if (!in_vain && cycles->threshold > CYCLES_THRESHOLD) {
@@ -275,53 +312,6 @@ static bool cycles_is_alone(void) {
     return threads == 1;
 }
 
-// The condemned of the thread, and in one set with them, for they may own each
-// other, those that threads left which have ended (SH5 of api/sharing.h).
-static size_t cycles_gather(const struct counting *counting, bool shared,
-                            void **items, size_t capacity) {
-    uint32_t owner = counting->domain.owner & ~COUNTED_OWNER_BIT;
-    size_t count = explain_take(owner, shared, items, capacity);
-    if (!shared && cycles_is_alone()) {
-        void **more = items == NULL ? NULL : items + count;
-        count += explain_take(0, false, more, capacity - count);
-    }
-    return count;
-}
-
-// Takes the condemned under the lock, so that none of them is seen alive by a
-// stop; false when there is no room for all.
-static bool cycles_take(struct counting *counting, bool shared, size_t *count) {
-    struct cycles *cycles = &counting->cycles;
-    struct trial_vector *visited = &cycles->trial.visited;
-    struct mutator *mutator = init_lock();
-    if (mutator == NULL) {
-        *count = 0;
-        return true;
-    }
-    *count = cycles_gather(counting, shared, NULL, SIZE_MAX);
-    bool fits = *count <= visited->capacity;
-    if (fits && *count != 0) {
-        visited->count =
-            cycles_gather(counting, shared, visited->items, visited->capacity);
-        cycles->trial.has_code = true;
-        reclaim_begin(&cycles->reclaim, &cycles->trial, true);
-        (void)reclaim_advance(&cycles->reclaim, &cycles->trial,
-                              &counting->domain, &counting->call, 0);
-    }
-    init_unlock(mutator);
-    return fits;
-}
-
-static void cycles_settle_some(struct counting *counting, bool shared) {
-    size_t count;
-    while (!cycles_take(counting, shared, &count)) {
-        if (!cycles_make_room(&counting->cycles.trial, count + count / 8)) {
-            return;
-        }
-    }
-    counting_drain(counting, 0);
-}
-
 static bool cycles_ask_alone(void) {
     struct mutator *mutator = init_lock();
     if (mutator == NULL) {
@@ -332,20 +322,77 @@ static bool cycles_ask_alone(void) {
     return alone;
 }
 
-size_t cycles_settle(struct counting *counting) {
-    if (!cycles_may_begin(counting)) {
-        return 0;
+// Takes what is the thread's of the condemned (rc/portion.h), in one set with
+// what threads left that have ended, if it is alone (SH5 of api/sharing.h).
+// Under the lock, so that none of them is seen alive by a stop; false when
+// there is no room for all.
+static bool cycles_take(struct counting *counting, size_t *count) {
+    struct trial *trial = &counting->cycles.trial;
+    struct trial_vector *visited = &trial->visited;
+    struct portion portion = {
+        .set = visited,
+        .notes = trial->live.items,
+        .owner = counting->domain.owner & ~COUNTED_OWNER_BIT,
+        .alone = cycles_is_alone(),
+    };
+    *count = explain_take(portion.owner, portion.alone, NULL, 0);
+    if (*count > visited->capacity) {
+        return false;
     }
+    if (*count == 0) {
+        return true;
+    }
+    visited->count = explain_take(portion.owner, portion.alone, visited->items,
+                                  visited->capacity);
+    portion_take(&portion);
+    if (visited->count != 0) {
+        trial->has_code = true;
+        reclaim_begin(&counting->cycles.reclaim, trial, true);
+        (void)reclaim_advance(&counting->cycles.reclaim, trial,
+                              &counting->domain, &counting->call, 0);
+    }
+    return true;
+}
+
+static bool cycles_take_all(struct counting *counting, size_t *count) {
+    struct mutator *mutator = init_lock();
+    *count = 0;
+    if (mutator == NULL) {
+        return true;
+    }
+    bool fits = cycles_take(counting, count);
+    init_unlock(mutator);
+    return fits;
+}
+
+static void cycles_settle_once(struct counting *counting) {
+    // Before, since another cycle may come in between.
     counting->condemned =
         __atomic_load_n(&init_state.conductor.condemned, __ATOMIC_ACQUIRE);
-    uint64_t before = counting->domain.figures.destroyed;
-    int error = error_save();
     bonds_settle(&counting->domain, cycles_ask_alone());
     counting_drain(counting, 0);
-    cycles_settle_some(counting, false);
-    cycles_settle_some(counting, true);
+    size_t count;
+    while (!cycles_take_all(counting, &count)) {
+        if (!cycles_make_room(&counting->cycles.trial, count + count / 8)) {
+            break;
+        }
+    }
+    counting_drain(counting, 0);
+}
+
+// Once more where a destructor collected.
+size_t cycles_settle(struct counting *counting) {
+    const struct count_figures *figures = &counting->domain.figures;
+    uint64_t first = figures->destroyed, before;
+    int error = error_save();
+    do {
+        before = figures->destroyed;
+        if (cycles_may_begin(counting)) {
+            cycles_settle_once(counting);
+        }
+    } while (figures->destroyed != before && counting_is_called());
     error_restore(error);
-    return (size_t)(counting->domain.figures.destroyed - before);
+    return (size_t)(figures->destroyed - first);
 }
 
 void cycles_poll(void) {

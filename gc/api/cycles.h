@@ -20,7 +20,7 @@
 //                objects takes
 //   CY2  stop    a thread that wants to stop the world waits for a step at most
 //   CY3  vain    slices that find next to nothing take at most 1/32 of the time
-//                of their thread, but for those that are asked for
+//                for which their thread runs, but for those that are asked for
 //   CY4  nested  no slice begins in a destructor or within another
 //
 // Each thread for itself.

@@ -1,9 +1,12 @@
 #include "api/door.h"
 
+#include "api/hold.h"
 #include "api/init.h"
+#include "api/leak.h"
 #include "api/report.h"
 #include "api/served.h"
 #include "heap/meta.h"
+#include "heap/origin.h"
 #include "heap/range.h"
 #include "os/copy.h"
 #include "os/error.h"
@@ -11,7 +14,9 @@
 #include "os/stack.h"
 #include "os/suspend.h"
 #include "os/thread.h"
+#include "os/unwind.h"
 #include "roots/mutator.h"
+#include "roots/roll.h"
 
 #define DOOR_LOOK_NS 50000000 // between looks at the process itself
 
@@ -37,9 +42,31 @@ static COLD void door_let_pass(uint32_t epoch) {
     (void)thread_id(); // D6
 }
 
+static bool door_is_built(void) {
+    return __atomic_load_n(&init_state.built, __ATOMIC_ACQUIRE);
+}
+
+// A thread that is older than the collector, or was made behind its back, and
+// that a stop has found all the same: the next would end its waits again.
+static COLD struct mutator *door_meet(void) {
+    if (SUSPEND_COOPERATIVE || init_gone || !door_is_built()) {
+        return NULL; // D1
+    }
+    const struct record *record = roll_find(&world.roll, thread_id());
+    if (record == NULL ||
+        __atomic_load_n(&record->mutator, __ATOMIC_RELAXED) != NULL) {
+        return NULL; // not met, or a mutator that is about to end
+    }
+    int saved = error_save();
+    struct mutator *mutator = init_ready_to_wait();
+    error_restore(saved); // D2
+    return mutator;
+}
+
 __attribute__((used)) static void
 door_enter(void *entered, const uintptr_t *saved, const void *hot_end) {
-    struct mutator *mutator = door_find_mutator();
+    struct mutator *mutator =
+        init_mutator != NULL ? door_find_mutator() : door_meet();
     *(bool *)entered = mutator != NULL;
     if (mutator == NULL) {
         return;
@@ -64,6 +91,12 @@ void loam_door_safe_leave(void) {
 
 void loam_door_unwound(void) {
     loam_door_safe_leave();
+}
+
+bool loam_door_stops(void) {
+    const struct conductor *conductor = &init_state.conductor;
+    return !__atomic_load_n(&conductor->serves, __ATOMIC_RELAXED) ||
+           __atomic_load_n(&conductor->stops, __ATOMIC_RELAXED);
 }
 
 void loam_door_handler_enter(struct loam_door_handler *was) {
@@ -101,8 +134,11 @@ void loam_door_unhold(void) {
     world_leave(init_mutator);
 }
 
+// A thread without a mutator gets one: else its handlers, which may allocate or
+// wait, would come for the lock that it has.
 void loam_door_lock(void) {
-    struct mutator *mutator = init_mutator;
+    struct mutator *mutator =
+        door_is_built() && !init_gone ? init_ready_to_wait() : init_mutator;
     if (mutator != NULL) {
         mutator_enter(mutator);
     }
@@ -114,10 +150,6 @@ void loam_door_unlock(void) {
     if (init_mutator != NULL) {
         world_leave(init_mutator);
     }
-}
-
-static bool door_is_built(void) {
-    return __atomic_load_n(&init_state.built, __ATOMIC_ACQUIRE);
 }
 
 bool loam_door_is_open(void) {
@@ -192,20 +224,21 @@ void loam_door_key_forget(unsigned key) {
 
 // --- malloc ------------------------------------------------------------
 
-void *loam_door_malloc(size_t bytes) {
-    return served_make(bytes);
+void *loam_door_malloc(size_t bytes, const void *caller) {
+    return served_make(bytes, caller);
 }
 
-void *loam_door_calloc(size_t bytes) {
-    return served_make_zero(bytes);
+void *loam_door_calloc(size_t bytes, const void *caller) {
+    return served_make_zero(bytes, caller);
 }
 
-void *loam_door_memalign(size_t alignment, size_t bytes) {
-    return served_make_aligned(alignment, bytes);
+void *loam_door_memalign(size_t alignment, size_t bytes, const void *caller) {
+    return served_make_aligned(alignment, bytes, caller);
 }
 
-void *loam_door_realloc(void *p, size_t bytes, bool *known) {
-    return served_resize(p, bytes, known);
+void *loam_door_realloc(void *p, size_t bytes, const void *caller,
+                        bool *known) {
+    return served_resize(p, bytes, caller, known);
 }
 
 bool loam_door_free(void *p) {
@@ -228,10 +261,73 @@ bool loam_door_misuse(const char *function, const void *p, const void *caller) {
     return init_state.options.abort;
 }
 
+static const char *const door_modes[] = {
+    [OPTIONS_MODE_PLAIN] = "plain",
+    [OPTIONS_MODE_QUARANTINE] = "quarantine",
+    [OPTIONS_MODE_LEAKCHECK] = "leakcheck",
+    [OPTIONS_MODE_RECLAIM] = "reclaim",
+};
+
+size_t loam_door_held(void) {
+    return hold_bytes();
+}
+
 struct loam_door_wishes loam_door_wishes(void) {
     (void)init_ready();
     const struct options *options = &init_state.options;
-    return (struct loam_door_wishes){options->verify, options->follow};
+    return (struct loam_door_wishes){
+        .verify = options->verify,
+        .follow = options->follow,
+        .mode = door_modes[options->mode],
+        .leaks = options->mode == OPTIONS_MODE_LEAKCHECK,
+        .leak_status = (int)options->leak_status,
+        .leak_signal = (int)options->leak_signal,
+        .suppressions = options->suppressions,
+        .tool = options->tool,
+    };
+}
+
+bool loam_door_leaks(struct loam_door_leak *all) {
+    struct origin_sum lost[2] = {{0, 0}, {0, 0}};
+    if (!leak_look(lost)) {
+        return false;
+    }
+    *all = (struct loam_door_leak){lost[0].bytes, lost[0].objects,
+                                   lost[1].bytes, lost[1].objects,
+                                   NULL,          0};
+    return true;
+}
+
+bool loam_door_leak(size_t index, struct loam_door_leak *leak) {
+    const struct origin *origin = leak_get(index);
+    if (origin == NULL) {
+        return false;
+    }
+    *leak = (struct loam_door_leak){
+        origin->direct.bytes,   origin->direct.objects,
+        origin->indirect.bytes, origin->indirect.objects,
+        origin->frames,         origin->frame_count};
+    return true;
+}
+
+void loam_door_leak_spare(bool spares) {
+    leak_spare(spares);
+}
+
+void loam_door_leak_ignore(const void *p) {
+    leak_ignore(p);
+}
+
+void loam_door_leak_region(const void *start, size_t bytes, bool is) {
+    if (!is) {
+        leak_remove_region(start, bytes);
+    } else if (leak_is_on()) {
+        (void)leak_add_region(start, bytes); // else there is less to be read
+    }
+}
+
+void loam_door_unwind(void) {
+    unwind_ready();
 }
 
 bool loam_door_trim(void) {

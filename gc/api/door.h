@@ -20,7 +20,9 @@
 //
 // Invariants:
 //   D1  idle    before the collector is built, and in a thread without a
-//               mutator, a call here changes nothing and builds nothing
+//               mutator, a call here changes nothing and builds nothing; but a
+//               thread that a stop has met is attached before it waits again,
+//               and one that takes the lock
 //   D2  errno   errno is as the caller left it
 //   D3  whole   while a thread counts as waiting, the registers that its caller
 //               had at loam_door_safe_enter, and its stack from there on, are
@@ -71,6 +73,10 @@ struct loam_door_handler {
 LOAM_API void loam_door_handler_enter(struct loam_door_handler *was);
 LOAM_API void loam_door_handler_leave(const struct loam_door_handler *was);
 
+// Whether anybody may be stopped at all: not where malloc alone is served, and
+// what is freed is not searched for.  It may become true, and then stays so.
+LOAM_API bool loam_door_stops(void);
+
 // --- Threads -----------------------------------------------------------
 
 // No stop takes effect in the calling thread between these two; for the few
@@ -105,19 +111,54 @@ LOAM_API MUST_USE bool loam_door_alternate(const void *lowest);
 // --- malloc ------------------------------------------------------------
 
 // What api/served.h does, for the names that programs know.
-LOAM_API void *loam_door_malloc(size_t bytes);
-LOAM_API void *loam_door_calloc(size_t bytes);
-LOAM_API void *loam_door_memalign(size_t alignment, size_t bytes);
-LOAM_API void *loam_door_realloc(void *p, size_t bytes, bool *known);
+LOAM_API void *loam_door_malloc(size_t bytes, const void *caller);
+LOAM_API void *loam_door_calloc(size_t bytes, const void *caller);
+LOAM_API void *loam_door_memalign(size_t alignment, size_t bytes,
+                                  const void *caller);
+LOAM_API void *loam_door_realloc(void *p, size_t bytes, const void *caller,
+                                 bool *known);
 LOAM_API MUST_USE bool loam_door_free(void *p);
 LOAM_API size_t loam_door_usable(const void *p);
 
 // What the environment wishes of a preloaded library.
 struct loam_door_wishes {
-    bool verify; // that it says that it is active
-    bool follow; // that children have it, too
+    bool verify;                     // that it says that it is active
+    bool follow;                     // that children have it, too
+    const char *mode;                // the word of LOAM_MODE
+    bool leaks;                      // that it reports what leaked
+    int leak_status, leak_signal;    // 0: none
+    const char *suppressions, *tool; // names of files, or NULL
 };
 LOAM_API struct loam_door_wishes loam_door_wishes(void);
+
+// What leaked of one stack, or in all.
+struct loam_door_leak {
+    size_t direct_bytes, direct_objects;     // nothing leads to them
+    size_t indirect_bytes, indirect_objects; // but what leaked itself
+    const uintptr_t *frames;                 // innermost first
+    size_t frame_count;                      // 1: no stack was taken
+};
+
+// Looks for what has leaked; false where that is not the mode, or cannot be
+// done now.  Then one stack after the other, the largest at 0; false past the
+// last.  One thread at a time.
+LOAM_API bool loam_door_leaks(struct loam_door_leak *all);
+LOAM_API bool loam_door_leak(size_t index, struct loam_door_leak *leak);
+
+// What the calling thread allocates from now on is not told, nor what that
+// leads to; or it is again.  The same of the object that `p` points into.
+LOAM_API void loam_door_leak_spare(bool spares);
+LOAM_API void loam_door_leak_ignore(const void *p);
+
+// Memory in which the search for leaks is to look for pointers, too, or no
+// longer.
+LOAM_API void loam_door_leak_region(const void *start, size_t bytes, bool is);
+
+// Readies what takes stacks; it may load a library.
+LOAM_API void loam_door_unwind(void);
+
+// The bytes that a quarantine holds, which loam_stats counts as used.
+LOAM_API size_t loam_door_held(void);
 
 // Gives memory that is free back to the system; false if there was none.
 LOAM_API bool loam_door_trim(void);

@@ -2,6 +2,7 @@
 
 #include "api/fork.h"
 #include "api/report.h"
+#include "api/report_cycle.h"
 #include "collect/pacer.h"
 #include "heap/block.h"
 #include "heap/cache.h"
@@ -56,7 +57,9 @@ static void init_configure(void) {
     conductor->collect_every = options->collect_every;
     conductor->disabled = options->disable ? 1 : 0;
     conductor->shortage = init_shortage;
-    conductor->report = options->trace ? report_cycle : NULL;
+    conductor->report =
+        options->trace != OPTIONS_TRACE_OFF ? report_cycle : NULL;
+    report_cycle_set(options->trace, options->trace_file);
     conductor->huge_bytes = options->huge == OPTIONS_HUGE_OFF  ? 0
                             : options->huge == OPTIONS_HUGE_ON ? 1
                                                                : 32 * MiB;
@@ -258,8 +261,7 @@ static bool init_may_allocate(void) {
 }
 
 // What the C library knows of the calling thread.
-static void init_meet(struct mutator *mutator) {
-    bool may_allocate = init_may_allocate();
+static void init_meet(struct mutator *mutator, bool may_allocate) {
     if (mutator->cold_end == NULL || (mutator->guessed && may_allocate)) {
         mutator_find_stack(mutator, may_allocate);
     }
@@ -273,14 +275,14 @@ static void init_meet(struct mutator *mutator) {
 static COLD void init_meet_again(struct mutator *mutator) {
     if (mutator->busy == MUTATOR_OUT && init_may_allocate()) {
         uint64_t mask = suspend_block();
-        init_meet(mutator);
+        init_meet(mutator, true);
         suspend_unblock(mask);
     }
 }
 
 // No handler of the program meanwhile, nor in init_detach: it would attach the
 // thread too, and wait for locks that the interrupted code holds.
-static struct mutator *init_attach_quietly(uint64_t mask) {
+static struct mutator *init_attach_quietly(uint64_t mask, bool may_ask) {
     const struct conductor *conductor = &init_state.conductor;
     if ((!init_is_built() && !init_gate()) ||
         collect_is_by(conductor, thread_id())) {
@@ -290,22 +292,27 @@ static struct mutator *init_attach_quietly(uint64_t mask) {
     struct mutator *mutator =
         world_attach_deaf(&init_state.home.heap, single, &init_mutator, mask);
     if (mutator != NULL) {
-        init_meet(mutator);
+        init_meet(mutator, may_ask && init_may_allocate());
     }
     return mutator;
 }
 
-static COLD struct mutator *init_attach(void) {
+static COLD struct mutator *init_attach(bool may_ask) {
     uint64_t mask = suspend_block();
-    struct mutator *mutator = init_attach_quietly(mask);
+    struct mutator *mutator = init_attach_quietly(mask, may_ask);
     suspend_unblock(mask);
     return mutator;
+}
+
+struct mutator *init_ready_to_wait(void) {
+    struct mutator *mutator = init_mutator;
+    return mutator != NULL ? mutator : init_attach(false);
 }
 
 struct mutator *init_ready(void) {
     struct mutator *mutator = init_mutator;
     if (UNLIKELY(mutator == NULL)) {
-        return init_attach();
+        return init_attach(true);
     }
     if (UNLIKELY(mutator->guessed)) {
         init_meet_again(mutator);

@@ -106,6 +106,10 @@ static inline bool init_is_free(struct mutator *mutator) {
 // cycle.
 struct mutator *init_ready(void);
 
+// The same for a thread that is about to wait, perhaps in the middle of an
+// allocator of its own: the C library is asked about it only when it allocates.
+struct mutator *init_ready_to_wait(void);
+
 // A cycle of one heap, at the program's wish; false when it did not run.
 bool init_collect(struct collector *collector);
 

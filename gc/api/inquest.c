@@ -78,9 +78,9 @@ static bool inquest_is_foreign(const struct counting *counting,
         return false;
     }
     const struct mutator *owner = world_find(trail->owner & ~COUNTED_OWNER_BIT);
-    bool foreign = owner != NULL && !owner->leaving;
+    bool is_foreign = owner != NULL && !owner->leaving;
     init_unlock(mutator);
-    return foreign; // IQ3
+    return is_foreign; // IQ3
 }
 
 void inquest_changed(const struct counting *counting, void *object,

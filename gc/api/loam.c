@@ -16,6 +16,8 @@
 #include "api/init.h"
 #include "api/object.h"
 #include "api/report.h"
+#include "api/resize.h"
+#include "api/summary.h"
 #include "base/bits.h"
 #include "collect/collect.h"
 #include "heap/block.h"
@@ -33,9 +35,13 @@ bool loam_init(void) {
     return init_ready() != NULL;
 }
 
+// By this `loam run` knows a program into which the library is linked, stripped
+// or not (tool/program).
+static const char loam_mark[] = "loam: a collector " LOAM_TEXT(
+    LOAM_VERSION_MAJOR, LOAM_VERSION_MINOR, LOAM_VERSION_PATCH);
+
 const char *loam_version(void) {
-    return LOAM_TEXT(LOAM_VERSION_MAJOR, LOAM_VERSION_MINOR,
-                     LOAM_VERSION_PATCH);
+    return strrchr(loam_mark, ' ') + 1;
 }
 
 // The fast path, or the ladder.  The caller passes a constant kind.
@@ -136,7 +142,7 @@ void *loam_realloc(void *p, size_t bytes) {
         (void)object_free(&place);
         return NULL;
     }
-    return object_resize(&place, bytes);
+    return resize_object(&place, bytes);
 }
 
 static NOINLINE void loam_free_slowly(void *p, const void *caller) {
@@ -342,6 +348,7 @@ __attribute__((destructor)) static void loam_exit(void) {
         struct loam_stats stats;
         figures_copy(&init_state.home, &stats, sizeof stats);
         report_exit(&stats);
+        summary_say();
     }
 }
 

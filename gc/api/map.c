@@ -45,9 +45,7 @@ static bool map_is_dead(uint32_t block, uint32_t cell) {
     size_t front = block_kind_front(ENTRY_KIND(block_entry(block)));
     uint32_t flags =
         counted_flags((void *)(block_cell_address(block, cell) + front));
-    // What a cycle condemned is dead, unless it is its finalizer's turn.
-    return (flags & COUNTED_DEAD) ||
-           ((flags & COUNTED_CONDEMNED) && !(flags & COUNTED_DONE));
+    return (flags & (COUNTED_DEAD | COUNTED_CONDEMNED)) != 0;
 }
 
 // The same of the key of an ephemeron, whatever it is.

@@ -2,6 +2,7 @@
 
 #include <string.h>
 
+#include "api/hold.h"
 #include "api/init.h"
 #include "base/bits.h"
 #include "base/check.h"
@@ -11,7 +12,6 @@
 #include "heap/blockmap.h"
 #include "heap/cache.h"
 #include "heap/counted.h"
-#include "heap/layout.h"
 #include "heap/range.h"
 #include "heap/shelf.h"
 #include "heap/sizeclass.h"
@@ -34,6 +34,7 @@ struct object_request {
     struct cache *cache; // NULL: a run
     void *object;        // the answer
     bool clear;          // a leaf is wanted all zero
+    bool roomy;          // a run is wanted with room behind it
     bool zero;           // it needs no clearing
 };
 
@@ -44,7 +45,8 @@ static void object_climb(void *data) {
             refill_cell(request->collector, request->mutator, request->cache);
         return;
     }
-    struct run_order run = {request->order, request->bytes, request->alignment};
+    struct run_order run = {request->order, request->bytes, request->alignment,
+                            request->roomy};
     request->object =
         refill_run(request->collector, request->mutator, &run, &request->zero);
 }
@@ -259,10 +261,25 @@ void *object_pop(struct mutator *mutator, struct cache *cache) {
     return cell;
 }
 
+void *object_park_with(struct mutator *mutator, void *cell) {
+    world_park(mutator);
+    return cell;
+}
+
 void *object_make_in(struct collector *collector, size_t bytes,
                      struct order order) {
     struct object_request request = {
         .bytes = bytes, .alignment = 1, .order = order, .collector = collector};
+    return object_serve(&request);
+}
+
+void *object_make_roomy(struct collector *collector, size_t bytes,
+                        struct order order) {
+    struct object_request request = {.bytes = bytes,
+                                     .alignment = 1,
+                                     .order = order,
+                                     .collector = collector,
+                                     .roomy = true};
     return object_serve(&request);
 }
 
@@ -351,6 +368,14 @@ static bool object_use_freed(struct mutator *mutator, bool may_wait) {
     return used;
 }
 
+bool object_free_far(const struct place *place) {
+    enum freed_by by = block_free_remotely(place->block, place->cell);
+    if (by == FREED_FIRST) {
+        heap_push_freed(heap_get(place->block), place->block);
+    }
+    return by != FREED_TWICE;
+}
+
 // INSIDE; in a block that is another's, or watched, or in a handler over us,
 // which may not wait: the cell itself waits in the freed table.
 static bool object_free_remotely(struct mutator *mutator,
@@ -358,11 +383,7 @@ static bool object_free_remotely(struct mutator *mutator,
     if (!object_use_freed(mutator, may_wait)) {
         return true;
     }
-    enum freed_by by = block_free_remotely(place->block, place->cell);
-    if (by == FREED_FIRST) {
-        heap_push_freed(heap_get(place->block), place->block);
-    }
-    return by != FREED_TWICE;
+    return object_free_far(place);
 }
 
 // A block that a free left empty goes back, unless a cycle was faster.
@@ -476,7 +497,32 @@ struct cache *object_cache_at_hand(struct mutator *mutator, uint32_t block) {
     return cache->bytes != 0 ? cache : NULL;
 }
 
+bool object_leave_with(struct mutator *mutator, bool result) {
+    world_leave(mutator);
+    return result;
+}
+
+bool object_free_own(struct mutator *mutator, const void *p) {
+    struct place place;
+    unsigned cls = object_find_quick(p, &place);
+    if (UNLIKELY(cls == CLASS_FREE)) {
+        return object_leave_with(mutator, false);
+    }
+    struct cache *cache = &mutator->home.caches[place.kind][cls];
+    bool freed = object_is_own(mutator, cache, &place); // O1
+    if (LIKELY(freed)) {
+        uint32_t empty = cache_free(cache, &place);
+        if (UNLIKELY(empty != BLOCK_NONE)) {
+            object_release_empty(mutator, empty);
+        }
+    }
+    return object_leave_with(mutator, freed);
+}
+
 bool object_free(const struct place *place) {
+    if (UNLIKELY(hold_is_on() && block_is_holding(place->block))) {
+        return hold_place(place);
+    }
     struct mutator *mutator = init_ready();
     if (mutator == NULL) {
         return true; // inside a cycle the mark decides
@@ -497,6 +543,9 @@ bool object_free(const struct place *place) {
 }
 
 bool object_free_late(const struct place *place) {
+    if (UNLIKELY(hold_is_on() && block_is_holding(place->block))) {
+        return hold_place(place);
+    }
     return object_free_remotely(NULL, place, false);
 }
 
@@ -536,58 +585,6 @@ bool object_free_counted(const struct place *place) {
     return freed;
 }
 
-// How the object is to be kept when it has `bytes` bytes.  Elements that are
-// not a number of words have their pointers at other places in each element, so
-// that several of them are scanned instead (api/typed.c).
-static struct order object_order_for(const struct place *place, size_t bytes) {
-    struct order order = heap_order_of(place->block);
-    if (order.kind == KIND_DESCRIBED) {
-        const struct layout *layout = layout_get(order.layout);
-        if (layout->element_bytes % WORD_BYTES != 0 &&
-            layout->pointer_count != 0 && bytes > layout->element_bytes) {
-            return (struct order){.kind = KIND_SCANNED};
-        }
-    }
-    return order;
-}
-
 void object_use_whole(const struct place *place) {
     block_set_flags(place->block, BLOCK_EXACT); // B12 of heap/block.h
-}
-
-// Moves the bytes, and frees the old object: unless a shortage hook has freed
-// it meanwhile, when the new one may even stand in its place.
-static void object_replace(void *old, void *moved, size_t bytes) {
-    struct place place;
-    if (moved != old && object_is_start(old, &place)) {
-        memcpy(moved, old, bytes);
-        (void)object_free(&place);
-    }
-}
-
-void *object_resize(const struct place *place, size_t bytes) {
-    void *old = (void *)place->start;
-    bool zeroed = !block_kind_is_leaf(place->kind);
-    size_t kept = bytes < place->bytes ? bytes : place->bytes;
-    if (!object_fits(place, bytes)) {
-        int error = error_save();
-        void *moved = object_make_in(init_collector_of(place->block), bytes,
-                                     object_order_for(place, bytes));
-        if (moved != NULL) {
-            object_replace(old, moved, kept);
-            return moved;
-        }
-        if (bytes > place->bytes) {
-            return NULL; // O3
-        }
-        error_restore(error);
-    }
-    if (bytes == place->bytes) {
-        object_use_whole(place);
-    }
-    if (zeroed) {
-        // What is cut off must read zero if the object grows again.
-        memset((char *)old + kept, 0, place->bytes - kept); // O2
-    }
-    return old;
 }

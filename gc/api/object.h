@@ -8,9 +8,9 @@
 //   O1  exact   object_find is true exactly for words inside an object that was
 //               handed out and neither freed nor found dead: cells of a tail
 //               are none
-//   O2  kept    object_resize keeps kind, layout and the bytes up to the
-//               smaller size; bytes added to a zeroed kind are zero; only an
-//               array of elements that are no number of words is scanned
+//   O2  kept    a resize (api/resize.h) keeps kind, layout and the bytes up to
+//               the smaller size; bytes added to a zeroed kind are zero; only
+//               an array of elements that are no number of words is scanned
 //               instead of described
 //   O3  refused a refusal leaves the object as it was and sets errno to ENOMEM
 //   O4  held    what was made is in the caller's frame before the thread can be
@@ -64,6 +64,35 @@ static ALWAYS_INLINE void *object_take(size_t bytes, unsigned kind) {
     struct cache *cache = &mutator->home.caches[kind][sizeclass_of(bytes)];
     void *cell = object_bump(mutator, cache, bytes);
     return LIKELY(cell != NULL) ? cell : object_pop(mutator, cache);
+}
+
+// Parks, and returns the cell, which is held meanwhile (O4).
+COLD __attribute__((returns_nonnull)) void *
+object_park_with(struct mutator *mutator, void *cell);
+
+// The fast path for malloc's own leaves: what was freed last comes first, as
+// long as it is in the processor's cache.  NULL where object_take may still
+// have one, or `bytes` is 0.  Not where freed cells are held: it does not note
+// what was asked for whole (B12 of heap/block.h).
+static ALWAYS_INLINE void *object_take_leaf(size_t bytes) {
+    struct mutator *mutator = init_mutator;
+    if (UNLIKELY(mutator == NULL || bytes - 1 >= SMALL_BYTES_MAX ||
+                 mutator->busy != MUTATOR_OUT)) {
+        return NULL;
+    }
+    unsigned cls = sizeclass_of(bytes);
+    struct cache *cache = &mutator->home.caches[KIND_PINNED_LEAF][cls];
+    if (cache->free_count == 0) {
+        return object_bump(mutator, cache, bytes);
+    }
+    mutator_enter(mutator);
+    void *cell = cache_pop_plain(cache, &mutator->home.tally);
+    mutator_exit(mutator);
+    if (UNLIKELY(cell == NULL)) {
+        return NULL;
+    }
+    return UNLIKELY(world_is_stopping()) ? object_park_with(mutator, cell)
+                                         : cell;
 }
 
 // The class that serves cells of `bytes` bytes of a counted kind; CLASS_FREE:
@@ -159,11 +188,25 @@ static ALWAYS_INLINE bool object_find_own(const void *p, struct place *place) {
                          place);
 }
 
-// Whether an object may stay where it is when it has `bytes` bytes: it fits,
-// and half of the cell or more is used.
-static inline bool object_fits(const struct place *place, size_t bytes) {
-    return bytes <= place->bytes &&
-           (bytes > place->bytes / 2 || place->bytes <= 2 * GRANULE_BYTES);
+// INSIDE: the rest of object_free_quick, where there is more to look at.
+NOINLINE bool object_free_own(struct mutator *mutator, const void *p);
+
+// Leaves, and returns the result of what it leaves.
+NOINLINE bool object_leave_with(struct mutator *mutator, bool result);
+
+// Whether a cell of a block of this mutator can be freed with nothing else to
+// be done, by the state of the block: it stays in the list it is in, nobody
+// watches it, and no other thread has freed in it.
+static ALWAYS_INLINE bool object_is_plain(const struct cache *cache,
+                                          const struct block *b, uintptr_t at) {
+    uint32_t state =
+        block_state(b) &
+        (BLOCK_STATE_FREED |
+         BLOCK_STATE(UINT8_MAX, BLOCK_WATCHED | BLOCK_ZERO | BLOCK_CURRENT));
+    return LIKELY(state == BLOCK_STATE(SHELF_MINE, 0))
+               ? b->live > 1
+               : state == BLOCK_STATE(SHELF_NONE, BLOCK_CURRENT) &&
+                     !cache_has_tail(cache, at); // O1
 }
 
 // Frees what starts at p if that is a small object of the home heap, in a block
@@ -178,21 +221,70 @@ MUST_USE static ALWAYS_INLINE bool object_free_quick(const void *p) {
     // what is done.
     mutator_enter(mutator);
     struct place place;
-    bool freed = false;
     unsigned cls = object_find_quick(p, &place);
-    if (LIKELY(cls != CLASS_FREE)) {
-        struct cache *cache = &mutator->home.caches[place.kind][cls];
-        freed = object_is_own(mutator, cache, &place); // O1
-        if (LIKELY(freed)) {
-            uint32_t empty = cache_free(cache, &place);
-            if (UNLIKELY(empty != BLOCK_NONE)) {
-                object_release_empty(mutator, empty);
-            }
-        }
+    if (UNLIKELY(cls == CLASS_FREE || block_owner(place.block) != mutator->id ||
+                 block_get(place.block)->heap != HEAP_SLOT_HOME)) {
+        return object_leave_with(mutator, false);
     }
-    world_leave(mutator);
-    return freed;
+    struct cache *cache = &mutator->home.caches[place.kind][cls];
+    struct block *b = block_get(place.block);
+    uint64_t *pair = block_pair(place.block, place.cell / 64);
+    uint64_t bit = (uint64_t)1 << (place.cell % 64);
+    uint64_t alloc = pair[1];
+    if (UNLIKELY(!object_is_plain(cache, b, place.start) ||
+                 (alloc & bit) == 0 || cache->bytes == 0)) {
+        return object_free_own(mutator, p);
+    }
+    b->live--;
+    cache_free_plain(cache, &mutator->home.tally, pair, bit, place.start);
+    mutator_exit(mutator);
+    return LIKELY(!world_is_stopping()) || object_leave_with(mutator, true);
 }
+
+// object_free_quick for what malloc handed out, which has one kind.  Where more
+// has to be looked at it leaves without a call, which served_free_near makes.
+MUST_USE static ALWAYS_INLINE bool object_free_leaf(const void *p) {
+    struct mutator *mutator = init_mutator;
+    uintptr_t word = (uintptr_t)p;
+    if (UNLIKELY(mutator == NULL || mutator->busy != MUTATOR_OUT ||
+                 !range_has(word))) {
+        return false;
+    }
+    mutator_enter(mutator);
+    uint32_t block = range_block_of(word);
+    struct block *b = block_get(block);
+    unsigned cls = block_entry(block) - ENTRY(0U, KIND_PINNED_LEAF, 0U);
+    if (UNLIKELY(cls - 1 >= CLASS_SMALL_LAST || // others, runs, spans
+                 block_whose(b) != mutator->id)) {
+        mutator_exit(mutator);
+        return false;
+    }
+    struct cache *cache = &mutator->home.caches[KIND_PINNED_LEAF][cls];
+    uint64_t inside = word & (BLOCK_BYTES - 1);
+    uint64_t cell = inside * cache->reciprocal >> 40;
+    uint64_t *pair = block_pair(block, cell / 64);
+    uint64_t bit = (uint64_t)1 << (cell % 64);
+    uint32_t state = block_state(b);
+    if (UNLIKELY(cell * cache->bytes != inside || (pair[1] & bit) == 0 ||
+                 (state & BLOCK_STATE_BUSY) != 0 ||
+                 (state & BLOCK_STATE_ROOM) == 0 || b->live <= 1 ||
+                 cache_has_tail(cache, word) || cache->bytes == 0)) {
+        mutator_exit(mutator);
+        return false;
+    }
+    b->live--;
+    cache_free_plain(cache, &mutator->home.tally, pair, bit, word);
+    mutator_exit(mutator);
+    if (UNLIKELY(world_is_stopping())) {
+        world_park(mutator);
+    }
+    return true;
+}
+
+// Frees a cell of another thread's block, or of one that is watched, into the
+// freed table, which is there; false when it was freed before.  INSIDE, unless
+// the thread is no mutator; errno stays.
+bool object_free_far(const struct place *place);
 
 // Frees a counted object that is dead and stays so until it is freed.  INSIDE;
 // may wait for the lock.
@@ -205,6 +297,10 @@ void *object_make(size_t bytes, struct order order);
 // The same in the heap of `collector`.
 void *object_make_in(struct collector *collector, size_t bytes,
                      struct order order);
+
+// The same, where a run is to have room behind it to grow by half.
+void *object_make_roomy(struct collector *collector, size_t bytes,
+                        struct order order);
 
 // What an object is to be besides large enough.
 struct object_form {
@@ -242,9 +338,5 @@ bool object_free(const struct place *place);
 // Frees an object for a thread that is no mutator and need not become one: it
 // has ended, or is about to.
 bool object_free_late(const struct place *place);
-
-// The object with `bytes` > 0 bytes, moved if need be; NULL when memory is
-// short.
-void *object_resize(const struct place *place, size_t bytes);
 
 #endif

@@ -11,7 +11,8 @@ enum options_type {
     OPTIONS_BOOL,
     OPTIONS_CHOICE,
     OPTIONS_FLAGS,
-    OPTIONS_NAMES
+    OPTIONS_NAMES,
+    OPTIONS_PATH
 };
 typedef size_t options_field_SIZE;
 typedef uint32_t options_field_COUNT;
@@ -20,6 +21,7 @@ typedef bool options_field_BOOL;
 typedef uint32_t options_field_CHOICE;
 typedef uint32_t options_field_FLAGS;
 typedef const char *options_field_NAMES; // of the environment
+typedef const char *options_field_PATH;
 
 #define OPTIONS_SENTENCE_BYTES 512
 #define OPTIONS_FORM_BYTES     160
@@ -211,6 +213,20 @@ static bool options_find_word(const char *name, const char *text, size_t length,
     return false;
 }
 
+// A word of option `name`; for its "on" and "off" whatever says so.
+static bool options_parse_choice(const char *name, const char *text,
+                                 uint64_t *value) {
+    if (options_find_word(name, text, options_length(text), value)) {
+        return true;
+    }
+    uint64_t on;
+    if (!options_parse_bool(text, &on)) {
+        return false;
+    }
+    const char *word = on != 0 ? "on" : "off";
+    return options_find_word(name, word, options_length(word), value);
+}
+
 static bool options_parse_flags(const char *name, const char *text,
                                 uint64_t *value) {
     *value = 0;
@@ -229,6 +245,17 @@ static bool options_parse_flags(const char *name, const char *text,
         }
         text += length + 1;
     }
+}
+
+// One file, not a pattern of names.
+static bool options_parse_path(const char *text, uint64_t *value) {
+    *value = (uintptr_t)text;
+    for (size_t i = 0; text[i] != '\0'; i++) {
+        if (text[i] == '?' || text[i] == '*') {
+            return false;
+        }
+    }
+    return true;
 }
 
 // Names of types, in C and in C++.
@@ -260,12 +287,13 @@ static bool options_parse(const struct options_entry *entry, const char *text,
     case OPTIONS_BOOL:
         return options_parse_bool(text, value);
     case OPTIONS_CHOICE:
-        return options_find_word(entry->name, text, options_length(text),
-                                 value);
+        return options_parse_choice(entry->name, text, value);
     case OPTIONS_FLAGS:
         return options_parse_flags(entry->name, text, value);
     case OPTIONS_NAMES:
         return options_parse_names(text, value);
+    case OPTIONS_PATH:
+        return options_parse_path(text, value);
     }
     return false;
 }
@@ -400,6 +428,9 @@ static void options_text_form(struct text *text,
     case OPTIONS_NAMES:
         text_add(text, "names with commas between, or all");
         break;
+    case OPTIONS_PATH:
+        text_add(text, "the name of a file");
+        break;
     }
 }
 
@@ -429,6 +460,7 @@ static void options_text_initial(struct text *text,
         }
         break;
     case OPTIONS_NAMES:
+    case OPTIONS_PATH:
         break; // none
     }
 }
@@ -471,8 +503,8 @@ bool options_set(struct options *options, const char *name, const char *value,
         if (value[0] == '\0') {
             return true;
         }
-        if (!options_parse(entry, value, &parsed) || parsed < entry->least ||
-            parsed > entry->most) {
+        if (!options_parse(entry, value, &parsed) || parsed > entry->most ||
+            (parsed < entry->least && parsed != entry->initial)) {
             return options_refuse(entry, value, tell, data);
         }
         options_store(options, i, parsed);

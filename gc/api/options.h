@@ -39,28 +39,44 @@
 
 enum options_huge { OPTIONS_HUGE_AUTO, OPTIONS_HUGE_ON, OPTIONS_HUGE_OFF };
 enum options_warn { OPTIONS_WARN_ONCE, OPTIONS_WARN_ALL, OPTIONS_WARN_NONE };
+enum options_mode {
+    OPTIONS_MODE_PLAIN,
+    OPTIONS_MODE_QUARANTINE,
+    OPTIONS_MODE_LEAKCHECK,
+    OPTIONS_MODE_RECLAIM
+};
+
+enum options_trace { OPTIONS_TRACE_OFF, OPTIONS_TRACE_ON, OPTIONS_TRACE_JSON };
+enum options_stacks { OPTIONS_STACKS_SAMPLED, OPTIONS_STACKS_ALL };
 
 // The values in force.  Written by options_init and options_read alone.
 struct options {
-    size_t limit_bytes;      // heap and side tables may commit; 0: no limit
-    size_t floor_bytes;      // the heap grows to this before it collects
-    uint32_t growth_percent; // room beyond what is alive, 10 to 1000
-    uint32_t collect_every;  // slow paths between collections; 0: never
-    uint32_t check_flags;    // OPTIONS_CHECK_*
-    const char *rc_trace;    // types of counted objects, as in the environment
-    uint32_t release_step;   // objects a release destroys; 0: all
-    bool trace;              // a line a collection on standard error
-    bool stats;              // a summary on standard error at exit
-    enum options_huge huge;  // huge pages for the heap
-    size_t range_bytes;      // address space to reserve; 0: automatic
-    enum options_warn warn;  // which warnings are printed
-    bool abort;              // malloc's misuse ends the process
-    bool verify;             // a preloaded library says so
-    bool follow;             // children are preloaded, too
-    bool neighbours;         // a root word one past an object's end keeps it
-    bool disable;            // automatic collection begins switched off
-    uint32_t signal;         // stops threads; 0: the usual one
-    bool help;               // print options_each on standard error at start
+    size_t limit_bytes;       // heap and side tables may commit; 0: no limit
+    size_t floor_bytes;       // the heap grows to this before it collects
+    uint32_t growth_percent;  // room beyond what is alive, 10 to 1000
+    uint32_t collect_every;   // slow paths between collections; 0: never
+    uint32_t check_flags;     // OPTIONS_CHECK_*
+    const char *rc_trace;     // types of counted objects, as in the environment
+    uint32_t release_step;    // objects a release destroys; 0: all
+    enum options_trace trace; // a line a collection
+    const char *trace_file;   // to whose end it goes, or NULL: standard error
+    bool stats;               // a summary on standard error at exit
+    enum options_huge huge;   // huge pages for the heap
+    size_t range_bytes;       // address space to reserve; 0: automatic
+    enum options_warn warn;   // which warnings are printed
+    enum options_mode mode;   // of libloam_malloc
+    enum options_stacks stacks; // of what leakcheck tells
+    uint32_t leak_status;     // the exit status where something leaked; 0: none
+    uint32_t leak_signal;     // asks for a report; 0: none
+    const char *suppressions; // a file that says what is no leak, or NULL
+    const char *tool;         // the command that knows lines, or NULL
+    bool abort;               // malloc's misuse ends the process
+    bool verify;              // a preloaded library says so
+    bool follow;              // children are preloaded, too
+    bool neighbours;          // a root word one past an object's end keeps it
+    bool disable;             // automatic collection begins switched off
+    uint32_t signal;          // stops threads; 0: the usual one
+    bool help;                // print options_each on standard error at start
 };
 
 // Is told what is wrong with one variable, in a sentence without a newline

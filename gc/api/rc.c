@@ -119,8 +119,7 @@ static void *rc_make(struct loam_type *description, size_t extra_bytes,
         *counted_bias_of(object) =
             (struct counted_bias){0, counting->domain.owner};
     }
-    *counted_of(object) =
-        (struct counted){type->word, type->id << COUNTED_TYPE_SHIFT};
+    counted_set_head(object, (uint64_t)type->id << 52 | type->word);
     counting->domain.figures.made++;
     if (UNLIKELY((type->flags & KINDS_CHECKED) != 0)) {
         inquest_made(counting, object, type, caller);
@@ -269,13 +268,26 @@ void loam_abandon(void *unfinished) {
     loam_release(unfinished); // which tells of what is none
 }
 
+// Who merges while owners remain has the lock.
+static COLD size_t rc_count_queued(const void *object) {
+    struct mutator *mutator = init_lock();
+    size_t count = bias_count(object);
+    if (mutator != NULL) {
+        init_unlock(mutator);
+    }
+    return count;
+}
+
 size_t loam_count(const void *object) {
     if (object == NULL) {
         return 0;
     }
     const struct kinds_type *type = kinds_get(counted_type(object));
-    return type != NULL && (type->flags & KINDS_SHARED) ? bias_count(object)
-                                                        : count_get(object);
+    if (type == NULL || !(type->flags & KINDS_SHARED)) {
+        return count_get(object);
+    }
+    size_t count;
+    return bias_try_count(object, &count) ? count : rc_count_queued(object);
 }
 
 // Whether something weak may lead there.  The head of a biased object is its
@@ -424,12 +436,14 @@ static bool rc_fits(const void *object, const struct kinds_type *old,
                     const struct kinds_type *type) {
     struct place place;
     const uint32_t others = KINDS_SHARED | KINDS_ATOMIC | KINDS_DEFERRED |
-                            KINDS_TRACED | KINDS_QUARANTINE | KINDS_CHECKED;
+                            KINDS_TRACED | KINDS_QUARANTINE;
     return old != NULL && old->finalize == NULL &&
-           !((old->flags | type->flags) & others) && old->kind == type->kind &&
+           !((old->flags | type->flags) & others) &&
+           !((old->flags ^ type->flags) & KINDS_CHECKED) &&
+           old->kind == type->kind &&
            !(counted_flags(object) & (COUNTED_KEPT | COUNTED_DEAD)) &&
            object_is_start(object, &place) &&
-           type->bytes <= place.bytes - type->front;
+           type->bytes + type->trail_bytes <= place.bytes - type->front;
 }
 
 void *loam_reuse(void *object, struct loam_type *description) {
@@ -440,6 +454,8 @@ void *loam_reuse(void *object, struct loam_type *description) {
         return NULL;
     }
     const struct kinds_type *old = kinds_of(object);
+    const void *caller = __builtin_return_address(0);
+    inquest_changed(counting, object, SITES_RELEASED, caller);
     struct counted *head = counted_of(object);
     head->word |= COUNTED_DEAD | COUNTED_QUIET;
     if (old->destroy != NULL) {
@@ -447,9 +463,12 @@ void *loam_reuse(void *object, struct loam_type *description) {
     }
     count_release_slots(&counting->domain, object, old);
     memset(object, 0, old->bytes > type->bytes ? old->bytes : type->bytes);
-    *head = (struct counted){type->word, type->id << COUNTED_TYPE_SHIFT};
+    counted_set_head(object, (uint64_t)type->id << 52 | type->word);
     counting->domain.figures.destroyed++;
     counting->domain.figures.made++;
+    if (UNLIKELY((type->flags & KINDS_CHECKED) != 0)) {
+        inquest_made(counting, object, type, caller);
+    }
     counting_drain(counting, counting->domain.step);
     return object;
 }

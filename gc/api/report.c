@@ -7,8 +7,10 @@
 #include "heap/block.h"
 #include "heap/blockmap.h"
 #include "heap/range.h"
+#include "os/file.h"
 #include "os/lock.h"
 #include "os/output.h"
+#include "os/thread.h"
 #include "os/unwind.h"
 #include "rc/explain.h"
 #include "rc/sites.h"
@@ -313,6 +315,14 @@ void report_blind(void) {
                 "by collections: keep what they refer to in another place");
 }
 
+void report_unseen(void) {
+    report_note(REPORT_UNSEEN,
+                "what the program has mapped is not told by the system (no "
+                "/proc, or no descriptor is left): a pointer that stands in "
+                "such memory alone no longer keeps what was freed from being "
+                "used again");
+}
+
 void report_thread(uint32_t thread, const char *name, const char *reason) {
     char sentence[REPORT_LINE_BYTES];
     struct text text;
@@ -345,45 +355,10 @@ void report_options(void) {
     options_each(report_option, NULL);
 }
 
-static const char *const report_reasons[COLLECT_REASONS] = {
-    [COLLECT_ASKED] = "asked",
-    [COLLECT_GOAL] = "goal",
-    [COLLECT_SHORTAGE] = "shortage",
-    [COLLECT_EVERY] = "every",
-};
-
 static void report_add_size(struct text *text, const char *before,
                             size_t bytes) {
     text_add(text, before);
     text_add_size(text, bytes);
-}
-
-void report_cycle(const struct collect_report *report) {
-    char line[REPORT_LINE_BYTES];
-    struct text text;
-    text_init(&text, line, sizeof line);
-    text_add(&text, "cycle ");
-    text_add_number(&text, report->number);
-    text_add(&text, " (");
-    text_add(&text, report_reasons[report->reason]);
-    report_add_size(&text, "): in objects ", report->used_bytes);
-    report_add_size(&text, " -> ", report->census.live_bytes);
-    text_add(&text, " in ");
-    text_add_number(&text, report->census.live_objects);
-    report_add_size(&text, "; blocks ", report->census.block_bytes);
-    report_add_size(&text, ", committed ", report->heap_bytes);
-    report_add_size(&text, ", next at ", report->goal_bytes);
-    report_add_size(&text, "; roots ", report->root_bytes);
-    report_add_size(&text, ", read ", report->scanned_bytes);
-    text_add(&text, "; pause ");
-    text_add_time(&text, report->pause_ns);
-    text_add(&text, ", stopping ");
-    text_add_number(&text, report->threads);
-    text_add(&text, report->threads == 1 ? " thread " : " threads ");
-    text_add_time(&text, report->stop_ns);
-    text_add(&text, ", marking ");
-    text_add_time(&text, report->mark_ns);
-    report_print(line);
 }
 
 static void report_line(const char *name, uint64_t bytes) {
@@ -442,7 +417,20 @@ void report_exit(const struct loam_stats *stats) {
     char line[REPORT_LINE_BYTES];
     struct text text;
     text_init(&text, line, sizeof line);
-    text_add(&text, "at exit: ");
+    char name[32];
+    size_t length = file_read("/proc/self/comm", name, sizeof name);
+    text_add(&text, "process ");
+    text_add_number(&text, thread_process_id());
+    if (length != 0) {
+        name[length - 1] = '\0'; // a newline
+        for (char *c = name; *c != '\0'; c++) {
+            *c = *c < ' ' || *c > '~' ? '?' : *c;
+        }
+        text_add(&text, " (");
+        text_add(&text, name);
+        text_add(&text, ")");
+    }
+    text_add(&text, " at exit: ");
     text_add_number(&text, stats->collections);
     text_add(&text, " collections, pauses ");
     text_add_time(&text, stats->pause_ns_total);
@@ -461,8 +449,10 @@ void report_exit(const struct loam_stats *stats) {
     report_line("  freed by hand   ", stats->freed_bytes);
     report_line("  collected       ", stats->collected_bytes);
     report_line("  in objects now  ", stats->used_bytes);
-    report_line("heap committed    ", stats->heap_bytes);
-    report_line("  at most         ", stats->heap_bytes_max);
-    report_line("  in blocks now   ", stats->block_bytes);
-    report_line("side tables       ", stats->metadata_bytes);
+    text_init(&text, line, sizeof line);
+    report_add_size(&text, "heap committed    ", stats->heap_bytes);
+    report_add_size(&text, ", at most ", stats->heap_bytes_max);
+    report_add_size(&text, ", in blocks ", stats->block_bytes);
+    report_add_size(&text, "; side tables ", stats->metadata_bytes);
+    report_print(line);
 }

@@ -1,8 +1,8 @@
 // report — what Loam says, in words.
 //
 // Three kinds of sentences: warnings, which go to the program's hook or to
-// standard error; a line for each collection (LOAM_TRACE); and a summary at
-// exit (LOAM_STATS).
+// standard error; a line for each collection (api/report_cycle.h); and a
+// summary at exit (LOAM_STATS).
 //
 // Invariants
 //   R1  hook   a warning goes to the program's hook if there is one, and only
@@ -21,7 +21,7 @@
 
 #include "api/options.h"
 #include "base/defs.h"
-#include "collect/collect.h"
+#include "roots/world.h"
 
 enum report_kind {
     REPORT_OPTION,  // a LOAM_* variable that was not understood
@@ -31,6 +31,7 @@ enum report_kind {
     REPORT_STOP,    // a collection was given up: a thread did not stop
     REPORT_THREAD,  // a thread that is read while it runs
     REPORT_BLIND,   // thread-local variables are not found
+    REPORT_UNSEEN,  // what the program maps itself is not found
     REPORT_SLOT,    // a slot of a counted object that owns without a count
     REPORT_OTHERS,  // a word that seems to hold counts, undeclared
     REPORT_OWNER,   // a counted object, counted by a wrong thread
@@ -116,14 +117,15 @@ void report_stop(const struct world_stop_report *why);
 // the conductor.
 void report_blind(void);
 
+// Says that a quarantine does not see what the program has mapped; noted.  The
+// bell of the quarantine.
+void report_unseen(void);
+
 // Says that a thread cannot be stopped, and what follows; the world rings it.
 void report_thread(uint32_t thread, const char *name, const char *reason);
 
 // The options, two lines each: what LOAM_HELP asks for.
 void report_options(void);
-
-// One line for a cycle; the bell of the collector when LOAM_TRACE is set.
-void report_cycle(const struct collect_report *report);
 
 // The summary at exit, when LOAM_STATS is set.
 void report_exit(const struct loam_stats *stats);

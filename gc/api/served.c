@@ -2,14 +2,20 @@
 
 #include <string.h>
 
+#include "api/hold.h"
 #include "api/init.h"
+#include "api/leak.h"
 #include "api/object.h"
+#include "api/resize.h"
 #include "base/check.h"
 #include "collect/collect.h"
 #include "heap/block.h"
+#include "heap/range.h"
 #include "heap/region.h"
 #include "os/clock.h"
+#include "os/copy.h"
 #include "os/error.h"
+#include "roots/mutator.h"
 
 // Collections, which give memory back, do not come by themselves here.
 #define SERVED_LARGE_BYTES (64 * KiB)
@@ -17,6 +23,7 @@
 #define SERVED_PAUSE_NS    50000000 // between two looks
 
 static uint64_t served_looked_ns; // atomic
+static bool served_begun;         // atomic
 
 // Whether it is time to look for what can be given back: a quarter of what is
 // in use may stand by.
@@ -45,31 +52,67 @@ static void served_give_back(void) {
     }
 }
 
-// Off the fast path.  That malloc is ours is told before anything is built.
-static NOINLINE void *served_climb(size_t bytes, size_t alignment, bool clear) {
+// That malloc is ours is told before anything is built; what the environment
+// wishes is known when it is.
+static COLD void served_begin(void) {
     __atomic_store_n(&init_state.conductor.serves, true, __ATOMIC_RELAXED);
+    struct mutator *mutator = init_lock();
+    if (mutator == NULL) {
+        return; // tried again when there is memory
+    }
+    enum options_mode mode = init_state.options.mode;
+    __atomic_store_n(&init_state.conductor.stops, mode != OPTIONS_MODE_PLAIN,
+                     __ATOMIC_RELAXED);
+    bool begun = true;
+    if (mode == OPTIONS_MODE_QUARANTINE) {
+        begun = hold_begin(); // SV6
+    } else if (mode != OPTIONS_MODE_PLAIN) {
+        begun = leak_begin(mode == OPTIONS_MODE_RECLAIM);
+    }
+    __atomic_store_n(&served_begun, begun, __ATOMIC_RELAXED);
+    init_unlock(mutator);
+}
+
+// Off the fast path.
+static NOINLINE void *served_climb(size_t bytes, size_t alignment, bool clear,
+                                   const void *caller) {
+    if (UNLIKELY(!__atomic_load_n(&served_begun, __ATOMIC_RELAXED))) {
+        served_begin();
+    }
     const struct object_form form = {alignment, KIND_PINNED_LEAF, clear};
+    if (leak_is_on()) {
+        return leak_make(bytes, alignment, caller);
+    }
     served_give_back();
     return object_make_form(bytes, &form); // SV1
 }
 
-void *served_make(size_t bytes) {
+// What the fast path left may still be at hand.
+static NOINLINE void *served_make_any(size_t bytes, const void *caller) {
     size_t wanted = bytes + (bytes == 0);
+    if (UNLIKELY(leak_is_on())) {
+        return leak_make(wanted, 1, caller); // no cell is ever at hand there
+    }
     void *cell = object_take(wanted, KIND_PINNED_LEAF);
-    return LIKELY(cell != NULL) ? cell : served_climb(wanted, 1, false);
+    return cell != NULL ? cell : served_climb(wanted, 1, false, caller);
 }
 
-void *served_make_zero(size_t bytes) {
+void *served_make(size_t bytes, const void *caller) {
+    void *cell = LIKELY(!hold_is_on()) ? object_take_leaf(bytes) : NULL;
+    return LIKELY(cell != NULL) ? cell : served_make_any(bytes, caller);
+}
+
+void *served_make_zero(size_t bytes, const void *caller) {
     size_t wanted = bytes + (bytes == 0);
     void *cell = object_take(wanted, KIND_PINNED_LEAF);
     return LIKELY(cell != NULL) ? memset(cell, 0, wanted)
-                                : served_climb(wanted, 1, true);
+                                : served_climb(wanted, 1, true, caller);
 }
 
-void *served_make_aligned(size_t alignment, size_t bytes) {
+void *served_make_aligned(size_t alignment, size_t bytes, const void *caller) {
     return alignment <= GRANULE_BYTES
-               ? served_make(bytes)
-               : served_climb(bytes + (bytes == 0), alignment, false);
+               ? served_make(bytes, caller)
+               : served_climb(bytes + (bytes == 0), alignment, false, caller);
 }
 
 // A counted object may have other owners.
@@ -80,7 +123,7 @@ static bool served_find(const void *p, struct place *place) {
 // A small cell of this thread's, to which nothing is to be done but that.
 static void *served_move(void *p, size_t bytes, const struct place *place) {
     int error = error_save();
-    void *moved = served_make(bytes);
+    void *moved = served_make(bytes, NULL);
     if (moved == NULL && bytes <= place->bytes) {
         error_restore(error);
         return p;
@@ -95,21 +138,57 @@ static void *served_move(void *p, size_t bytes, const struct place *place) {
     return moved;
 }
 
-void *served_resize(void *p, size_t bytes, bool *known) {
+void *served_resize(void *p, size_t bytes, const void *caller, bool *known) {
     struct place place;
-    if (LIKELY(object_find_own(p, &place)) && place.kind == KIND_PINNED_LEAF) {
+    bool own = object_find_own(p, &place);
+    if (LIKELY(own) && place.kind == KIND_PINNED_LEAF) {
         *known = true;
-        return object_fits(&place, bytes) ? p : served_move(p, bytes, &place);
+        return resize_fits(&place, bytes) ? p : served_move(p, bytes, &place);
     }
-    *known = served_find(p, &place); // SV2
-    return *known ? object_resize(&place, bytes + (bytes == 0)) : NULL;
+    *known =
+        (own && place.kind == KIND_PINNED) || served_find(p, &place); // SV2
+    if (*known && leak_is_on() && place.kind == KIND_PINNED) {
+        return leak_resize(&place, bytes + (bytes == 0), caller);
+    }
+    return *known ? resize_object(&place, bytes + (bytes == 0)) : NULL;
 }
 
-bool served_free(void *p) {
-    if (LIKELY(object_free_quick(p))) {
-        return true; // SV2, SV3; too small for SV5
+bool served_free_near(const void *p) {
+    struct mutator *mutator = init_mutator;
+    if (UNLIKELY(mutator == NULL || mutator->busy != MUTATOR_OUT)) {
+        return false;
     }
+    mutator_enter(mutator);
     struct place place;
+    unsigned cls = object_find_quick(p, &place);
+    if (cls != CLASS_FREE && place.kind == KIND_PINNED_LEAF) {
+        uint32_t owner = block_owner(place.block);
+        if (owner == mutator->id) {
+            return object_free_own(mutator, p);
+        }
+        // Who has not heard that it is a copy hears of it elsewhere.
+        if (owner != 0 && !copy_is_new() &&
+            __atomic_load_n(&range.freed_in_use, __ATOMIC_ACQUIRE)) {
+            return object_leave_with(mutator, object_free_far(&place));
+        }
+    }
+    return object_leave_with(mutator, false);
+}
+
+// Small, and not so plain.
+static bool served_free_small(void *p) {
+    if (hold_is_on()) {
+        return hold_quick(p); // SV6
+    }
+    return leak_is_on() ? object_free_quick(p) : served_free_near(p);
+}
+
+// Off the fast path.
+static NOINLINE bool served_free_any(void *p) {
+    struct place place;
+    if (LIKELY(served_free_small(p))) {
+        return true; // SV3; too small for SV5
+    }
     if (UNLIKELY(!served_find(p, &place))) {
         return false; // SV2
     }
@@ -124,12 +203,27 @@ bool served_free(void *p) {
     return first;
 }
 
+bool served_free(void *p) {
+    // SV2, SV3; too small for SV5
+    if (UNLIKELY(hold_is_on() || !object_free_leaf(p))) {
+        return served_free_any(p);
+    }
+    return true;
+}
+
 size_t served_bytes(const void *p) {
     struct place place;
-    return served_find(p, &place) ? object_bytes(&place) : 0;
+    if (!served_find(p, &place)) {
+        return 0;
+    }
+    return leak_is_on() && place.kind == KIND_PINNED ? leak_bytes(&place)
+                                                     : object_bytes(&place);
 }
 
 bool served_trim(void) {
+    if (hold_is_on()) {
+        (void)init_collect(&init_state.home.collector); // what is held first
+    }
     struct mutator *mutator = init_lock();
     if (mutator == NULL) {
         return false;

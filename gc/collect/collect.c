@@ -40,6 +40,7 @@ struct collect_walk {
     struct conductor *conductor;
     struct mutator *self;
     struct audit *audit; // NULL: the marker walks
+    bool exact;          // only words that point into an object count
     struct collect_report *report;
 };
 
@@ -47,6 +48,8 @@ static void collect_walk_range(const struct collect_walk *walk,
                                const uintptr_t *start, const uintptr_t *end) {
     if (walk->audit != NULL) {
         audit_range(walk->audit, start, end);
+    } else if (walk->conductor->quarantine.alone) {
+        quarantine_read(start, end);
     } else {
         mark_range(&walk->conductor->marker, start, end);
     }
@@ -112,10 +115,14 @@ static void collect_root(const uintptr_t *start, const uintptr_t *end,
     if (walk->audit == NULL) {
         walk->report->root_bytes += (size_t)(end - start) * WORD_BYTES;
     }
+    if (walk->audit == NULL && walk->collector->heap->holds) {
+        quarantine_note(&walk->conductor->quarantine, start, end,
+                        kind == ROOT_STACK);
+    }
     collect_walk_range(walk, start, end);
-    if (kind == ROOT_STACK && walk->conductor->neighbours) {
-        // Objects that are pointed into are marked first, so that only those
-        // that nothing else keeps are counted as neighbours.
+    if (kind == ROOT_STACK && walk->conductor->neighbours && !walk->exact &&
+        !walk->conductor->quarantine.alone) {
+        // What is pointed into is marked first: no neighbour is counted of it.
         if (walk->audit == NULL) {
             mark_drain(&walk->conductor->marker);
         }
@@ -268,7 +275,9 @@ static void collect_audit(struct collect_walk *walk) {
     audit.frames_bytes = COLLECT_FRAMES_BYTES;
     collect_roots(walk);
     collect_root_heaps(walk);
-    audit_pinned(&audit);
+    if (!walk->collector->heap->reclaims) {
+        audit_pinned(&audit);
+    }
     settle_roots(&walk->conductor->settle, true, collect_audit_word, &audit);
     audit_ephemerons(&audit);
     uintptr_t example;
@@ -286,11 +295,6 @@ static void collect_audit(struct collect_walk *walk) {
 
 // --- Between stop and resume ---------------------------------------------
 
-struct collect_sum {
-    struct heap *heap;
-    size_t tail_bytes;
-};
-
 void collect_add_tally(struct cacheset *set) {
     cache_add_tally(set->heap, &set->tally);
 }
@@ -303,34 +307,6 @@ static void collect_tally_mutator(struct mutator *mutator, void *data) {
     }
     reserve_fold(&mutator->reserve, heap);
     mutator_drop_inbox(mutator, heap); // heap_prepare drains these blocks
-}
-
-// The cells of a tail count as used in the heap, and are no objects.
-static void collect_tail_out(struct cache *cache, void *data) {
-    struct collect_sum *sum = data;
-    sum->tail_bytes += cache_tail_bytes(cache);
-    cache_tail_out(cache);
-}
-
-static void collect_tails_out(struct mutator *mutator, void *data) {
-    const struct collect_sum *sum = data;
-    mutator_each_cache(mutator, sum->heap, collect_tail_out, data);
-}
-
-struct collect_in {
-    struct heap *heap;
-    bool taking;
-};
-
-static void collect_tail_in(struct cache *cache, void *data) {
-    const struct collect_in *in = data;
-    cache_tail_in(cache, in->heap, in->taking);
-}
-
-static void collect_tails_in(struct mutator *mutator, void *data) {
-    uint8_t busy = __atomic_load_n(&mutator->busy, __ATOMIC_RELAXED);
-    struct collect_in in = {data, busy == MUTATOR_TAKING};
-    mutator_each_cache(mutator, in.heap, collect_tail_in, &in);
 }
 
 // Counted blocks that the flip left to their mutators, with room in them.
@@ -381,15 +357,45 @@ static void collect_explain(struct collect_walk *walk) {
 // And those that are to be destroyed when the world runs again.
 static void collect_condemn(struct collect_walk *walk) {
     if (explain_is_used()) {
-        struct conductor *conductor = walk->conductor;
-        explain_condemn(walk->collector->heap, collect_mark_word,
-                        &conductor->marker, &walk->report->explained);
-        mark_drain(&conductor->marker);
-        if (walk->report->explained.condemned_count != 0 ||
-            walk->report->explained.loosened) {
-            __atomic_fetch_add(&conductor->condemned, 1, __ATOMIC_RELEASE);
+        struct marker *marker = &walk->conductor->marker;
+        struct explain_report *report = &walk->report->explained;
+        explain_condemn(walk->collector->heap, collect_mark_word, marker,
+                        report);
+        if (report->due_count != 0) {
+            mark_drain(marker);
+        }
+        explain_show(walk->collector->heap, collect_mark_word, marker, report);
+        mark_drain(marker);
+        if (report->condemned_count != 0 || report->loosened) {
+            __atomic_fetch_add(&walk->conductor->condemned, 1,
+                               __ATOMIC_RELEASE);
         }
     }
+}
+
+static void collect_mark_roots(struct collect_walk *walk) {
+    collect_roots(walk);
+    collect_root_heaps(walk);
+    settle_roots(&walk->conductor->settle, false, collect_mark_word,
+                 &walk->conductor->marker);
+}
+
+// Where pinned cells are no roots: finds what is lost, and marks what stays.
+static void collect_mark_sought(struct collect_walk *walk) {
+    struct marker *marker = &walk->conductor->marker;
+    struct heap *heap = walk->collector->heap;
+    walk->exact = !heap->reclaims;
+    collect_mark_roots(walk);
+    mark_drain(marker);
+    if (heap->reclaims) {
+        walk->report->pending_bytes =
+            lost_age(heap, marker, &walk->report->root_bytes);
+        return;
+    }
+    lost_report(heap, marker, &walk->conductor->lost);
+    walk->exact = false; // what else there is keeps its neighbours
+    walk->report->root_bytes = 0;
+    collect_roots(walk);
 }
 
 static void collect_mark(struct collect_walk *walk) {
@@ -397,15 +403,22 @@ static void collect_mark(struct collect_walk *walk) {
     struct marker *marker = &conductor->marker;
     uint64_t began_ns = clock_now_ns();
     mark_begin(marker);
-    collect_roots(walk);
-    collect_root_heaps(walk);
-    mark_pinned(marker, walk->collector->heap);
-    settle_roots(&conductor->settle, false, collect_mark_word, marker);
+    if (walk->collector->heap->seeks) {
+        collect_mark_sought(walk);
+    } else {
+        collect_mark_roots(walk);
+        mark_pinned(marker, walk->collector->heap);
+    }
     collect_turn(conductor, COLLECT_MARK);
     mark_drain(marker);
     collect_explain(walk);
     settle_mark(&conductor->settle, marker, &walk->report->settled);
     collect_condemn(walk);
+    if (walk->collector->heap->holds) {
+        walk->report->swept_bytes =
+            quarantine_scan(&conductor->quarantine, walk->collector->heap);
+        walk->report->foreign_bytes = conductor->quarantine.foreign_bytes;
+    }
     walk->report->mark_ns = clock_now_ns() - began_ns;
     walk->report->scanned_bytes = marker->scanned_bytes;
 }
@@ -430,22 +443,23 @@ static void collect_stopped(struct collect_walk *walk) {
     collect_verify(collector);
     __atomic_store_n(&conductor->thread, walk->self->thread, __ATOMIC_RELAXED);
     collect_turn(conductor, COLLECT_ROOTS);
-    struct collect_sum sum = {heap, 0};
-    world_each(collect_tails_out, &sum);
-    report->used_bytes = heap->used_bytes - sum.tail_bytes;
+    struct mutator_tails tails = {heap, 0};
+    world_each(mutator_tails_out, &tails);
     report->allocated_bytes =
         (size_t)(heap->allocated_bytes - collector->allocated_then);
     heap_prepare(heap);
+    report->used_bytes = heap->used_bytes - tails.bytes;
+    quarantine_look(&conductor->quarantine, heap);
     collect_check_tls(walk);
     collect_mark(walk);
-    if (conductor->check_mark) {
+    if (conductor->check_mark && !conductor->quarantine.gives_way) {
         collect_audit(walk);
     }
     settle_finish(&conductor->settle, &report->settled);
     collect_turn(conductor, COLLECT_FLIP);
     heap_flip(heap, &report->census);
     collect_bring_back(heap);
-    world_each(collect_tails_in, heap);
+    world_each(mutator_tails_in, heap);
     collect_verify(collector);
     collect_turn(conductor, COLLECT_IDLE);
 }
@@ -454,10 +468,13 @@ static void collect_stopped(struct collect_walk *walk) {
 
 static void collect_pace(struct collector *collector, uint64_t stopped_ns,
                          const struct collect_report *report) {
+    size_t live = report->census.live_bytes;
+    size_t pending =
+        report->pending_bytes < live ? report->pending_bytes : live;
     struct pacer_cycle cycle = {
-        .live_bytes = report->census.live_bytes,
-        // With the blocks that empty caches gave back at the end: the program
-        // is likely to want as many again at once.
+        .live_bytes = report->census.live_bytes - pending,
+        .pending_bytes = pending,
+        // With what empty caches gave back: the program wants it again soon.
         .block_bytes = report->census.block_bytes,
         .other_bytes = report->root_bytes,
         .allocated_bytes = report->allocated_bytes,
@@ -492,10 +509,16 @@ static void collect_finish(struct collector *collector, uint64_t stopped_ns,
                            struct collect_report *report) {
     struct region *ground = collector->heap->ground;
     collect_pace(collector, stopped_ns, report);
+    if (collector->heap->holds) {
+        quarantine_finish(&collector->conductor->quarantine,
+                          report->swept_bytes + report->root_bytes);
+    }
     if (ground == &collector->heap->region) {
         ground->keep_bytes = collector->pacer.goal_bytes;
     }
-    region_trim(ground, false);
+    if (!collector->heap->holds) { // malloc gives back in its own time
+        region_trim(ground, false);
+    }
     report->heap_bytes = ground->committed_bytes;
     report->goal_bytes = collector->pacer.goal_bytes;
     collector->resumed_ns = clock_now_ns();
@@ -516,6 +539,7 @@ static void collect_finish(struct collector *collector, uint64_t stopped_ns,
 static void collect_give_up(struct collector *collector,
                             const struct world_stop_report *why) {
     collector->figures.failed++;
+    quarantine_put_off(&collector->conductor->quarantine);
     pacer_outgrown(&collector->pacer, heap_block_bytes(collector->heap));
     if (collector->conductor->failed != NULL) {
         collector->conductor->failed(why);
@@ -529,6 +553,7 @@ bool collect_cycle(struct collector *collector, struct mutator *self,
         return false;
     }
     ASSERT(self->hot_end != NULL && self->busy == MUTATOR_INSIDE);
+    __atomic_store_n(&conductor->stops, true, __ATOMIC_RELAXED);
     uint64_t stopped_ns = clock_now_ns();
     struct world_stop_report stop = {0};
     if (!world_stop(self, &stop)) {
@@ -541,7 +566,8 @@ bool collect_cycle(struct collector *collector, struct mutator *self,
         .threads = (size_t)stop.signalled + stop.safe + stop.strangers,
     };
     report.stop_ns = clock_now_ns() - stopped_ns;
-    struct collect_walk walk = {collector, conductor, self, NULL, &report};
+    struct collect_walk walk = {collector, conductor, self,
+                                NULL,      false,     &report};
     collect_stopped(&walk);
     world_resume();
     report.pause_ns = clock_now_ns() - stopped_ns;

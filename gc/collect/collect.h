@@ -39,7 +39,9 @@
 #define COLLECT_COLLECT_H
 
 #include "base/defs.h"
+#include "collect/lost.h"
 #include "collect/pacer.h"
+#include "collect/quarantine.h"
 #include "collect/settle.h"
 #include "heap/heap.h"
 #include "rc/explain.h"
@@ -61,6 +63,7 @@ enum collect_reason {
     COLLECT_GOAL,     // the heap reached the pacer's goal
     COLLECT_SHORTAGE, // memory was refused
     COLLECT_EVERY,    // the option that collects at every Nth slow path
+    COLLECT_HELD,     // much that was freed is held
     COLLECT_REASONS
 };
 
@@ -74,6 +77,9 @@ struct collect_report {
     size_t heap_bytes;        // committed after it
     size_t root_bytes;        // scanned outside the heap
     size_t scanned_bytes;     // read in objects
+    size_t swept_bytes;       // read for what is held
+    size_t foreign_bytes;     // of these, outside of the heap
+    size_t pending_bytes;     // lost, and not yet to be freed
     size_t neighbour_objects; // marked by a word one past another's end
     size_t goal_bytes;        // the next one's
     uint64_t pause_ns;      // from the first signal to the last thread's leave
@@ -95,17 +101,23 @@ struct collect_figures {
 
 // What the heaps of a process share.
 struct conductor {
-    struct roots roots;        // lock
-    struct marker marker;      // conductor, in a stop
-    struct settle settle;      // lock
-    uint32_t held;             // nested; no cycle begins; lock
-    enum collect_phase phase;  // conductor; atomic, after the thread
+    struct roots roots;           // lock
+    struct marker marker;         // conductor, in a stop
+    struct settle settle;         // lock
+    struct quarantine quarantine; // of the heap that holds
+    struct lost_tally lost;       // of the last report; lock
+    uint32_t held;                // nested; no cycle begins; lock
+    enum collect_phase phase;     // conductor; atomic, after the thread
     uint32_t thread;           // the conductor's, in a cycle; conductor; atomic
     uint32_t disabled;         // nested; automatic cycles only; atomic
     uint32_t condemned;        // cycles that condemned counted objects; atomic
     struct explain_list *list; // a cycle fills it, or NULL; lock
     bool serves;               // pinned leaves are malloc's: they wait for no
                                // cycle, and begin none; atomic
+    bool stops;                // the world was stopped, or is to be, though it
+                               // serves; atomic
+    bool lists_lost;           // malloc's cells are KIND_PINNED, and freed by
+                               // the program alone; constant once set
     bool neighbours;           // a word one past the end keeps; constant
     bool check_mark;           // run the audit; constant
     bool check_verify;         // walk the heap at phase borders; constant

@@ -84,6 +84,8 @@ static size_t pacer_stop_room(struct pacer *pacer, uint64_t stand_ns) {
     return room > PACER_STOP_ROOM_MAX ? PACER_STOP_ROOM_MAX : room;
 }
 
+#define PACER_PENDING_BYTES (LOAM_TINY ? 64 * KiB : 4 * MiB)
+
 static void pacer_set_goal(struct pacer *pacer, size_t goal_bytes) {
     goal_bytes = pacer_max(goal_bytes, pacer->floor_bytes); // P1
     if (pacer->limit_bytes != 0 && goal_bytes > pacer->limit_bytes) {
@@ -103,6 +105,18 @@ static bool pacer_is_building(const struct pacer *pacer,
            grown >= cycle->allocated_bytes / 10 * 9;
 }
 
+// Generations of what is pending follow each other through the same blocks,
+// none of which is ever empty: a goal above them would only ever rise.
+static size_t pacer_goal_pending(const struct pacer *pacer,
+                                 const struct pacer_cycle *cycle, size_t room) {
+    room = pacer_max(room, PACER_PENDING_BYTES);
+    size_t used = pacer_add(cycle->live_bytes, cycle->pending_bytes);
+    size_t free = cycle->block_bytes > used ? cycle->block_bytes - used : 0;
+    size_t step = free >= room ? 0 : pacer_max(room / 4, pacer->floor_bytes);
+    return pacer_max(pacer_add(cycle->live_bytes, pacer_scale(room, 4, 1)),
+                     pacer_add(cycle->block_bytes, step)); // P8
+}
+
 void pacer_finish(struct pacer *pacer, const struct pacer_cycle *cycle) {
     pacer->allocate_rate = pacer_smooth(
         pacer->allocate_rate, cycle->allocated_bytes, cycle->mutator_ns);
@@ -118,7 +132,9 @@ void pacer_finish(struct pacer *pacer, const struct pacer_cycle *cycle) {
                             cycle->block_bytes / 8);
     size_t goal = pacer_max(pacer_add(cycle->live_bytes, room),
                             pacer_add(cycle->block_bytes, step)); // P2
-    if (pacer_is_building(pacer, cycle)) {
+    if (cycle->pending_bytes != 0) {
+        goal = pacer_goal_pending(pacer, cycle, room);
+    } else if (pacer_is_building(pacer, cycle)) {
         size_t twice = pacer_add(cycle->block_bytes, cycle->block_bytes);
         goal = pacer_max(goal, twice); // P3
     }

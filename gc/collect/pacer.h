@@ -37,6 +37,9 @@
 //                1 + log2(H / floor) collections
 //   P4  bounded  W <= E <= max(W, sqrt(2 * W * ROOM)), times
 //                growth_percent / 100, but for P6 and P7
+//   P8  pending  where objects are pending P2 and P3 do not hold: the goal is
+//                four rooms above what is alive, or what is in blocks if that
+//                is more, and a step above that if less than a room is free
 //   P7  stops    E may be more than P4 says for the sake of stops, but then at
 //                most 8 MiB
 //   P6  budget   a limit is a budget: under one the room is at least 2 W, as
@@ -66,8 +69,9 @@ struct pacer {
 
 // What a cycle found and what it took.
 struct pacer_cycle {
-    size_t live_bytes;      // in objects that survived
+    size_t live_bytes;      // in objects that survived, less pending_bytes
     size_t block_bytes;     // in blocks and runs after it
+    size_t pending_bytes;   // in objects that survived, but only for now
     size_t other_bytes;     // scanned outside the heap
     size_t allocated_bytes; // since the cycle before
     uint64_t mutator_ns;    // since the cycle before

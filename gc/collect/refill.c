@@ -3,6 +3,7 @@
 #include "base/bits.h"
 #include "base/check.h"
 #include "collect/pacer.h"
+#include "collect/quarantine.h"
 #include "heap/block.h"
 #include "heap/cache.h"
 #include "heap/heap.h"
@@ -20,9 +21,11 @@ struct climb {
     struct cache *cache; // NULL: a run is wanted
     struct order order;
     size_t bytes, alignment; // of a run
+    bool roomy;              // the same
     void *got;               // the answer
     bool zero;               // what was got needs no clearing
     bool collected;          // a collection was run
+    bool let_go;             // and one that lets go of what is held
     bool again;              // start from the first rung
     unsigned rings;          // how often caches were asked for their all
 };
@@ -175,9 +178,12 @@ static bool refill_tight(struct climb *climb) {
 }
 
 static bool refill_run_fresh(struct climb *climb) {
+    struct heap *heap = climb->collector->heap;
     struct object *run =
-        heap_make_run(climb->collector->heap, climb->order.kind, climb->bytes,
-                      climb->alignment, &climb->zero);
+        climb->roomy ? heap_make_roomy_run(heap, climb->order.kind,
+                                           climb->bytes, &climb->zero)
+                     : heap_make_run(heap, climb->order.kind, climb->bytes,
+                                     climb->alignment, &climb->zero);
     if (run == NULL) {
         return false;
     }
@@ -219,12 +225,28 @@ static bool refill_is_disabled(const struct climb *climb) {
     const struct conductor *conductor = climb->collector->conductor;
     return __atomic_load_n(&conductor->disabled, __ATOMIC_RELAXED) != 0 ||
            (climb->order.kind == KIND_PINNED_LEAF &&
-            __atomic_load_n(&conductor->serves, __ATOMIC_RELAXED));
+            __atomic_load_n(&conductor->serves, __ATOMIC_RELAXED)) ||
+           (climb->order.kind == KIND_PINNED && conductor->lists_lost);
+}
+
+// Whether a cycle can free what is held of malloc's.
+static bool refill_holds(const struct climb *climb) {
+    return climb->order.kind == KIND_PINNED_LEAF &&
+           climb->collector->heap->holds;
+}
+
+// Before a heap that holds grows, what can be had back is.
+static bool refill_is_held(const struct climb *climb) {
+    return refill_holds(climb) && !climb->collected &&
+           quarantine_is_due(&climb->collector->conductor->quarantine);
 }
 
 static bool refill_fresh(struct climb *climb) {
     struct collector *collector = climb->collector;
     size_t block_bytes = heap_block_bytes(collector->heap);
+    if (refill_is_held(climb)) {
+        return false;
+    }
     if (!refill_is_disabled(climb) &&
         !pacer_may_grow(&collector->pacer, block_bytes,
                         refill_new_bytes(climb))) {
@@ -245,7 +267,8 @@ static bool refill_is_planned(const struct climb *climb) {
 // In a heap that cannot grow, each tight block would cost a collection if the
 // ladder did not come by here: they are used up first.
 static bool refill_scraps(struct climb *climb) {
-    return !refill_is_planned(climb) && refill_tight(climb);
+    return !refill_is_planned(climb) && !refill_is_held(climb) &&
+           refill_tight(climb);
 }
 
 static bool refill_beyond(struct climb *climb) {
@@ -313,13 +336,15 @@ static void refill_ease(struct climb *climb) {
 
 static bool refill_collect(struct climb *climb) {
     struct collector *collector = climb->collector;
-    if (climb->collected || refill_is_disabled(climb)) { // Y1
+    if (climb->collected ||
+        (refill_is_disabled(climb) && !refill_holds(climb))) { // Y1
         return false;
     }
+    enum collect_reason reason = refill_is_held(climb)      ? COLLECT_HELD
+                                 : refill_is_planned(climb) ? COLLECT_GOAL
+                                                            : COLLECT_SHORTAGE;
     climb->collected = true;
-    climb->again = collect_cycle(collector, climb->mutator,
-                                 refill_is_planned(climb) ? COLLECT_GOAL
-                                                          : COLLECT_SHORTAGE);
+    climb->again = collect_cycle(collector, climb->mutator, reason);
     if (climb->again) {
         refill_ease(climb);
     }
@@ -342,6 +367,20 @@ static bool refill_caches(struct climb *climb) {
     return false;
 }
 
+// Memory was refused, and a cycle has not brought enough: what is held is let
+// go, for the program comes first.
+static bool refill_let_go(struct climb *climb) {
+    struct quarantine *quarantine = &climb->collector->conductor->quarantine;
+    if (climb->collected && !climb->let_go && refill_holds(climb)) {
+        climb->let_go = true;
+        quarantine->gives_way = true;
+        climb->again =
+            collect_cycle(climb->collector, climb->mutator, COLLECT_SHORTAGE);
+        quarantine->gives_way = false;
+    }
+    return false;
+}
+
 static bool refill_hook(struct climb *climb) {
     size_t bytes = climb->cache == NULL ? climb->bytes : climb->cache->bytes;
     // A hook that allocates, and meets the shortage it was called for, is not
@@ -357,21 +396,32 @@ static bool refill_hook(struct climb *climb) {
 typedef bool refill_rung(struct climb *climb);
 
 static refill_rung *const refill_ladder[] = {
-    refill_own,     refill_freed, refill_shelf,  refill_fresh,  refill_scraps,
-    refill_collect, refill_tight, refill_beyond, refill_caches, refill_hook,
+    refill_own,    refill_freed,   refill_shelf, refill_fresh,
+    refill_scraps, refill_collect, refill_tight, refill_beyond,
+    refill_let_go, refill_caches,  refill_hook,
 };
 
 static void refill_count(struct climb *climb) {
     struct conductor *conductor = climb->collector->conductor;
     uint32_t every = conductor->collect_every;
     if (every != 0 && ++conductor->slow_paths % every == 0 &&
-        !refill_is_disabled(climb)) {
+        (!refill_is_disabled(climb) || refill_holds(climb))) {
         climb->collected =
             collect_cycle(climb->collector, climb->mutator, COLLECT_EVERY);
     }
 }
 
+// Other cells than malloc's may begin cycles.
+static void refill_note_kind(const struct climb *climb) {
+    struct conductor *conductor = climb->collector->conductor;
+    if (climb->order.kind != KIND_PINNED_LEAF &&
+        !__atomic_load_n(&conductor->stops, __ATOMIC_RELAXED)) {
+        __atomic_store_n(&conductor->stops, true, __ATOMIC_RELAXED);
+    }
+}
+
 static void refill_climb(struct climb *climb) {
+    refill_note_kind(climb);
     refill_count(climb); // Y1
     size_t rungs = sizeof refill_ladder / sizeof *refill_ladder;
     for (size_t rung = 0; rung < rungs; rung++) {
@@ -418,10 +468,44 @@ void *refill_run(struct collector *collector, struct mutator *mutator,
                           .mutator = mutator,
                           .order = run->order,
                           .bytes = run->bytes,
-                          .alignment = run->alignment};
+                          .alignment = run->alignment,
+                          .roomy = run->roomy};
     world_lock(mutator);
     refill_climb(&climb);
     refill_unlock(&climb);
     *zero = climb.zero;
     return climb.got;
+}
+
+// Whether a run may become larger by so many bytes, here and now (Y2).
+static bool refill_may_add(const struct climb *climb, size_t more_bytes) {
+    const struct collector *collector = climb->collector;
+    return refill_is_disabled(climb) ||
+           pacer_may_grow(&collector->pacer, heap_block_bytes(collector->heap),
+                          bits_round_up(more_bytes, BLOCK_BYTES));
+}
+
+bool refill_resize_run(struct collector *collector, struct mutator *mutator,
+                       uint32_t block, size_t bytes, bool *zero) {
+    struct heap *heap = collector->heap;
+    if (bytes > range.bytes) {
+        return false;
+    }
+    world_lock(mutator);
+    struct climb climb = {.collector = collector,
+                          .mutator = mutator,
+                          .order = heap_order_of(block)};
+    // Two threads with one object: the second may find it gone.
+    bool resized = heap_is_block_of(heap, block) &&
+                   climb.order.cls == CLASS_RUN_HEAD &&
+                   block_is_allocated(block, 0) && !block_is_freed(block, 0);
+    size_t held = resized ? block_cell_bytes(block) : 0;
+    resized = resized &&
+              (bytes <= held || refill_may_add(&climb, bytes - held)) &&
+              heap_resize_run(heap, block, bytes, zero);
+    if (resized && bytes > held) {
+        refill_grown(collector);
+    }
+    world_unlock();
+    return resized;
 }

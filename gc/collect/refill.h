@@ -47,6 +47,7 @@
 struct run_order {
     struct order order;      // kind and layout
     size_t bytes, alignment; // of the object
+    bool roomy;              // with free blocks behind it, for it to grow
 };
 
 // The first rung alone: a cell of what the cache has, or NULL if the ladder
@@ -63,5 +64,13 @@ void *refill_cell(struct collector *collector, struct mutator *mutator,
 // interrupt it.
 void *refill_run(struct collector *collector, struct mutator *mutator,
                  const struct run_order *run, bool *zero);
+
+// Gives a run of no counted kind, where it is, the pages for `bytes` bytes,
+// which are more than CELL_BYTES_MAX.  False, and nothing is done, where what
+// follows is in use, or may not be had without a collection, or the run is not
+// one any more.  *zero: whether what was added is known to be zero.
+// Needs no registers in memory, for no cycle can begin.
+bool refill_resize_run(struct collector *collector, struct mutator *mutator,
+                       uint32_t block, size_t bytes, bool *zero);
 
 #endif

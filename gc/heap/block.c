@@ -79,6 +79,27 @@ void block_format_run(uint32_t block, size_t count, size_t pages,
     block_set_entry(block, ENTRY(CLASS_RUN_HEAD, kind, 0) | bits);
 }
 
+void block_add_to_run(uint32_t block, size_t before, size_t count) {
+    unsigned kind = ENTRY_KIND(block_entry(block));
+    unsigned bits = block_kind_bits(kind) | ENTRY_LOOK_CLOSER;
+    for (size_t i = count; i-- > before;) {
+        range.distances[block + i] = (uint32_t)i;
+        block_set_entry(block + (uint32_t)i,
+                        ENTRY(CLASS_RUN_TAIL, kind, 0) | bits);
+    }
+}
+
+void block_set_pages(uint32_t block, size_t pages) {
+    __atomic_store_n(&block_get(block)->run_pages, (uint32_t)pages,
+                     __ATOMIC_RELEASE);
+}
+
+void block_cut_run(uint32_t block, size_t before, size_t count) {
+    for (size_t i = count; i < before; i++) {
+        block_set_entry(block + (uint32_t)i, CLASS_FREE);
+    }
+}
+
 void block_clear(uint32_t block) {
     size_t count = block_span(block);
     for (size_t i = 0; i < count; i++) {
@@ -193,10 +214,13 @@ enum freed_by block_free_remotely(uint32_t block, uint32_t cell) {
         return FREED_TWICE;
     }
     // The bit first: a drain that has missed it has not cleared the summary
-    // that is set here, so that the block is told of again.
+    // that is set here, so that the block is told of again.  Where the summary
+    // is seen to be set, no drain that missed the bit has begun.
     uint8_t *any = &block_get(block)->freed_any;
-    return __atomic_exchange_n(any, 1, __ATOMIC_SEQ_CST) == 0 ? FREED_FIRST
-                                                              : FREED_MORE;
+    return __atomic_load_n(any, __ATOMIC_SEQ_CST) == 0 &&
+                   __atomic_exchange_n(any, 1, __ATOMIC_SEQ_CST) == 0
+               ? FREED_FIRST
+               : FREED_MORE;
 }
 
 uint32_t block_drain_freed(uint32_t block, struct hole tail) {
@@ -235,11 +259,7 @@ void block_mark_all(uint32_t block) {
     }
 }
 
-void block_clear_marks(uint32_t block) {
-    if (block_kind_is_pinned(ENTRY_KIND(block_entry(block)))) {
-        block_mark_all(block);
-        return;
-    }
+void block_unmark(uint32_t block) {
     uint64_t *pair = block_pair(block, 0);
     uint64_t *end = pair + 2 * block_words(block);
     for (; pair < end; pair += 2) {
@@ -247,11 +267,40 @@ void block_clear_marks(uint32_t block) {
     }
 }
 
-uint32_t block_flip(uint32_t block) {
-    struct block *b = block_get(block);
+void block_clear_marks(uint32_t block) {
     if (block_kind_is_pinned(ENTRY_KIND(block_entry(block)))) {
-        return 0;
+        block_mark_all(block);
+    } else {
+        block_unmark(block);
     }
+}
+
+uint32_t block_flip_held(uint32_t block, uint32_t *held) {
+    size_t words = block_words(block);
+    uint32_t out = 0;
+    *held = 0;
+    for (size_t word = 0; word < words; word++) {
+        uint64_t *freed = block_freed_word(block, word);
+        if (*freed == 0) {
+            continue;
+        }
+        uint64_t *pair = block_pair(block, word);
+        uint64_t bits = *freed & pair[1] & ~pair[0];
+        pair[1] &= ~bits;
+        *freed &= pair[1];
+        out += (uint32_t)bits_count(bits);
+        *held += (uint32_t)bits_count(*freed);
+    }
+    struct block *b = block_get(block);
+    b->live = (uint16_t)(b->live - out);
+    if (out != 0) {
+        block_clear_flags(block, BLOCK_ZERO); // the program may have written
+    }
+    return out;
+}
+
+uint32_t block_flip_lost(uint32_t block) {
+    struct block *b = block_get(block);
     size_t live = 0;
     uint64_t *pair = block_pair(block, 0);
     uint64_t *end = pair + 2 * block_words(block);
@@ -266,6 +315,12 @@ uint32_t block_flip(uint32_t block) {
         block_clear_flags(block, BLOCK_ZERO);
     }
     return dead;
+}
+
+uint32_t block_flip(uint32_t block) {
+    return block_kind_is_pinned(ENTRY_KIND(block_entry(block)))
+               ? 0
+               : block_flip_lost(block);
 }
 
 static bool block_check_entries(uint32_t block) {

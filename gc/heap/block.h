@@ -49,13 +49,20 @@
 //                 The flip changes no other block state.
 //   B12 exact     BLOCK_EXACT is set if a cell may have been asked for to its
 //                 last byte; while a cache holds the block as current, the
-//                 cache may be the one that knows
-//
+//                 cache may be the one that knows.  Cells of KIND_PINNED_LEAF
+//                 tell it only in a heap that holds: no other cycle frees them
 //   B13 watched   while BLOCK_WATCHED is set, a cell freed by hand keeps its
 //                 allocation bit, and has its bit in freed, until the next
 //                 cycle begins: nobody meets another object in its place
 //   B14 shifted   the entries of a block say that it is shifted if and only if
 //                 its kind is; then its last cell ends in the block too
+//   B15 held      in a heap that holds what is freed, a bit in freed of a cell
+//                 of KIND_PINNED_LEAF says that it was freed by hand and is all
+//                 zero as far as the program left it alone: its allocation bit
+//                 stays, freed_any says nothing of it, no drain takes it; the
+//                 flip does where nothing was found that leads to it
+//   B16 lost      in a heap that seeks, cells of KIND_PINNED begin a cycle
+//                 unmarked; where it reclaims, their flip is alloc &= mark
 //
 // The struct of a span is that of its first block; the others' are unused.
 // Design, alternatives and measurements: docs/design/heap/block.md
@@ -133,20 +140,39 @@ enum {
 
 struct block {
     uint32_t next, prev; // neighbours in its list, or BLOCK_NONE; list's owner
-    uint32_t owner;      // who it is, 0 if none; itself, or lock where none
-    uint32_t run_pages;  // of a run's head: 4 KiB pages in use; constant
+    union {
+        struct {
+            uint32_t owner;  // who it is, 0: none; itself, or lock where none
+            uint16_t heap;   // slot of its heap; constant while in use
+            uint16_t layout; // id, for described cells; constant while in use
+        };
+        uint64_t whose; // the three at one look
+    };
+    uint32_t run_pages;  // of a run's head: 4 KiB pages in use; heap lock
     uint32_t next_freed; // on the heap's stack of these, or in an inbox; atomic
     uint16_t live;       // cells with their bit set (B6); owner
-    uint16_t heap;       // slot of its heap; constant while in use
-    uint16_t layout;     // id, for described cells; constant while in use
     uint16_t cursor;     // next cell to search for a hole; owner
-    uint8_t list;        // enum shelf_list it is in; list's owner
-    uint8_t flags;       // BLOCK_*; atomic
-    uint8_t rescan;      // marked cells to be scanned again; marker
-    uint8_t freed_any;   // B8; atomic
+    union {
+        struct {
+            uint8_t list;      // enum shelf_list it is in; list's owner
+            uint8_t flags;     // BLOCK_*; atomic
+            uint8_t rescan;    // marked cells to be scanned again; marker
+            uint8_t freed_any; // B8; atomic
+        };
+        uint32_t state; // the four at one look
+    };
 };
 
 _Static_assert(sizeof(struct block) == 32, "two to a cache line");
+
+// What a state is compared with: a list and flags, and nothing freed by others.
+#define BLOCK_STATE(list, flags) ((uint32_t)(list) | (uint32_t)(flags) << 8)
+#define BLOCK_STATE_FREED        ((uint32_t)UINT8_MAX << 24)
+// In either of these a freed cell asks for more than its bit; without any of
+// those its block is in no list and nobody's current one, which has to change.
+#define BLOCK_STATE_BUSY                                                       \
+    (BLOCK_STATE_FREED | BLOCK_STATE(0, BLOCK_WATCHED | BLOCK_ZERO))
+#define BLOCK_STATE_ROOM BLOCK_STATE(UINT8_MAX, BLOCK_CURRENT)
 
 // A hole: cells [from, end) without allocation bits.
 struct hole {
@@ -175,6 +201,12 @@ static inline uint32_t block_owner_mutator(uint32_t block) {
     return block_owner(block) & (BLOCK_OWNER_LEVEL - 1);
 }
 
+// The owner of a block of the home heap without a layout; of others a number
+// that no owner is.
+static inline uint64_t block_whose(const struct block *b) {
+    return __atomic_load_n(&b->whose, __ATOMIC_RELAXED);
+}
+
 static inline void block_set_owner(uint32_t block, uint32_t owner) {
     __atomic_store_n(&block_get(block)->owner, owner, __ATOMIC_RELAXED);
 }
@@ -183,6 +215,10 @@ static inline void block_set_owner(uint32_t block, uint32_t owner) {
 // right already is not written again.
 static inline unsigned block_flags(uint32_t block) {
     return __atomic_load_n(&block_get(block)->flags, __ATOMIC_RELAXED);
+}
+
+static inline uint32_t block_state(const struct block *b) {
+    return __atomic_load_n(&b->state, __ATOMIC_RELAXED);
 }
 
 static inline void block_set_flags(uint32_t block, unsigned flags) {
@@ -201,6 +237,11 @@ static inline void block_clear_flags(uint32_t block, unsigned flags) {
 
 static inline const struct sizeclass *block_class(uint32_t block) {
     return &sizeclass_table[ENTRY_CLASS(block_entry(block))];
+}
+
+// The two words of age of cells 64 * word and up (collect/lost.h).
+static inline uint64_t *block_age(uint32_t block, size_t word) {
+    return &range.age[block * AGE_WORDS_PER_BLOCK + 2 * word];
 }
 
 // The mark word of cells 64 * word and up; the allocation word is next to it.
@@ -245,6 +286,13 @@ void block_format(uint32_t block, unsigned cls, unsigned kind);
 // The same for a run of `count` blocks whose object ends with page `pages`.
 void block_format_run(uint32_t block, size_t count, size_t pages,
                       unsigned kind);
+
+// A run of `before` blocks gets others behind it, `count` in all; or gives some
+// back, whose bits are clear.  Its pages are set in between: a reader finds no
+// page in a block that is not the run's.
+void block_add_to_run(uint32_t block, size_t before, size_t count);
+void block_set_pages(uint32_t block, size_t pages);
+void block_cut_run(uint32_t block, size_t before, size_t count);
 
 // Entries and struct back to free, heads first; bits must be clear.  What says
 // that the block was told of freed cells stays.
@@ -306,6 +354,25 @@ uint32_t block_drain_freed(uint32_t block, struct hole tail);
 // the lock.
 void block_forget_freed(uint32_t block);
 
+// In a heap that holds: the cell, freed by hand, waits for a flip (B15); false
+// if it does so already, or is no object.  Needs range_use_freed.
+static ALWAYS_INLINE bool block_hold(uint32_t block, uint32_t cell) {
+    uint64_t bit = (uint64_t)1 << (cell % 64);
+    uint64_t *freed = &range.freed[block * FREED_WORDS_PER_BLOCK + cell / 64];
+    return block_is_allocated(block, cell) &&
+           (__atomic_fetch_or(freed, bit, __ATOMIC_RELAXED) & bit) == 0;
+}
+
+// Whether cells of a block are held when they are freed.
+static inline bool block_is_holding(uint32_t block) {
+    return ENTRY_KIND(block_entry(block)) == KIND_PINNED_LEAF;
+}
+
+// Whether cells of a block may be lost, in a heap that seeks such (B16).
+static inline bool block_is_sought(uint32_t block) {
+    return ENTRY_KIND(block_entry(block)) == KIND_PINNED;
+}
+
 // Clears the marks of all cells; sets them to the allocation bits if pinned.
 void block_clear_marks(uint32_t block);
 
@@ -314,6 +381,16 @@ void block_mark_all(uint32_t block);
 
 // The flip (B11); returns the cells that were found dead.
 uint32_t block_flip(uint32_t block);
+
+// The flip of a block of KIND_PINNED in a heap that reclaims: as collected.
+uint32_t block_flip_lost(uint32_t block);
+
+// The flip of a block that holds (B15): what is held and not marked is free.
+// Returns how many that were, and in *held how many are held on.
+uint32_t block_flip_held(uint32_t block, uint32_t *held);
+
+// Clears the marks of all cells, pinned or not.
+void block_unmark(uint32_t block);
 
 // B5, B6, B14 and the entries of the span; for VERIFY.
 bool block_check(uint32_t block);

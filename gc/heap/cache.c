@@ -15,6 +15,9 @@ void cache_init(struct cache *cache, struct order order, uint32_t owner,
     cache->tally = tally;
     cache->owner = owner;
     cache->bytes = sizeclass_table[order.cls].bytes;
+    cache->cells = sizeclass_table[order.cls].cells;
+    cache->reciprocal = sizeclass_table[order.cls].reciprocal;
+    cache->room = single ? 0 : CACHE_FREE_CELLS;
     uint32_t slice = (uint32_t)(CACHE_SLICE_BYTES / cache->bytes);
     // Two in the tiny build: the least that leaves a tail behind.
     slice = LOAM_TINY && slice > 2 ? 2 : slice;
@@ -84,24 +87,6 @@ static bool cache_next_hole(struct cache *cache) {
     b->cursor = (uint16_t)hole.end;
     cache_open_hole(cache, cache->block, hole);
     return true;
-}
-
-// Clears a cell.  Small ones by two stores that overlap: the general routine
-// would cost more than the bytes.
-static inline void cache_clear_cell(char *cell, size_t bytes) {
-    ASSERT(bytes >= GRANULE_BYTES);
-    if (bytes <= 2 * GRANULE_BYTES) {
-        memset(cell, 0, GRANULE_BYTES);
-        memset(cell + bytes - GRANULE_BYTES, 0, GRANULE_BYTES);
-    } else if (bytes <= 4 * GRANULE_BYTES) {
-        memset(cell, 0, 2 * GRANULE_BYTES);
-        memset(cell + bytes - 2 * GRANULE_BYTES, 0, 2 * GRANULE_BYTES);
-    } else if (bytes <= 8 * GRANULE_BYTES) {
-        memset(cell, 0, 4 * GRANULE_BYTES);
-        memset(cell + bytes - 4 * GRANULE_BYTES, 0, 4 * GRANULE_BYTES);
-    } else {
-        memset(cell, 0, bytes);
-    }
 }
 
 // Block and number of a cell of the stack: blockmap_find, but for what the

@@ -36,15 +36,18 @@
 #ifndef HEAP_CACHE_H
 #define HEAP_CACHE_H
 
+#include <string.h>
+
 #include "base/check.h"
 #include "base/defs.h"
 #include "heap/block.h"
 #include "heap/blockmap.h"
 #include "heap/heap.h"
+#include "heap/range.h"
 #include "heap/shelf.h"
 
 #define CACHE_SLICE_BYTES (8 * KiB)
-#define CACHE_FREE_CELLS  ((uint32_t)(LOAM_TINY ? 2 : 16))
+#define CACHE_FREE_CELLS  ((uint32_t)(LOAM_TINY ? 2 : 18))
 
 // Bytes handed out and taken back since they were last added to the heap's.
 struct tally {
@@ -52,23 +55,48 @@ struct tally {
     uint64_t freed_bytes;     // by hand
 };
 
+// What a malloc and a free touch comes first, in as few cache lines as may be.
 struct cache {
-    uintptr_t bump;         // next cell to hand out; mutator
-    uintptr_t limit;        // end of the tail; mutator
-    uint32_t bytes;         // of a cell; constant once in use
-    bool exact;             // a cell was asked for to its last byte since the
-                            // block was told (B12 of heap/block.h); mutator
-    uint32_t block;         // current block or BLOCK_NONE; mutator
-    uint32_t free_count;    // cells on the stack; mutator
+    uintptr_t bump;      // next cell to hand out; mutator
+    uintptr_t limit;     // end of the tail; mutator
+    uint64_t reciprocal; // of the class, as the next two; constant once in use
+    uint32_t bytes;      // of a cell; 0: not in use
+    uint32_t cells;      // of a block
+    uint32_t free_count; // cells on the stack; mutator
+    uint32_t room;       // how many there may be; constant once in use
+    uint32_t block;      // current block or BLOCK_NONE; mutator
+    bool exact;          // a cell was asked for to its last byte since the
+                         // block was told (B12 of heap/block.h); mutator
+    // The stack, and what a full one is given, which is forgotten; mutator.
+    uintptr_t free[CACHE_FREE_CELLS + 1];
+    struct tally *tally;    // of its set; constant once in use
     uint32_t owner;         // the mutator's id; constant once in use
+    uint32_t slice_cells;   // most cells to take at once; mutator
     uintptr_t held;         // bump while the tail is out, else 0; conductor
     struct order order;     // class, kind, layout; constant once in use
     struct shelf_ends mine; // see C6; mutator
-    uint32_t slice_cells;   // most cells to take at once; mutator
-    struct tally *tally;    // of its set; constant once in use
     struct cache *next;     // another cache in use of the same set
-    uintptr_t free[CACHE_FREE_CELLS]; // the stack; mutator
 };
+
+_Static_assert(LOAM_TINY || sizeof(struct cache) == 256, "a shift finds it");
+
+// Clears a cell.  Small ones by two stores that overlap: the general routine
+// would cost more than the bytes.
+static ALWAYS_INLINE void cache_clear_cell(char *cell, size_t bytes) {
+    ASSERT(bytes >= GRANULE_BYTES);
+    if (bytes <= 2 * GRANULE_BYTES) {
+        memset(cell, 0, GRANULE_BYTES);
+        memset(cell + bytes - GRANULE_BYTES, 0, GRANULE_BYTES);
+    } else if (bytes <= 4 * GRANULE_BYTES) {
+        memset(cell, 0, 2 * GRANULE_BYTES);
+        memset(cell + bytes - 2 * GRANULE_BYTES, 0, 2 * GRANULE_BYTES);
+    } else if (bytes <= 8 * GRANULE_BYTES) {
+        memset(cell, 0, 4 * GRANULE_BYTES);
+        memset(cell + bytes - 4 * GRANULE_BYTES, 0, 4 * GRANULE_BYTES);
+    } else {
+        memset(cell, 0, bytes);
+    }
+}
 
 // The next cell, or NULL when the tail is used up.
 static inline void *cache_take(struct cache *cache) {
@@ -119,6 +147,33 @@ static ALWAYS_INLINE void cache_count_freed(struct cache *cache, size_t bytes) {
     __atomic_store_n(sum, *sum + bytes, __ATOMIC_RELAXED);
 }
 
+// cache_pop for a small class of the program's own leaves, where nothing else
+// is to be done.  NULL, and nothing is, where another thread may have freed in
+// the block, or it becomes full.
+static ALWAYS_INLINE void *cache_pop_plain(struct cache *cache,
+                                           struct tally *tally) {
+    uint32_t left = cache->free_count - 1;
+    uintptr_t at = cache->free[left];
+    uint32_t block = range_block_of(at);
+    uint64_t inside = at & (BLOCK_BYTES - 1);
+    uint64_t cell = inside * cache->reciprocal >> 40;
+    struct block *b = block_get(block);
+    uint64_t *alloc = &block_pair(block, cell / 64)[1];
+    uint64_t *sum = &tally->allocated_bytes;
+    uint32_t live = b->live + 1u;
+    ASSERT(cell * cache->bytes == inside);
+    if (UNLIKELY((block_state(b) & BLOCK_STATE_FREED) ||
+                 live == cache->cells)) {
+        return NULL;
+    }
+    __atomic_store_n(alloc, *alloc | (uint64_t)1 << (cell % 64),
+                     __ATOMIC_RELAXED);
+    b->live = (uint16_t)live; // B6
+    cache->free_count = left;
+    __atomic_store_n(sum, *sum + cache->bytes, __ATOMIC_RELAXED);
+    return (void *)at;
+}
+
 // What becomes of a block of this mutator in which cells were freed: if it is
 // empty and nobody bumps in it, it is returned, out of its list.
 MUST_USE uint32_t cache_settle(struct cache *cache, uint32_t block);
@@ -137,10 +192,28 @@ static ALWAYS_INLINE uint32_t cache_free(struct cache *cache,
         UNLIKELY(b->list != SHELF_MINE || b->live == 0)) {
         empty = cache_settle(cache, place->block);
     }
-    if (LIKELY(empty == BLOCK_NONE) && cache->free_count < CACHE_FREE_CELLS) {
+    if (LIKELY(empty == BLOCK_NONE) && cache->free_count < cache->room) {
         cache->free[cache->free_count++] = place->start;
     }
     return empty;
+}
+
+// The same where nothing else is to be done: the block is current, or stays in
+// the cache's list, nobody watches it, it is not known to be zero, and the
+// caller counts what lives in it (B6).
+static ALWAYS_INLINE void cache_free_plain(struct cache *cache,
+                                           struct tally *tally, uint64_t *pair,
+                                           uint64_t bit, uintptr_t at) {
+    uint64_t alloc = pair[1];
+    uint64_t *sum = &tally->freed_bytes;
+    uint32_t count = cache->free_count;
+    size_t bytes = cache->bytes;
+    pair[0] &= ~bit;
+    __atomic_store_n(&pair[1], alloc & ~bit, __ATOMIC_RELAXED);
+    __atomic_store_n(sum, *sum + bytes, __ATOMIC_RELAXED);
+    // No branch: whether there is room is as good as chance.
+    cache->free[count] = at;
+    cache->free_count = count + (count < cache->room);
 }
 
 // Frees the cells whose `bits` stand in bitmap word `word` of such a block, all

@@ -27,6 +27,8 @@
 //                 while the cell is in use
 //   CT5  zombie   an object that was destroyed, and whose cell must wait, has
 //                 the type COUNTED_ZOMBIE and is DEAD
+//   CT6  whole    where both halves of a head change, they do by one store: who
+//                 asks a weak reference meanwhile reads either, in any thread
 //
 // A head is changed by the thread its object belongs to (types that are shared:
 // by all, atomically); scratch: by the conductor in a stop, too.
@@ -51,6 +53,9 @@ enum {
 #define COUNTED_ONE        UINT32_C(64)
 #define COUNTED_OTHER      UINT32_C(0x80000000) // biased, atomic, or stuck
 #define COUNTED_COUNT_MASK UINT32_C(0x7fffffc0)
+// Of what is CONDEMNED, and of a type that traced memory may hold without a
+// count: something that leads there has a finalizer that is due.
+#define COUNTED_SHOWN COUNTED_QUIET
 // While one that is stuck is taken apart, its count.
 #define COUNTED_STUCK        UINT32_C(0x3fffffc0)
 #define COUNTED_TYPE_SHIFT   20
@@ -87,6 +92,17 @@ static inline uint32_t counted_flags(const void *object) {
 static inline unsigned counted_type(const void *object) {
     return __atomic_load_n(&counted_of(object)->info, __ATOMIC_RELAXED) >>
            COUNTED_TYPE_SHIFT;
+}
+
+// The whole head: info, and word below it.
+static inline uint64_t counted_head(const void *object) {
+    return __atomic_load_n((const uint64_t *)(const void *)counted_of(object),
+                           __ATOMIC_RELAXED);
+}
+
+static inline void counted_set_head(void *object, uint64_t head) {
+    __atomic_store_n((uint64_t *)(void *)counted_of(object), head,
+                     __ATOMIC_RELAXED); // CT6
 }
 
 #endif

@@ -19,9 +19,7 @@ bool handle_is_counted_out(const struct handle *handle) {
     uint32_t flags = counted_flags(handle_object(handle));
     bool was_done = (handle->sort & HANDLE_DONE) != 0;
     bool is_short = (handle->sort & HANDLE_SORT_MASK) == HANDLE_SHORT;
-    // What a collection found dead; a finalizer's turn is noted by both flags.
-    bool is_condemned = (flags & COUNTED_CONDEMNED) && !(flags & COUNTED_DONE);
-    return (flags & COUNTED_DEAD) || is_condemned ||
+    return (flags & (COUNTED_DEAD | COUNTED_CONDEMNED)) ||
            (is_short && !was_done && (flags & COUNTED_DONE));
 }
 

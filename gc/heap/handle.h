@@ -26,7 +26,8 @@
 //   N4  watched  the block of a target, watched once the handle was set, stays
 //                so until a clearing that finds no handle to it
 //   N6  counted  handle_get is 0 from the moment a counted target begins to
-//                die; that of a short one, from when its finalizer is due
+//                die, or a cycle condemned it; that of a short one, from when
+//                its finalizer is due
 //   N5  instant  a stop at any instruction of handle_set meets a handle that
 //                is empty or whole
 //   N7  rows     all handles of a row are treated like single ones

@@ -46,7 +46,7 @@ static size_t heap_find_slot(void) {
 }
 
 bool heap_init(struct heap *heap, struct heap *home) {
-    size_t slot = home == NULL ? 0 : heap_find_slot();
+    size_t slot = home == NULL ? HEAP_SLOT_HOME : heap_find_slot();
     if (slot >= heaps.capacity && !heap_grow_slots()) {
         return false;
     }
@@ -213,6 +213,59 @@ struct object *heap_make_run(struct heap *heap, unsigned kind, size_t bytes,
     return (struct object *)block_first(block);
 }
 
+struct object *heap_make_roomy_run(struct heap *heap, unsigned kind,
+                                   size_t bytes, bool *zero) {
+    size_t count = bits_div_ceil(bytes, BLOCK_BYTES);
+    uint32_t block = bytes > range.bytes || block_kind_is_counted(kind)
+                         ? BLOCK_NONE
+                         : region_take_roomy(heap->ground, count, zero);
+    if (block == BLOCK_NONE) {
+        return heap_make_run(heap, kind, bytes, 1, zero);
+    }
+    heap_count_made(heap, heap_use_run(heap, block, kind, bytes));
+    return (struct object *)block_first(block);
+}
+
+// Blocks that a run no longer has.
+static void heap_cut_run(struct heap *heap, uint32_t block, size_t before,
+                         size_t count) {
+    block_cut_run(block, before, count);
+    region_give(heap->ground, block + (uint32_t)count, before - count);
+    __atomic_fetch_sub(&heap->used_blocks, before - count, __ATOMIC_RELAXED);
+}
+
+bool heap_resize_run(struct heap *heap, uint32_t block, size_t bytes,
+                     bool *zero) {
+    size_t pages = bits_div_ceil(bytes, HEAP_PAGE_BYTES);
+    size_t count = bits_div_ceil(bytes, BLOCK_BYTES);
+    size_t before = block_span(block);
+    size_t held = block_cell_bytes(block);
+    *zero = true;
+    if (pages > UINT32_MAX ||
+        (count > before &&
+         !region_take_at(heap->ground, block + (uint32_t)before, count - before,
+                         zero))) {
+        return false;
+    }
+    if (count > before) {
+        __atomic_fetch_add(&heap->used_blocks, count - before,
+                           __ATOMIC_RELAXED);
+        block_add_to_run(block, before, count);
+    }
+    block_set_pages(block, pages);
+    if (count < before) {
+        heap_cut_run(heap, block, before, count);
+    }
+    size_t now = block_cell_bytes(block);
+    if (now > held) {
+        heap_count_made(heap, now - held);
+    } else {
+        heap->freed_bytes += held - now;
+        heap->used_bytes -= held - now;
+    }
+    return true;
+}
+
 void heap_describe_run(struct object *object, unsigned layout) {
     uint32_t block = range_block_of((uintptr_t)object);
     block_get(block)->layout = (uint16_t)layout;
@@ -374,7 +427,12 @@ static void heap_prepare_block(uint32_t block, void *data) {
     heap->freed_bytes += freed;
     heap->used_bytes -= freed;
     b->next_freed = BLOCK_NONE;
-    block_clear_marks(block);
+    if ((heap->holds && block_is_holding(block)) ||
+        (heap->seeks && block_is_sought(block))) {
+        block_unmark(block); // B15, B16: no roots, and what is in use stays
+    } else {
+        block_clear_marks(block);
+    }
 }
 
 void heap_prepare(struct heap *heap) {
@@ -387,6 +445,15 @@ struct heap_flip {
     struct census *census;
 };
 
+static uint32_t heap_flip_words(const struct heap *heap, uint32_t block,
+                                uint32_t *held) {
+    if (heap->holds && block_is_holding(block)) {
+        return block_flip_held(block, held);
+    }
+    return heap->reclaims && block_is_sought(block) ? block_flip_lost(block)
+                                                    : block_flip(block);
+}
+
 static void heap_flip_block(uint32_t block, void *data) {
     struct heap_flip *flip = data;
     struct census *census = flip->census;
@@ -395,9 +462,15 @@ static void heap_flip_block(uint32_t block, void *data) {
         return;
     }
     size_t bytes = block_cell_bytes(block);
-    uint32_t dead = block_flip(block);
+    uint32_t held = 0;
+    uint32_t dead = heap_flip_words(flip->heap, block, &held);
+    census->held_objects += held;
+    census->held_bytes += held * bytes;
     census->dead_objects += dead;
     census->dead_bytes += dead * bytes;
+    if (flip->heap->holds && block_is_holding(block)) {
+        census->let_go_bytes += dead * bytes;
+    }
     census->live_objects += b->live;
     census->live_bytes += b->live * bytes;
     if (block_flags(block) & BLOCK_CURRENT) { // B9

@@ -62,6 +62,9 @@ struct heap {
     struct shelf_ends kept;   // E3; called SHELF_MINE
     uint32_t freed_blocks;    // the stack of blocks with freed cells; atomic
     uint16_t slot;            // in the table of heaps; constant
+    bool holds;               // B15 of heap/block.h; set under the lock; atomic
+    bool seeks;               // B16; set under the lock
+    bool reclaims;            // and frees what it found; set under the lock
     void *keeper;             // what the floors above keep of it; constant
     uint64_t allocated_bytes; // in cells and runs, and in tails while they last
     uint64_t freed_bytes;     // by hand
@@ -73,7 +76,9 @@ struct heap {
 struct census {
     size_t live_bytes, live_objects;
     size_t dead_bytes, dead_objects;
-    size_t block_bytes; // in blocks and runs that hold something
+    size_t held_bytes, held_objects; // freed, and led to still; of the live
+    size_t let_go_bytes;             // freed, and led to no more; of the dead
+    size_t block_bytes;              // in blocks and runs that hold something
 };
 
 // What one call is to get: the words that choose a shelf.
@@ -82,6 +87,8 @@ struct order {
     unsigned cls;    // size class
     unsigned layout; // id, for KIND_DESCRIBED; else 0
 };
+
+#define HEAP_SLOT_HOME 0 // of the home heap
 
 // Readies a heap and gives it a slot; false when there is none.  `home` is the
 // heap on whose ground it stands; NULL for the home heap itself, in slot 0.
@@ -122,6 +129,17 @@ uint32_t heap_make_block(struct heap *heap, struct order order, uint32_t owner);
 // address, in use, or NULL.  *zero: whether it is known to be zero.
 struct object *heap_make_run(struct heap *heap, unsigned kind, size_t bytes,
                              size_t alignment, bool *zero);
+
+// The same at any address, with free blocks behind it for it to grow by half,
+// unless the region has a limit or not so much to give.
+struct object *heap_make_roomy_run(struct heap *heap, unsigned kind,
+                                   size_t bytes, bool *zero);
+
+// Gives a run of no counted kind, in use, as many pages as `bytes` bytes need;
+// false, and nothing is done, where the blocks behind it are not free.  *zero:
+// whether those that were added are known to be zero.
+MUST_USE bool heap_resize_run(struct heap *heap, uint32_t block, size_t bytes,
+                              bool *zero);
 
 // Makes a block of an order out of one that was taken from the region and is of
 // no heap yet; needs no lock.

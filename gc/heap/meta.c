@@ -4,6 +4,7 @@
 
 #include "base/bits.h"
 #include "base/check.h"
+#include "os/holding.h"
 #include "os/memory.h"
 
 #define META_PIECE_BYTES_MAX (META_MAP_BYTES / 2)
@@ -89,6 +90,7 @@ void meta_free(void *piece, size_t bytes) {
 }
 
 void meta_forked(void) {
+    holding_forked();
     memset(meta.waiting, 0, sizeof meta.waiting);
     meta.bump = meta.limit = NULL;
 }

@@ -20,6 +20,7 @@ enum {
     TABLE_DIRTY,
     TABLE_CHUNKS,
     TABLE_FREED,
+    TABLE_AGE,
     TABLE_COUNT
 };
 
@@ -33,6 +34,7 @@ static const size_t range_table_share[TABLE_COUNT] = {
     [TABLE_DIRTY] = CHUNK_BLOCKS / 8,
     [TABLE_CHUNKS] = 1,
     [TABLE_FREED] = CHUNK_BLOCKS * FREED_WORDS_PER_BLOCK * 8,
+    [TABLE_AGE] = CHUNK_BLOCKS * AGE_WORDS_PER_BLOCK * 8,
 };
 
 // Where each table lies, and how much of it is committed.
@@ -92,6 +94,7 @@ static bool range_reserve(size_t bytes) {
     range.dirty = (uint64_t *)(void *)range_tables.at[TABLE_DIRTY];
     range.chunks = (uint8_t *)range_tables.at[TABLE_CHUNKS];
     range.freed = (uint64_t *)(void *)range_tables.at[TABLE_FREED];
+    range.age = (uint64_t *)(void *)range_tables.at[TABLE_AGE];
     return true;
 }
 
@@ -142,10 +145,16 @@ static bool range_table_commit(int t, size_t blocks) {
     return true;
 }
 
+// Some tables are committed by those who need them.
+static bool range_table_in_use(int t) {
+    return (t != TABLE_FREED || range.freed_in_use) &&
+           (t != TABLE_AGE || range.age_in_use);
+}
+
 size_t range_extend_bytes(size_t blocks) {
     size_t sum = blocks * BLOCK_BYTES;
     for (int t = 0; t < TABLE_COUNT; t++) {
-        if (t != TABLE_FREED || range.freed_in_use) {
+        if (range_table_in_use(t)) {
             size_t target = range_table_target(t, range_block_count() + blocks);
             size_t done = range_tables.committed_bytes[t];
             sum += target > done ? target - done : 0;
@@ -162,8 +171,7 @@ bool range_extend(size_t blocks) {
         return false;
     }
     for (int t = 0; t < TABLE_COUNT; t++) {
-        if ((t != TABLE_FREED || range.freed_in_use) &&
-            !range_table_commit(t, now + blocks)) {
+        if (range_table_in_use(t) && !range_table_commit(t, now + blocks)) {
             return false;
         }
     }
@@ -186,6 +194,14 @@ bool range_use_freed(void) {
     }
     __atomic_store_n(&range.freed_in_use, true, __ATOMIC_RELEASE);
     return true;
+}
+
+bool range_use_age(void) {
+    if (!range.age_in_use &&
+        range_table_commit(TABLE_AGE, range_block_count())) {
+        range.age_in_use = true;
+    }
+    return range.age_in_use;
 }
 
 void range_use_huge(void) {

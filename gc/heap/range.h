@@ -76,6 +76,7 @@ enum {
 
 #define BITS_WORDS_PER_BLOCK  ((size_t)128) // 64 pairs of mark and allocation
 #define FREED_WORDS_PER_BLOCK ((size_t)64)
+#define AGE_WORDS_PER_BLOCK   ((size_t)128) // 64 pairs: two bits a cell
 
 struct block;
 
@@ -92,6 +93,8 @@ struct range {
     uint8_t *chunks;         // CHUNK_*; heap lock
     uint64_t *freed;         // committed if freed_in_use
     bool freed_in_use;       // set under the heap lock; atomic
+    uint64_t *age;           // committed if age_in_use; conductor, in a stop
+    bool age_in_use;         // set under the heap lock
     size_t table_bytes;      // committed in tables; heap lock
 };
 
@@ -112,6 +115,9 @@ size_t range_extend_bytes(size_t blocks);
 
 // Commits the freed table, for blocks yet to come too.
 MUST_USE bool range_use_freed(void);
+
+// The same for the age table.
+MUST_USE bool range_use_age(void);
 
 // Huge pages for what is committed now and later.
 void range_use_huge(void);

@@ -160,6 +160,9 @@ static void rebuild_count_live(uint32_t block) {
 // or watched keeps them until somebody who may drains it.
 static void rebuild_freed(struct heap *heap, uint32_t block) {
     struct block *b = block_get(block);
+    if (heap->holds && block_is_holding(block)) {
+        return; // B15
+    }
     b->freed_any = range.freed_in_use && rebuild_has_freed(block);
     if (b->freed_any == 0 || (block_flags(block) & BLOCK_WATCHED)) {
         return;

@@ -30,7 +30,9 @@ static bool region_may_commit(const struct region *region, size_t bytes) {
 }
 
 static void region_count_commit(struct region *region, size_t bytes) {
-    region->committed_bytes += bytes;
+    // Who serves malloc asks for both without the lock.
+    __atomic_store_n(&region->committed_bytes, region->committed_bytes + bytes,
+                     __ATOMIC_RELAXED);
     if (region->committed_bytes > region->committed_bytes_max) {
         region->committed_bytes_max = region->committed_bytes;
     }
@@ -130,6 +132,19 @@ static bool region_undrop(struct region *region, size_t block, size_t count) {
     return true;
 }
 
+// Free blocks, committed, are handed out.
+static void region_hand(struct region *region, size_t at, size_t count,
+                        bool *zero) {
+    *zero = bitmap_find_set(range.dirty, at, at + count) == at + count;
+    bitmap_set_range(range.taken, at, count);
+    bitmap_set_range(range.dirty, at, count);
+    if (at == region->low) {
+        region->low = (uint32_t)(at + count);
+    }
+    __atomic_store_n(&region->used_blocks, region->used_blocks + count,
+                     __ATOMIC_RELAXED);
+}
+
 uint32_t region_take(struct region *region, size_t count, size_t alignment,
                      bool *zero) {
     ASSERT(count >= 1 && bits_is_power(alignment));
@@ -147,21 +162,45 @@ uint32_t region_take(struct region *region, size_t count, size_t alignment,
             return BLOCK_NONE;
         }
     }
-    *zero = bitmap_find_set(range.dirty, at, at + count) == at + count;
-    bitmap_set_range(range.taken, at, count);
-    bitmap_set_range(range.dirty, at, count);
-    if (at == region->low) {
-        region->low = (uint32_t)(at + count);
-    }
-    region->used_blocks += count;
+    region_hand(region, at, count, zero);
     return (uint32_t)at;
+}
+
+uint32_t region_take_roomy(struct region *region, size_t count, bool *zero) {
+    size_t room = count / 2;
+    uint32_t block = region->limit_bytes == 0
+                         ? region_take(region, count + room, 1, zero)
+                         : BLOCK_NONE;
+    if (block != BLOCK_NONE && room > 0) {
+        region_give(region, block + (uint32_t)count, room);
+        if (*zero) {
+            bitmap_clear_range(range.dirty, block + count, room);
+        }
+    }
+    return block;
+}
+
+bool region_take_at(struct region *region, uint32_t block, size_t count,
+                    bool *zero) {
+    size_t end = block + count;
+    size_t have = region_blocks();
+    size_t inside = end < have ? end : have;
+    ASSERT(block > 0 && bitmap_get(range.taken, block - 1));
+    if (bitmap_find_set(range.taken, block, inside) != inside ||
+        (end > have && region_grow(region, count, 1) != block) ||
+        !region_undrop(region, block, count)) {
+        return false;
+    }
+    region_hand(region, block, count, zero);
+    return true;
 }
 
 void region_give(struct region *region, uint32_t block, size_t count) {
     ASSERT(bitmap_find_clear(range.taken, block, block + count) ==
            block + count); // N1
     bitmap_clear_range(range.taken, block, count);
-    region->used_blocks -= count;
+    __atomic_store_n(&region->used_blocks, region->used_blocks - count,
+                     __ATOMIC_RELAXED);
     if (block < region->low) {
         region->low = block;
     }
@@ -194,7 +233,9 @@ size_t region_trim(struct region *region, bool now) {
         if (memory_drop(at, CHUNK_BYTES)) {
             *state = CHUNK_DROPPED;
             bitmap_clear_range(range.dirty, chunk * CHUNK_BLOCKS, CHUNK_BLOCKS);
-            region->committed_bytes -= CHUNK_BYTES;
+            __atomic_store_n(&region->committed_bytes,
+                             region->committed_bytes - CHUNK_BYTES,
+                             __ATOMIC_RELAXED);
         }
     }
     return before - region->committed_bytes;

@@ -50,6 +50,16 @@ void region_init(struct region *region);
 MUST_USE uint32_t region_take(struct region *region, size_t count,
                               size_t alignment, bool *zero);
 
+// `count` >= 1 blocks, with free ones behind them that are half as many and may
+// be taken by anybody; BLOCK_NONE if there are none, or the region has a limit.
+MUST_USE uint32_t region_take_roomy(struct region *region, size_t count,
+                                    bool *zero);
+
+// Exactly these blocks, of which the one before is taken; false if one of them
+// is, too, or they cannot be committed.
+MUST_USE bool region_take_at(struct region *region, uint32_t block,
+                             size_t count, bool *zero);
+
 // Gives blocks back; their entries are free already.
 void region_give(struct region *region, uint32_t block, size_t count);
 

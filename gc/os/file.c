@@ -8,15 +8,39 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <sys/resource.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
+static int file_try(const char *path) {
+    return (int)syscall(SYS_openat, AT_FDCWD, path, O_RDONLY | O_CLOEXEC,
+                        0); // FL2
+}
+
+// The program may use up all descriptors it allows itself; more may be allowed.
+static int file_try_beyond(const char *path) {
+    struct rlimit limit;
+    if (syscall(SYS_prlimit64, 0, RLIMIT_NOFILE, NULL, &limit) != 0 ||
+        limit.rlim_cur == limit.rlim_max) {
+        return -1;
+    }
+    const struct rlimit more = {limit.rlim_max, limit.rlim_max};
+    if (syscall(SYS_prlimit64, 0, RLIMIT_NOFILE, &more, NULL) != 0) {
+        return -1;
+    }
+    int file = file_try(path);
+    (void)syscall(SYS_prlimit64, 0, RLIMIT_NOFILE, &limit, NULL); // FL5
+    return file;
+}
+
 int file_open(const char *path) {
     int saved = error_save();
-    long file =
-        syscall(SYS_openat, AT_FDCWD, path, O_RDONLY | O_CLOEXEC, 0); // FL2
+    int file = file_try(path);
+    if (file < 0 && errno == EMFILE) {
+        file = file_try_beyond(path);
+    }
     error_restore(saved);
-    return (int)file;
+    return file;
 }
 
 // A number of bytes; 0 for every failure.

@@ -14,6 +14,9 @@
 //   FL3  passive  no call is a point of cancellation, enters the C library's
 //                 buffers or allocates
 //   FL4  errno    errno is as the caller left it
+//   FL5  spare    where the program has used up its descriptors, one above its
+//                 limit is had if the system lets a process raise it; the limit
+//                 is as it was when file_open returns
 //
 // Any thread; async-signal-safe.
 // Design, alternatives and measurements: docs/design/os/file.md

@@ -31,7 +31,8 @@ struct mapping {
     uint64_t inode;  // of the file; 0: memory without one
     uint64_t device; // of the file
     bool is_readable, is_writable;
-    bool is_shared; // writes go to the file, or to other processes
+    bool is_shared;        // writes go to the file, or to other processes
+    size_t resident_bytes; // mapping_each_resident alone
 };
 
 // Is given one mapping; returns whether to go on.
@@ -39,6 +40,15 @@ typedef bool mapping_visit(const struct mapping *mapping, void *data);
 
 // Visits every mapping of this process; false when the system does not tell.
 bool mapping_each(mapping_visit *visit, void *data);
+
+// The same, with resident_bytes: what of the mapping is in memory now.  Their
+// sum is the resident set of the process.  It takes the kernel a look at every
+// page.
+bool mapping_each_resident(mapping_visit *visit, void *data);
+
+// How many of the bytes from `start` on, as pages go, are in memory; `start` is
+// the start of a page, and all of them are mapped.
+size_t mapping_resident(uintptr_t start, size_t bytes);
 
 // The mapping that holds `address`; false if there is none, or the system does
 // not tell.

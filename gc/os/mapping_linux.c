@@ -17,7 +17,8 @@
 #include <sys/uio.h>
 #include <unistd.h>
 
-#define MAPPING_FILE "/proc/self/maps"
+#define MAPPING_FILE  "/proc/self/maps"
+#define MAPPING_PAGES "/proc/self/smaps" // the same, with figures
 
 // --- The list --------------------------------------------------------------
 
@@ -54,6 +55,13 @@ static uint64_t mapping_number(struct mapping_reader *reader, unsigned base) {
     }
 }
 
+static void mapping_skip_line(struct mapping_reader *reader) {
+    while (reader->next != '\n' && reader->next != '\0') {
+        mapping_step(reader);
+    }
+    mapping_step(reader);
+}
+
 // "7f0123400000-7f0123428000 r--p 00000000 fe:01 1234   /lib/libz.so"
 static void mapping_line(struct mapping_reader *reader,
                          struct mapping *mapping) {
@@ -71,16 +79,34 @@ static void mapping_line(struct mapping_reader *reader,
     mapping->device = mapping_number(reader, 16) << 32;
     mapping->device |= mapping_number(reader, 16);
     mapping->inode = mapping_number(reader, 10);
-    while (reader->next != '\n' && reader->next != '\0') {
-        mapping_step(reader);
-    }
-    mapping_step(reader);
+    mapping->resident_bytes = 0;
+    mapping_skip_line(reader);
 }
 
-bool mapping_each(mapping_visit *visit, void *data) {
+// Figures follow, a line each: "Rss:        1234 kB".
+static void mapping_figures(struct mapping_reader *reader,
+                            struct mapping *mapping) {
+    while (reader->next >= 'A' && reader->next <= 'Z') {
+        static const char wanted[] = "Rss:";
+        size_t same = 0;
+        while (same < sizeof wanted - 1 && reader->next == wanted[same]) {
+            mapping_step(reader);
+            same++;
+        }
+        while (same == sizeof wanted - 1 && reader->next == ' ') {
+            mapping_step(reader);
+        }
+        if (same == sizeof wanted - 1) {
+            mapping->resident_bytes = mapping_number(reader, 10) * KiB;
+        }
+        mapping_skip_line(reader);
+    }
+}
+
+static bool mapping_list(const char *path, mapping_visit *visit, void *data) {
     struct mapping_reader reader;
     reader.at = reader.count = 0;
-    reader.file = file_open(MAPPING_FILE);
+    reader.file = file_open(path);
     if (reader.file < 0) {
         return false;
     }
@@ -90,10 +116,38 @@ bool mapping_each(mapping_visit *visit, void *data) {
     while (more && reader.next != '\0') {
         struct mapping mapping;
         mapping_line(&reader, &mapping);
+        mapping_figures(&reader, &mapping);
         more = visit(&mapping, data);
     }
     file_close(reader.file);
     return told;
+}
+
+bool mapping_each(mapping_visit *visit, void *data) {
+    return mapping_list(MAPPING_FILE, visit, data);
+}
+
+bool mapping_each_resident(mapping_visit *visit, void *data) {
+    return mapping_list(MAPPING_PAGES, visit, data);
+}
+
+#define MAPPING_PART 256u // pages asked for by one call
+
+size_t mapping_resident(uintptr_t start, size_t bytes) {
+    size_t page_bytes = memory_page_bytes();
+    size_t part_bytes = MAPPING_PART * page_bytes;
+    size_t pages = 0;
+    int saved = error_save();
+    for (size_t done = 0; done < bytes; done += part_bytes) {
+        unsigned char in[MAPPING_PART] = {0};
+        size_t rest = bytes - done < part_bytes ? bytes - done : part_bytes;
+        (void)syscall(SYS_mincore, start + done, rest, in);
+        for (size_t i = 0; i < MAPPING_PART; i++) {
+            pages += in[i] & 1u;
+        }
+    }
+    error_restore(saved); // MP4
+    return pages * page_bytes;
 }
 
 // --- One of them -----------------------------------------------------------

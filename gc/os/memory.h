@@ -24,9 +24,11 @@
 //   M4  returned  uncommitted pages count neither as resident memory nor
 //                 against the system's promise of memory (overcommit)
 //   M5  errno     errno is as the caller left it
+//   M6  listed    a range is in the list of os/holding.h from when it is
+//                 returned until it is released, as far as that has room
 //
-// Any thread; the range is its caller's.  No state.  Under a sanitizer hints
-// may be ignored.
+// Any thread; the range is its caller's.  No state but that list.  Under a
+// sanitizer hints may be ignored.
 // Design, alternatives and measurements: docs/design/os/memory.md
 
 #ifndef OS_MEMORY_H

@@ -6,6 +6,7 @@
 
 #include "base/bits.h"
 #include "os/error.h"
+#include "os/holding.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -77,12 +78,17 @@ void *memory_reserve(size_t bytes, size_t alignment, uintptr_t hint) {
     if (at == NULL) {
         at = memory_map_aligned(bytes, alignment);
     }
+    if (at != NULL) {
+        (void)holding_add((uintptr_t)at, (uintptr_t)at + bytes); // M6
+    }
     error_restore(saved); // M5
     return at;
 }
 
 void memory_release(void *at, size_t bytes) {
     int saved = error_save();
+    // First, for the next owner of the addresses may be anybody (M6).
+    holding_remove((uintptr_t)at, (uintptr_t)at + bytes);
     if (munmap(at, bytes) != 0) {
         // A hole in a mapping makes two, and their number is limited.
         (void)madvise(at, bytes, MADV_DONTNEED);

@@ -76,11 +76,12 @@ int suspend_number(void);
 // the system refuses, or the signal is one that cannot be used so.
 MUST_USE bool suspend_install(int signal, suspend_bell *bell);
 
-// Looks whether the handler is still ours and puts it back if not (Z4); false
-// when it had been replaced.
+// Before a stop: looks whether the handler is still ours and puts it back if
+// not (Z4); false when it had been replaced.
 bool suspend_refresh(void);
 
-// Sends the signal to a thread of this process.
+// Sends the signal to a thread of this process, as it was when suspend_refresh
+// was last called.
 enum suspend_sent { SUSPEND_SENT, SUSPEND_GONE, SUSPEND_REFUSED };
 enum suspend_sent suspend_send(uint32_t thread);
 

@@ -34,6 +34,7 @@ struct suspend_action {
 
 static struct {
     int signal;         // 0 until suspend_install
+    uint32_t process;   // this one's number, as of the last stop
     suspend_bell *bell; // constant from then on
     struct lock lock;   // guards `newest` and the slot after it
     uint32_t newest;    // slots[newest % SUSPEND_SLOTS] is the program's
@@ -153,7 +154,7 @@ static void suspend_handle(int signal, siginfo_t *info, void *context) {
         .hot_end = __builtin_frame_address(0), // Z1: the system's frame is
         .thread = thread_id(),                 // above this one
         .ours = is_lost || (info->si_code == SI_TKILL &&
-                            (uint32_t)info->si_pid == thread_process_id()),
+                            (uint32_t)info->si_pid == suspend.process),
     };
     if (!suspend.bell(&here)) {
         suspend_chain(signal, info, context);
@@ -195,6 +196,7 @@ bool suspend_install(int signal, suspend_bell *bell) {
     }
     suspend.bell = bell;
     suspend.signal = signal;
+    suspend.process = thread_process_id();
     if (suspend_put()) {
         return true;
     }
@@ -204,6 +206,7 @@ bool suspend_install(int signal, suspend_bell *bell) {
 
 bool suspend_refresh(void) {
     struct suspend_action now;
+    __atomic_store_n(&suspend.process, thread_process_id(), __ATOMIC_RELAXED);
     if (suspend_action(suspend.signal, NULL, &now) == 0 &&
         now.handler == (uintptr_t)suspend_handle) {
         return true;
@@ -216,7 +219,7 @@ bool suspend_refresh(void) {
 
 enum suspend_sent suspend_send(uint32_t thread) {
     ASSERT(suspend.signal != 0);
-    long said = kernel_call(SYS_tgkill, thread_process_id(), thread,
+    long said = kernel_call(SYS_tgkill, suspend.process, thread,
                             (uintptr_t)suspend.signal, 0);
     if (said == -ESRCH) {
         return SUSPEND_GONE;
@@ -264,5 +267,6 @@ bool suspend_find_alternate(const void **lowest, const void **end) {
 }
 
 void suspend_forked(void) {
+    suspend.process = thread_process_id();
     suspend.lock.word = 0;
 }

@@ -157,10 +157,27 @@ enum bias_end bias_forked(void *object, bool keeps) {
                                              : BIAS_COUNTED;
 }
 
+bool bias_try_count(const void *object, size_t *count) {
+    uint32_t own, shared = __atomic_load_n(bias_at(object), __ATOMIC_ACQUIRE);
+    uint32_t before;
+    do {
+        before = shared;
+        own = (__atomic_load_n(&counted_of(object)->word, __ATOMIC_ACQUIRE) &
+               COUNTED_COUNT_MASK) /
+              COUNTED_ONE;
+        shared = __atomic_load_n(bias_at(object), __ATOMIC_ACQUIRE);
+    } while (shared != before);
+    int64_t sum = (int64_t)bias_number(shared) + own;
+    *count = sum > 0 ? (size_t)sum : 0;
+    // Between the two steps of a merge the owner's number is in neither.
+    return own != 0 || (shared & (BIAS_QUEUED | BIAS_MERGED)) != BIAS_QUEUED;
+}
+
 size_t bias_count(const void *object) {
-    uint32_t shared = __atomic_load_n(bias_at(object), __ATOMIC_ACQUIRE);
-    int64_t count = (int64_t)bias_number(shared) + bias_own_count(object);
-    return count > 0 ? (size_t)count : 0;
+    size_t count;
+    bool is_sure = bias_try_count(object, &count);
+    (void)is_sure;
+    return count;
 }
 
 uint32_t bias_take(void *object) {
@@ -170,6 +187,7 @@ uint32_t bias_take(void *object) {
     while (!bias_change(object, &shared,
                         (shared & (BIAS_QUEUED | BIAS_GIVEN)) | BIAS_MERGED)) {
     }
+    bias_set_word(object, counted_flags(object) & ~COUNTED_COUNT_MASK); // BI3
     return (uint32_t)count;
 }
 

@@ -19,7 +19,8 @@
 // given the same number later, the object is that thread's.
 //
 // Invariants
-//   BI1  sum     the owners of an object are the two numbers together
+//   BI1  sum     the owners of an object are the two numbers together, but
+//                within a merge
 //   BI2  last    exactly one release or merge finds that nobody owns it
 //   BI3  owner   the head's number is changed by the owner alone, and is 0 once
 //                merged
@@ -87,7 +88,9 @@ MUST_USE enum bias_end bias_forked(void *object, bool keeps);
 uint32_t bias_take(void *object);
 void bias_give(void *object, uint32_t count);
 
-// The owners, as they are at this moment.
+// The owners, as they are at this moment; under the lock, or where nobody
+// merges.  bias_try_count: anywhere; false if somebody may be merging.
 size_t bias_count(const void *object);
+MUST_USE bool bias_try_count(const void *object, size_t *count);
 
 #endif

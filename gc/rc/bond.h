@@ -63,7 +63,6 @@ struct bond {
                              // left
     uint8_t sort;            // enum bond_sort; written last
     uint8_t mode;            // of a finalizer, as the program said
-    bool late;               // the object had been finalized before
 };
 
 // The records in use; atomic.

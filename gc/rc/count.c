@@ -8,6 +8,7 @@
 // Flags that stay with an object on the list of the dead.
 #define COUNT_STAYS                                                            \
     (COUNTED_DEAD | COUNTED_WATCHED | COUNTED_KEPT | COUNTED_DONE)
+#define COUNT_TYPE_BITS ((uint64_t)0xfff << 52) // of a head
 #define COUNT_LINK_BITS (((uint64_t)1 << 48) - GRANULE_BYTES)
 // Bit 31 is OTHER, that the inline functions keep off; the link's is here.
 #define COUNT_LINK_31 ((uint64_t)1 << 48)
@@ -18,7 +19,6 @@ void count_init(struct count_domain *domain, uint32_t owner) {
 
 // --- The list of the dead ------------------------------------------------
 
-// A head written by halves is read by halves; one that links is read whole.
 static void count_set_word(void *object, uint32_t word) {
     __atomic_store_n(&counted_of(object)->word, word, __ATOMIC_RELAXED);
 }
@@ -39,7 +39,7 @@ void count_bury(struct count_domain *domain, void *object) {
     uint64_t type = counted_type(object);
     uint64_t head = type << 52 | count_link(domain->dead) | COUNTED_DEAD |
                     (counted_flags(object) & COUNT_STAYS); // CN5
-    memcpy(counted_of(object), &head, sizeof head);
+    counted_set_head(object, head);
     domain->dead = (uintptr_t)object;
     domain->owed_count++;
 }
@@ -48,12 +48,10 @@ void count_bury(struct count_domain *domain, void *object) {
 static void *count_pop(struct count_domain *domain) {
     void *object = (void *)domain->dead;
     if (object != NULL) {
-        uint64_t head;
-        memcpy(&head, counted_of(object), sizeof head);
+        uint64_t head = counted_head(object);
         domain->dead = count_next(head);
         domain->owed_count--;
-        count_set_word(object, (uint32_t)head & COUNT_STAYS);
-        counted_of(object)->info = (uint32_t)(head >> 52) << COUNTED_TYPE_SHIFT;
+        counted_set_head(object, head & (COUNT_TYPE_BITS | COUNT_STAYS));
     }
     return object;
 }
@@ -86,9 +84,9 @@ static bool count_is_zero(const void *object, uint32_t word) {
 
 void count_unname(struct count_domain *domain, void *object) {
     uint32_t word = counted_flags(object);
-    // Of one that is listed the other is a bit of the link.
-    uint32_t flags =
-        word & COUNTED_DEAD ? COUNTED_KEPT : COUNTED_KEPT | COUNTED_QUIET;
+    // Of a listed one the other is a bit of the link, of a condemned SHOWN.
+    uint32_t flags = COUNTED_KEPT;
+    flags |= word & (COUNTED_DEAD | COUNTED_CONDEMNED) ? 0 : COUNTED_QUIET;
     count_set_word(object, word & ~flags);
     if (counted_type(object) != COUNTED_ZOMBIE) {
         if (UNLIKELY(count_is_zero(object, word))) {
@@ -100,13 +98,14 @@ void count_unname(struct count_domain *domain, void *object) {
 }
 
 static void count_make_zombie(void *object, uint32_t word) {
-    counted_of(object)->info = COUNTED_ZOMBIE << COUNTED_TYPE_SHIFT; // CT5
-    count_set_word(object, word & COUNT_STAYS);
+    counted_set_head(object, (uint64_t)COUNTED_ZOMBIE << 52 |
+                                 (word & COUNT_STAYS)); // CT5
 }
 
 void count_forget(void *object) {
     uint32_t word = counted_flags(object) & ~(uint32_t)COUNTED_KEPT;
-    if (counted_type(object) != COUNTED_ZOMBIE && !(word & COUNTED_DEAD)) {
+    if (counted_type(object) != COUNTED_ZOMBIE &&
+        !(word & (COUNTED_DEAD | COUNTED_CONDEMNED))) {
         word &= ~(uint32_t)COUNTED_QUIET;
         word |= kinds_of(object)->word & COUNTED_QUIET;
     }
@@ -119,8 +118,7 @@ static void count_undo(void *object) {
     const struct kinds_type *type = kinds_of(object);
     uint32_t word = counted_flags(object) & (COUNTED_WATCHED | COUNTED_DONE);
     word |= type->word & (COUNTED_OTHER | COUNTED_QUIET);
-    counted_of(object)->info &= ~COUNTED_SCRATCH_MASK;
-    count_set_word(object, word);
+    counted_set_head(object, (counted_head(object) & COUNT_TYPE_BITS) | word);
 }
 
 void count_give_up(struct count_domain *domain) {
@@ -297,7 +295,8 @@ static bool count_retain_atomic(void *object, bool is_traced) {
     uint32_t word = __atomic_load_n(at, __ATOMIC_RELAXED);
     do {
         bool is_zero = (word & COUNTED_COUNT_MASK) == 0;
-        if ((word & COUNTED_DEAD) || (is_zero && !is_traced)) {
+        if ((word & (COUNTED_DEAD | COUNTED_CONDEMNED)) ||
+            (is_zero && !is_traced)) {
             return false;
         }
     } while (!__atomic_compare_exchange_n(at, &word, word + COUNTED_ONE, true,
@@ -308,7 +307,8 @@ static bool count_retain_atomic(void *object, bool is_traced) {
 bool count_retain_living(struct count_domain *domain, void *object) {
     uint32_t word = counted_flags(object);
     unsigned id = counted_type(object);
-    if (id == 0 || id == COUNTED_ZOMBIE || (word & COUNTED_DEAD)) {
+    if (id == 0 || id == COUNTED_ZOMBIE ||
+        (word & (COUNTED_DEAD | COUNTED_CONDEMNED))) {
         return false;
     }
     if (kinds_is_plain(object, word)) {
@@ -331,14 +331,12 @@ static bool count_leave(void *object) {
     if (LIKELY(!bias_is_queued(object))) {
         return true;
     }
-    uint32_t info = counted_of(object)->info;
-    uint32_t word = counted_flags(object);
-    count_make_zombie(object, word | COUNTED_DEAD | COUNTED_KEPT);
+    uint64_t head = counted_head(object);
+    count_make_zombie(object, (uint32_t)head | COUNTED_DEAD | COUNTED_KEPT);
     if (!bias_leave(object)) {
         return false;
     }
-    counted_of(object)->info = info;
-    count_set_word(object, word);
+    counted_set_head(object, head);
     return true;
 }
 
@@ -351,8 +349,10 @@ void count_free(struct count_domain *domain, void *object) {
     }
     if (word & (COUNTED_KEPT | COUNTED_WATCHED)) { // CN4
         count_make_zombie(object, word);
-    } else if (!(flags & KINDS_SHARED) || count_leave(object)) {
+    } else if (!(flags & KINDS_SHARED)) {
         gather_cell(&domain->gather, object);
+    } else if (count_leave(object)) {
+        gather_cell_of_many(&domain->gather, object);
     }
 }
 
@@ -377,18 +377,20 @@ void count_release_slots(struct count_domain *domain, void *object,
     domain->falls = false;
 }
 
-// Whether somebody owns what was finalized.  What threads share was owned by us
-// meanwhile: only so one of them is the last.
+// Whether somebody owns what was finalized.  We did: a cycle kept it, and of
+// those that share it one is the last.
 static bool count_is_owned(struct count_domain *domain, void *object) {
     const struct kinds_type *type = kinds_of(object);
+    uint32_t word = counted_flags(object);
     if (type->flags & KINDS_SHARED) {
         return bias_release(object, domain->owner) == BIAS_COUNTED;
     }
     if (type->flags & KINDS_ATOMIC) {
-        uint32_t word = 0;
         (void)count_drop_atomic(object, type, &word);
         return !(word & COUNTED_DEAD);
     }
+    uint32_t ours = kinds_is_plain(object, word) ? COUNTED_ONE : 0; // stuck
+    count_set_word(object, word - ours);
     return count_get(object) != 0;
 }
 
@@ -407,26 +409,22 @@ static bool count_came_back(struct count_domain *domain, void *object,
 }
 
 // Whether the object's finalizer is due; then it is not dead for now.
-static bool count_is_finalized(void *object, const struct kinds_type *type) {
+static bool count_is_finalized(struct count_call *call, void *object,
+                               const struct kinds_type *type) {
     if (!count_is_due(object, type)) {
         return false;
     }
     uint32_t word = counted_flags(object);
+    bool again = (word & COUNTED_DONE) != 0;
+    *call = (struct count_call){COUNT_FINALIZE, again, object, type};
     word |= type->word & (COUNTED_OTHER | COUNTED_QUIET);
     if (type->flags & KINDS_SHARED) {
         bias_give(object, 1);
-    } else if (type->flags & KINDS_ATOMIC) {
-        word += COUNTED_ONE;
+        word -= COUNTED_ONE;
     }
-    count_set_word(object, (word | COUNTED_DONE) & ~(uint32_t)COUNTED_DEAD);
+    word = ((word + COUNTED_ONE) | COUNTED_DONE) & ~(uint32_t)COUNTED_DEAD;
+    count_set_word(object, word);
     return true;
-}
-
-static void count_wish(struct count_call *call, enum count_wish wish,
-                       void *object, const struct kinds_type *type) {
-    call->wish = wish;
-    call->object = object;
-    call->type = type;
 }
 
 void count_finish(struct count_domain *domain, void *object) {
@@ -438,13 +436,12 @@ void count_finish(struct count_domain *domain, void *object) {
 static bool count_destroy(struct count_domain *domain, struct count_call *call,
                           void *object, enum count_wish stage) {
     const struct kinds_type *type = kinds_of(object);
-    if (stage == COUNT_NOTHING && count_is_finalized(object, type)) {
-        count_wish(call, COUNT_FINALIZE, object, type);
+    if (stage == COUNT_NOTHING && count_is_finalized(call, object, type)) {
         return false;
     }
     if (stage != COUNT_DESTROY &&
         (type->destroy != NULL || bond_may_hang(object, type))) {
-        count_wish(call, COUNT_DESTROY, object, type);
+        *call = (struct count_call){COUNT_DESTROY, false, object, type};
         return false;
     }
     if (!(type->flags & KINDS_LEAF)) {
@@ -459,14 +456,8 @@ static bool count_destroy(struct count_domain *domain, struct count_call *call,
 // What the head of a simple object must be for the short way, and where: of
 // the type, with one owner, in no buffer, without weak references.
 #define COUNT_ASKED                                                            \
-    ((uint64_t)0xfff << 52 | COUNTED_COUNT_MASK | COUNTED_OTHER |              \
-     COUNTED_DEAD | COUNTED_KEPT | COUNTED_WATCHED)
-
-static inline uint64_t count_head(const void *object) {
-    uint64_t head;
-    memcpy(&head, counted_of(object), sizeof head);
-    return head;
-}
+    (COUNT_TYPE_BITS | COUNTED_COUNT_MASK | COUNTED_OTHER | COUNTED_DEAD |     \
+     COUNTED_KEPT | COUNTED_WATCHED)
 
 // What a slot owned is released; whether it is to be destroyed: it was like
 // `wanted`, whose flags are left in *flags.
@@ -475,7 +466,7 @@ static ALWAYS_INLINE bool count_let_go(struct count_domain *domain, void *owned,
     if (owned == NULL) {
         return false;
     }
-    uint64_t head = count_head(owned);
+    uint64_t head = counted_head(owned);
     if (LIKELY((head & COUNT_ASKED) == wanted)) {
         *flags = ((uint32_t)head & COUNTED_DONE) | COUNTED_DEAD;
         return true;
@@ -493,7 +484,7 @@ static inline void *count_slot(const void *object, uint32_t at) {
 static inline void count_push_like(struct count_domain *domain, void *object,
                                    uint64_t type, uint32_t flags) {
     uint64_t head = type << 52 | count_link(domain->dead) | flags;
-    memcpy(counted_of(object), &head, sizeof head);
+    counted_set_head(object, head);
     domain->dead = (uintptr_t)object;
     domain->owed_count++;
 }
@@ -504,7 +495,7 @@ static inline void *count_pop_like(struct count_domain *domain, uint64_t type) {
     if (object == NULL) {
         return NULL;
     }
-    uint64_t head = count_head(object);
+    uint64_t head = counted_head(object);
     if (head >> 52 != type || (head & (COUNTED_KEPT | COUNTED_WATCHED)) != 0) {
         return NULL;
     }

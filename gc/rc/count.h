@@ -43,6 +43,8 @@
 #ifndef RC_COUNT_H
 #define RC_COUNT_H
 
+#include <string.h>
+
 #include "base/defs.h"
 #include "heap/counted.h"
 #include "rc/bond.h"
@@ -67,11 +69,13 @@ struct count_figures {
 enum count_wish {
     COUNT_NOTHING,  // the list is empty, or the limit reached
     COUNT_FINALIZE, // call object's finalizers
-    COUNT_DESTROY   // let go what hangs on it, and call its destructor
+    COUNT_DESTROY,  // let go what hangs on it, and call its destructor
+    COUNT_REVIEW    // call reclaim_review (rc/reclaim.h)
 };
 
 struct count_call {
     enum count_wish wish;
+    bool again; // to finalize: it was before, and its type's has had its turn
     void *object;
     const struct kinds_type *type;
 };
@@ -147,6 +151,23 @@ static inline bool count_may_drop(const struct count_domain *domain,
                            COUNTED_KEPT | COUNTED_WATCHED;
     return (word & asked) == COUNTED_ONE && type->is_simple &&
            domain->dead == 0 && !domain->draining && domain->step == 0;
+}
+
+// The same where it owns nothing; else false, and nothing is done.
+MUST_USE static inline bool count_drop_alone(struct count_domain *domain,
+                                             void *object,
+                                             const struct kinds_type *type) {
+    const uint32_t *slots = type->slots, *end = slots + type->slot_count;
+    for (; slots != end; slots++) {
+        const void *owned;
+        memcpy(&owned, (const char *)object + *slots, sizeof owned);
+        if (owned != NULL) {
+            return false;
+        }
+    }
+    gather_alone(&domain->gather, object);
+    domain->figures.destroyed++;
+    return true;
 }
 
 // Puts an object whose count is 0 on the list of the dead.

@@ -9,6 +9,7 @@
 #include "heap/range.h"
 #include "rc/bias.h"
 #include "rc/bond.h"
+#include "rc/count.h"
 #include "rc/kinds.h"
 
 // As in a trial: 0 is out of question, else one more than the owners that are
@@ -39,7 +40,6 @@ struct explain_walk {
     struct explain_report *report;
     void (*object)(struct explain_walk *walk, void *object);
     bool marked_too; // not only objects that are not marked
-    bool shared;     // the owner whose slots are looked at is shared
 };
 
 static void explain_word(struct explain_walk *walk, uint32_t block, size_t word,
@@ -95,13 +95,24 @@ static bool explain_is_kept(const void *object) {
     if (counted_type(object) == COUNTED_ZOMBIE) {
         return (word & COUNTED_KEPT) != 0;
     }
-    return (word & (COUNTED_DEAD | COUNTED_CONDEMNED)) != 0 ||
+    return (word & COUNTED_DEAD) != 0 ||
            ((kinds_of(object)->flags & KINDS_SHARED) && bias_is_queued(object));
+}
+
+// What a zombie led to is nobody's any more: it is marked alone.
+static void explain_keep(struct explain_walk *walk, void *object) {
+    struct place place;
+    if (counted_type(object) != COUNTED_ZOMBIE) {
+        walk->visit((uintptr_t)object, walk->data);
+    } else if (blockmap_find((uintptr_t)counted_of(object), &place)) {
+        block_pair(place.block, place.cell / 64)[0] |= (uint64_t)1
+                                                       << (place.cell % 64);
+    }
 }
 
 static void explain_begin(struct explain_walk *walk, void *object) {
     if (explain_is_kept(object)) {
-        walk->visit((uintptr_t)object, walk->data);
+        explain_keep(walk, object);
         return;
     }
     if (counted_type(object) == COUNTED_ZOMBIE) {
@@ -123,14 +134,9 @@ static void *explain_find(uintptr_t word) {
     return explain_scratch((void *)word) != 0 ? (void *)word : NULL;
 }
 
-static bool explain_is_shared(const void *object) {
-    return (kinds_of(object)->flags & (KINDS_SHARED | KINDS_ATOMIC)) != 0;
-}
-
 static void explain_owner(struct explain_walk *walk, uintptr_t word) {
     void *object = word == 0 ? NULL : explain_find(word);
-    // What is shared outlives what one thread destroys at its leisure (EX5).
-    if (object == NULL || explain_is_shared(object) != walk->shared) {
+    if (object == NULL) {
         return;
     }
     uint32_t scratch = explain_scratch(object);
@@ -154,7 +160,6 @@ static void explain_slots(struct explain_walk *walk, void *object) {
         return;
     }
     const struct kinds_type *type = kinds_of(object);
-    walk->shared = explain_is_shared(object);
     for (uint32_t i = 0; i < type->slot_count; i++) {
         explain_slot((char *)object + type->slots[i], walk);
     }
@@ -163,18 +168,29 @@ static void explain_slots(struct explain_walk *walk, void *object) {
     }
 }
 
+static bool explain_is_shared(const void *object) {
+    return (kinds_of(object)->flags & (KINDS_SHARED | KINDS_ATOMIC)) != 0;
+}
+
 // A map's entry owns its value as long as map and key live.  Whether they do is
-// not known yet; but if so the value will be marked (EX6).
+// not known yet; but if so the value will be marked (EX7).  One that is shared
+// lives as long as its entry.
 static void explain_bond(struct bond *bond, void *data) {
     if (bond->sort & (BOND_VALUE | BOND_HELD | BOND_LOOSE)) {
-        explain_owner(data, bond->value);
+        const void *value = explain_find(bond->value);
+        if (value != NULL && !explain_is_shared(value)) {
+            explain_owner(data, bond->value);
+        }
     }
 }
 
 static void explain_visit_held(struct explain_walk *walk, void *object) {
-    if (explain_scratch(object) > 1) {
+    uint32_t scratch = explain_scratch(object);
+    if (scratch > 1) {
         walk->report->held_count++;
         walk->visit((uintptr_t)object, walk->data);
+    } else if (scratch == 1) {
+        walk->report->due_count += count_is_due(object, kinds_of(object));
     }
 }
 
@@ -186,7 +202,6 @@ void explain_held(const struct heap *heap, explain_visit *visit, void *data,
     explain_each(&walk, explain_begin);
     explain_each(&walk, explain_slots);
     if (bond_is_used()) {
-        walk.shared = false;
         bond_each(explain_bond, &walk);
     }
     explain_each(&walk, explain_visit_held);
@@ -237,26 +252,76 @@ void explain_list(const struct heap *heap, struct explain_list *list) {
 
 // --- Condemned ---------------------------------------------------------------
 
-// What was marked since lives; of what leads to each other, all is condemned
-// before the first is marked.
-static void explain_condemn_one(struct explain_walk *walk, void *object) {
-    struct place place;
-    bool found = blockmap_find((uintptr_t)counted_of(object), &place);
+// Whether nothing has marked it since it was in question.
+static bool explain_is_lost(void *object, struct place *place) {
     if (explain_scratch(object) == 0) {
-        return;
+        return false;
     }
     explain_set(object, 0); // EX3
-    if (found && !block_is_marked(place.block, place.cell)) {
-        __atomic_fetch_or(&counted_of(object)->word, COUNTED_CONDEMNED,
-                          __ATOMIC_RELAXED);
+    return blockmap_find((uintptr_t)counted_of(object), place) &&
+           !block_is_marked(place->block, place->cell);
+}
+
+// One that is condemned no longer; whether it is QUIET is as ever.
+static void explain_pardon(void *object) {
+    uint32_t flags = COUNTED_CONDEMNED;
+    if (!(kinds_of(object)->word & COUNTED_QUIET) &&
+        !(counted_flags(object) & COUNTED_KEPT)) {
+        flags |= COUNTED_QUIET;
+    }
+    __atomic_fetch_and(&counted_of(object)->word, ~flags,
+                       __ATOMIC_RELAXED); // EX5
+}
+
+// Of what leads to each other, all is condemned before the first is marked.
+static void explain_condemn_one(struct explain_walk *walk, void *object) {
+    struct place place;
+    if (counted_flags(object) & COUNTED_DEAD) {
+        return;
+    }
+    if (explain_is_lost(object, &place)) {
+        uint32_t *word = &counted_of(object)->word;
+        __atomic_fetch_or(word, COUNTED_CONDEMNED, __ATOMIC_RELAXED);
+        if (UNLIKELY((kinds_of(object)->flags & KINDS_TRACED) != 0)) {
+            __atomic_fetch_and(word, ~(uint32_t)COUNTED_SHOWN,
+                               __ATOMIC_RELAXED);
+        }
         block_set_flags(place.block, BLOCK_CONDEMNED);
         walk->report->condemned_count++;
+    } else if (UNLIKELY((counted_flags(object) & COUNTED_CONDEMNED) != 0)) {
+        explain_pardon(object);
+    }
+}
+
+static bool explain_is_condemned(const void *object) {
+    unsigned type = counted_type(object);
+    return type != 0 && type != COUNTED_ZOMBIE &&
+           (counted_flags(object) & (COUNTED_CONDEMNED | COUNTED_DEAD)) ==
+               COUNTED_CONDEMNED;
+}
+
+static void explain_visit_due(struct explain_walk *walk, void *object) {
+    if (explain_is_condemned(object) &&
+        count_is_due(object, kinds_of(object))) {
+        walk->visit((uintptr_t)object, walk->data);
+    }
+}
+
+static void explain_show_one(struct explain_walk *walk, void *object) {
+    (void)walk;
+    struct place place;
+    if (explain_is_condemned(object) &&
+        (kinds_of(object)->flags & KINDS_TRACED) &&
+        blockmap_find((uintptr_t)counted_of(object), &place) &&
+        block_is_marked(place.block, place.cell)) { // EX8
+        __atomic_fetch_or(&counted_of(object)->word, COUNTED_SHOWN,
+                          __ATOMIC_RELAXED);
     }
 }
 
 static void explain_visit_kept(struct explain_walk *walk, void *object) {
-    if (explain_is_kept(object)) {
-        walk->visit((uintptr_t)object, walk->data);
+    if (explain_is_condemned(object) || explain_is_kept(object)) {
+        explain_keep(walk, object);
     }
 }
 
@@ -269,69 +334,80 @@ void explain_condemn(const struct heap *heap, explain_visit *visit, void *data,
                                 .marked_too = true};
     explain_each(&walk, explain_condemn_one);
     report->loosened = bond_settle(heap, visit, data); // before more is marked
+    if (report->due_count != 0) {
+        walk.marked_too = false;
+        explain_each(&walk, explain_visit_due);
+    }
+}
+
+void explain_show(const struct heap *heap, explain_visit *visit, void *data,
+                  struct explain_report *report) {
+    struct explain_walk walk = {.heap = heap,
+                                .visit = visit,
+                                .data = data,
+                                .report = report,
+                                .marked_too = true};
+    if (report->due_count != 0) {
+        explain_each(&walk, explain_show_one);
+    }
     walk.marked_too = false;
     explain_each(&walk, explain_visit_kept); // EX2
 }
 
-// --- Taken apart -------------------------------------------------------------
+// --- Listed ------------------------------------------------------------------
 
 struct explain_taking {
     uint32_t owner;
-    bool shared;
+    bool alone;
     void **items; // NULL: only counted
     size_t count, capacity;
 };
 
-static bool explain_is_condemned(const void *object) {
-    unsigned type = counted_type(object);
-    return type != 0 && type != COUNTED_ZOMBIE &&
-           (counted_flags(object) & (COUNTED_CONDEMNED | COUNTED_DEAD)) ==
-               COUNTED_CONDEMNED;
-}
-
-// Whether some object of the block stays behind.
+// Whether some object of the word is condemned; `mine`: also the plain ones are
+// wanted.
 static bool explain_take_word(struct explain_taking *taking, uint32_t block,
-                              size_t word, size_t front) {
-    bool left = false;
-    uint64_t bits = block_pair(block, word)[1];
+                              size_t word, bool mine) {
+    bool any = false;
+    size_t front = block_kind_front(ENTRY_KIND(block_entry(block)));
+    uint64_t bits =
+        __atomic_load_n(&block_pair(block, word)[1], __ATOMIC_RELAXED);
     for (; bits != 0; bits &= bits - 1) {
         uint32_t cell = (uint32_t)(word * 64 + bits_lowest(bits));
         void *object = (void *)(block_cell_address(block, cell) + front);
         if (!explain_is_condemned(object)) {
             continue;
         }
-        if (explain_is_shared(object) != taking->shared) {
-            left = true;
-        } else if (taking->items == NULL) {
-            taking->count++;
-            left = true;
-        } else if (taking->count < taking->capacity) {
-            taking->items[taking->count++] = object;
+        any = true;
+        if (!mine && !explain_is_shared(object)) {
+            continue;
         }
+        if (taking->items != NULL && taking->count < taking->capacity) {
+            taking->items[taking->count] = object;
+        }
+        taking->count++;
     }
-    return left;
+    return any;
 }
 
 static void explain_take_block(uint32_t block, void *data) {
     struct explain_taking *taking = data;
-    if (!(block_flags(block) & BLOCK_CONDEMNED) ||
-        (!taking->shared && block_owner_mutator(block) != taking->owner)) {
+    if (!(block_flags(block) & BLOCK_CONDEMNED)) {
         return;
     }
-    size_t front = block_kind_front(ENTRY_KIND(block_entry(block)));
-    bool left = false;
+    uint32_t owner = block_owner_mutator(block);
+    bool mine = owner == taking->owner || (owner == 0 && taking->alone);
+    bool any = false;
     for (size_t word = 0; word < block_words(block); word++) {
-        left |= explain_take_word(taking, block, word, front);
+        any |= explain_take_word(taking, block, word, mine);
     }
-    if (!left) {
+    if (!any) {
         block_clear_flags(block, BLOCK_CONDEMNED);
     }
 }
 
-size_t explain_take(uint32_t owner, bool shared, void **items,
-                    size_t capacity) {
+size_t explain_take(uint32_t owner, bool alone, void **items, size_t capacity) {
     struct explain_taking taking = {
-        .owner = owner, .shared = shared, .items = items, .capacity = capacity};
+        .owner = owner, .alone = alone, .items = items, .capacity = capacity};
     heap_each_block(explain_take_block, &taking);
     return taking.count;
 }

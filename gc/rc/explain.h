@@ -13,24 +13,36 @@
 //
 // The condemned are not freed here: their destructors are the program's code,
 // and the counts of what they own are changed by one thread alone. They are
-// marked once more, and flagged; the thread to which their block belongs takes
-// them apart as a dead ring (rc/reclaim.h) when it is out of the stop.
+// marked once more, and flagged; a thread that may (rc/portion.h) takes them
+// apart as a dead ring (rc/reclaim.h) when it is out of the stop.
+//
+// In between nobody can get at them: nothing leads there, weak references give
+// NULL, and trials leave them out.
 //
 // What is being destroyed while the world is stopped is kept likewise.
+//
+// Before that, where a finalizer of a condemned object is due, what it leads to
+// is marked first.  A finalizer may put such an object into traced memory,
+// which some types allow without a count: these are SHOWN.  No count tells if
+// they came back; the next cycle does.
 //
 // Invariants
 //   EX1  held     after explain_held, with the marker drained, every unmarked
 //                 counted object is explained by unmarked ones
-//   EX2  kept     after explain_condemn, with the marker drained, no counted
+//   EX2  kept     after explain_show, with the marker drained, no counted
 //                 object that is in use and not a zombie is unmarked, and no
 //                 zombie that a buffer names
 //   EX3  clean    after explain_condemn every scratch count is 0
 //   EX4  stuck    a count that was too large to be kept counts as explained
-//   EX5  apart    an object that threads share is explained by such objects
-//                 alone: what it is owned by otherwise is destroyed at its
-//                 owner's leisure
-//   EX6  entry    the count that a weak map has of a value is explained by its
+//   EX5  anew     what was condemned in an earlier cycle and was not taken is
+//                 asked again: what is not condemned by this one is no longer
+//   EX6  mixed    who owns and who is owned may be of any types: plain, shared
+//                 and atomic objects explain each other
+//   EX7  entry    the count that a weak map has of a value is explained by its
 //                 entry; what lives by that is marked when ephemerons are
+//   EX8  shown    of the condemned that traced memory may hold without a count
+//                 those are SHOWN, and no others, to which there is a way from
+//                 one whose finalizer is due
 //
 // The conductor in a stop; with no memory but the heads'.
 // Design, alternatives and measurements: docs/design/rc/explain.md
@@ -47,6 +59,7 @@ typedef void explain_visit(uintptr_t word, void *data);
 
 struct explain_report {
     size_t condemned_count; // in this cycle
+    size_t due_count;       // of those in question, finalizers that are due
     size_t held_count;      // unmarked, and owned by nobody that is known
     size_t faulty_count;    // slots that own without a count
     const void *faulty;     // to which one of them leads, or NULL
@@ -100,14 +113,19 @@ void explain_list(const struct heap *heap, struct explain_list *list);
 bool explain_is_asked(const void *object);
 bool explain_is_explained(const void *object);
 
-// Condemns the rest, and visits it.
+// Condemns the rest, and visits those whose finalizer is due.
 void explain_condemn(const struct heap *heap, explain_visit *visit, void *data,
                      struct explain_report *report);
 
-// The condemned in blocks of `owner` (0: of nobody), of plain types; or those
-// of types that threads share, in all blocks. Puts at most `capacity` into
-// `items` (NULL: none) and returns how many there are. Whoever takes them sees
-// to it, before a stop, that they are dead or held. Under the lock.
-size_t explain_take(uint32_t owner, bool shared, void **items, size_t capacity);
+// With the marker drained: notes what finalizers are shown, and visits what is
+// left.
+void explain_show(const struct heap *heap, explain_visit *visit, void *data,
+                  struct explain_report *report);
+
+// The condemned: those in blocks of `owner`, if it is `alone` those of nobody's
+// too, and all of types that threads share. Puts at most `capacity` into
+// `items` (NULL: none), by address, and returns how many there are. What is
+// taken of them is dead or held before the next stop. Under the lock.
+size_t explain_take(uint32_t owner, bool alone, void **items, size_t capacity);
 
 #endif

@@ -27,6 +27,23 @@ void gather_settle_all(struct gather *gather) {
     }
 }
 
+void gather_alone(struct gather *gather, void *object) {
+    uintptr_t at = (uintptr_t)counted_of(object);
+    struct place place;
+    bool found = blockmap_find(at, &place);
+    CHECK(found);
+    struct cache *cache = gather->doors->find(gather->mutator, place.block);
+    if (UNLIKELY(cache == NULL || gather->empty_count >= GATHER_WORDS)) {
+        gather_cell(gather, object);
+        return;
+    }
+    uint32_t empty = cache_free(cache, &place);
+    counted_set_head(object, 0); // GA1
+    if (UNLIKELY(empty != BLOCK_NONE)) {
+        gather->empties[gather->empty_count++] = empty;
+    }
+}
+
 void gather_cell_of_other(struct gather *gather, void *object) {
     uintptr_t at = (uintptr_t)counted_of(object);
     struct gather_word *word = gather_find(gather, at);
@@ -55,5 +72,18 @@ void gather_cell_of_other(struct gather *gather, void *object) {
         .block = place.block,
         .word = number};
     gather->pending |= (uint32_t)1 << (word - gather->words);
-    *(uint64_t *)at = 0; // GA1
+    counted_set_head(object, 0); // GA1
+}
+
+// What was gathered of the word before was dead, and nothing weak led there.
+void gather_cell_of_many(struct gather *gather, void *object) {
+    uintptr_t at = (uintptr_t)counted_of(object);
+    const struct gather_word *word = gather_find(gather, at);
+    if (UNLIKELY(at - word->start < word->reach_bytes &&
+                 (block_flags(word->block) & BLOCK_WATCHED))) {
+        gather_settle(gather);
+        gather->doors->free_slowly(gather->mutator, object); // GA4
+        return;
+    }
+    gather_cell(gather, object);
 }

@@ -19,6 +19,8 @@
 //                 not INSIDE: a cycle would find what was freed already
 //   GA3  right    of a word that is kept, the block is its thread's, and its
 //                 cells go to `cache`
+//   GA4  watched  a cell is not gathered when something weak may lead to it: it
+//                 would be used again before a cycle says so
 //
 // Used by its thread, INSIDE.
 // Design, alternatives and measurements: docs/design/rc/gather.md
@@ -82,8 +84,15 @@ static ALWAYS_INLINE void gather_cell(struct gather *gather, void *object) {
         return;
     }
     word->bits |= (uint64_t)1 << (offset * word->reciprocal >> 40);
-    *(uint64_t *)at = 0; // CT2
+    counted_set_head(object, 0); // CT2
 }
+
+// The same for an object of a biased type, to which other threads may have made
+// weak references since its word was kept.
+void gather_cell_of_many(struct gather *gather, void *object);
+
+// The same of one that dies alone: nothing is kept of where it was.
+void gather_alone(struct gather *gather, void *object);
 
 // Frees what was gathered; afterwards, if blocks are empty, it may wait.
 void gather_settle_all(struct gather *gather);

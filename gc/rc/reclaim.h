@@ -8,7 +8,7 @@
 // of a member may retain a member once destructors run: the hold says that all
 // of them are freed.
 //
-//     begin      hold all; clear short weak references
+//     hold       all; short weak references are cleared
 //     finalize   those that have a finalizer, once each
 //     review     what a finalizer has brought back, and what that owns, lives
 //     destroy    the rest is dead: destructors
@@ -27,8 +27,14 @@
 //   RE3  back   a member that is owned from outside after the finalizers lives
 //               on, with all it owns
 //   RE4  slice  between two calls the program may run
+//   RE5  count  a member that threads share is counted as ever until it is
+//               DEAD; whether it is, no other thread running, is decided once
+//   RE6  shown  what was SHOWN to finalizers (rc/explain.h), and may be held
+//               without a count, lives on with all it owns; of such, no weak
+//               reference leads a finalizer to one that was not, unless threads
+//               share it
 //
-// Called by the domain's thread, INSIDE.
+// Called by the domain's thread, INSIDE; reclaim_review under the lock, too.
 // Design, alternatives and measurements: docs/design/rc/reclaim.md
 
 #ifndef RC_RECLAIM_H
@@ -44,6 +50,7 @@ enum reclaim_phase {
     RECLAIM_QUICK_FREE,  // nor does any own anything but its peers
     RECLAIM_BEGIN,
     RECLAIM_FINALIZE,
+    RECLAIM_REVIEW, // others may have got at members
     RECLAIM_DIE,
     RECLAIM_DESTROY,
     RECLAIM_SLOTS,
@@ -54,7 +61,9 @@ struct reclaim {
     enum reclaim_phase phase;
     size_t next;    // of the members, in this phase
     bool finalizes; // some member has a finalizer that is due
-    bool by_tracer; // who found them
+    bool shares;    // some member is of a type that threads share
+    bool shows;     // some member is SHOWN
+    bool by_tracer; // who found them; members may be of shared types, too
 };
 
 static inline bool reclaim_is_on(const struct reclaim *reclaim) {
@@ -67,7 +76,8 @@ static inline bool reclaim_is_quick(const struct reclaim *reclaim) {
 }
 
 // Begins with the members that trial_take left in `trial`, or that the tracer
-// found (then has_code is set); not while another is on.
+// found (then has_code is set): nobody owns them but each other, and nobody can
+// reach them.  Not while another is on.
 void reclaim_begin(struct reclaim *reclaim, const struct trial *trial,
                    bool by_tracer);
 
@@ -76,5 +86,10 @@ void reclaim_begin(struct reclaim *reclaim, const struct trial *trial,
 bool reclaim_advance(struct reclaim *reclaim, struct trial *trial,
                      struct count_domain *domain, struct count_call *call,
                      size_t limit);
+
+// What COUNT_REVIEW wishes: which members live on after the finalizers, and
+// death to the rest; `is_still`: no other thread runs, else all live on.
+void reclaim_review(struct reclaim *reclaim, struct trial *trial,
+                    struct count_domain *domain, bool is_still);
 
 #endif

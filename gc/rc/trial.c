@@ -10,17 +10,22 @@
 
 #define TRIAL_AHEAD 16 // edges between asking for a head and reading it
 #define TRIAL_SOON  8  // the same, of objects that are to be looked through
+#define TRIAL_DEAD  ((uint32_t)COUNTED_DEAD)
 #define TRIAL_ALIVE COUNTED_SCRATCH_MASK // scratch of what is owned outside
 
 // scratch 0: not visited; else one more than the owners from outside.  One that
-// is explained, scratch 1, is DEAD until the trial knows better.
+// is explained, scratch 1, is DEAD until the trial knows better, unless it is
+// WATCHED: somebody may ask a weak reference meanwhile (TR6).
 static uint32_t trial_scratch(const void *object) {
     return counted_of(object)->info & COUNTED_SCRATCH_MASK;
 }
 
 static void trial_set(void *object, uint32_t scratch) {
     struct counted *head = counted_of(object);
-    head->info = (head->info & ~COUNTED_SCRATCH_MASK) | scratch;
+    // Of a shared type when all of it is condemned: others ask for the type.
+    __atomic_store_n(&head->info,
+                     (head->info & ~COUNTED_SCRATCH_MASK) | scratch,
+                     __ATOMIC_RELAXED);
 }
 
 // The same, of one that may be explained: it is not, or no longer.
@@ -29,19 +34,24 @@ static void trial_set_alive(void *object, uint32_t scratch) {
     trial_set(object, scratch);
 }
 
-static void trial_set_explained(void *object) {
-    counted_of(object)->word |= COUNTED_DEAD;
-    trial_set(object, 1);
+// An object is explained.
+static inline void trial_explained(struct trial *trial, void *object) {
+    struct counted *head = counted_of(object);
+    bool is_watched = (head->word & COUNTED_WATCHED) != 0;
+    trial->has_watched |= is_watched;
+    head->word |= is_watched ? 0 : COUNTED_DEAD; // TR6
 }
 
 // Whether an object takes part in trials.  What is DEAD by itself has scratch
-// 0, or a link, which is never 1.
+// 0, or a link, which is never 1.  What the tracer condemned is left to that
+// (rc/portion.h).
 static inline bool trial_is_plain(const void *object) {
     uint32_t word = counted_of(object)->word;
     if (UNLIKELY(word & COUNTED_DEAD)) {
         return trial_scratch(object) == 1;
     }
-    return kinds_is_plain(object, word) && counted_type(object) != 0;
+    return !(word & COUNTED_CONDEMNED) && kinds_is_plain(object, word) &&
+           counted_type(object) != 0;
 }
 
 static bool trial_push(struct trial_vector *vector, void *object) {
@@ -69,7 +79,8 @@ static inline void trial_visit(struct trial *trial, void *object,
         count = TRIAL_ALIVE;
     }
     if (count == owners) {
-        trial_set_explained(object);
+        trial_explained(trial, object);
+        trial_set(object, 1);
         return;
     }
     trial->open_count++;
@@ -80,7 +91,7 @@ static inline void trial_visit(struct trial *trial, void *object,
 static void trial_begin(struct trial *trial) {
     if (trial->phase == TRIAL_IDLE) {
         trial->phase = TRIAL_PROPOSE;
-        trial->has_code = false;
+        trial->has_code = trial->has_watched = false;
         trial->is_closed = true;
         trial->open_count = 0;
         trial->live.count = 0;
@@ -102,7 +113,6 @@ bool trial_add(struct trial *trial, void *object) {
 
 void trial_suspect(struct trial *trial, void **items, size_t count) {
     trial_begin(trial);
-    ASSERT(trial->suspects.items == NULL);
     trial->suspects = (struct trial_suspects){items, count, count, count, 0};
 }
 
@@ -153,8 +163,7 @@ static void trial_value(void *value, void *data) {
     trial_pipe_in(pipe, pipe->edge, value);
 }
 
-// What an object owns goes to `edge`, which is pipe->edge: known where this is
-// compiled, it is no call.
+// What an object owns goes to `edge`, which is pipe->edge, and is no call.
 static ALWAYS_INLINE void trial_slots(struct trial_pipe *pipe, trial_edge *edge,
                                       void *object) {
     const struct kinds_type *type = kinds_of(object);
@@ -228,7 +237,7 @@ static inline bool trial_explain(struct trial *trial, void *object) {
         counted_of(object)->info--;
         if (scratch == 2) {
             trial->open_count--;
-            counted_of(object)->word |= COUNTED_DEAD;
+            trial_explained(trial, object);
         }
     } else if (scratch == 1) { // TR5
         trial->faulty = object;
@@ -270,28 +279,31 @@ static inline bool trial_suspect_next(struct trial *trial) {
 // named somewhere.
 static bool trial_reach_named(struct trial *trial) {
     bool done = true;
-    size_t count = trial->suspects.owed != 0 ? trial->live.count : 0;
-    for (size_t i = 0; i < count && done; i++) {
+    for (size_t i = 0; i < trial->live.count && done; i++) {
         void *object = trial->live.items[i];
         if (counted_of(object)->word & COUNTED_KEPT) {
             done = trial_push(&trial->visited, object);
         }
     }
+    if (done) {
+        trial->suspects.owed = trial->live.count = 0;
+    }
     return done;
 }
 
-// Something is to be looked through next; false when nothing is, or there is no
-// room.
-static bool trial_find_next(struct trial *trial, struct trial_pipe *pipe) {
+// Something is to be looked through next, or, if `sweeps`, there are suspects;
+// false when nothing is, or there is no room.
+static bool trial_find_next(struct trial *trial, struct trial_pipe *pipe,
+                            bool sweeps) {
     while (trial->next == trial->visited.count) {
+        if (trial->suspects.left != 0 && sweeps) {
+            return true;
+        }
         if (trial->suspects.left != 0) {
             pipe->full |= !trial_suspect_next(trial);
         } else if (!trial_pipe_wait(pipe, &trial->visited)) {
-            pipe->full |= !trial_reach_named(trial);
-            if (!pipe->full) {
-                trial->live.count = 0;
-                trial->suspects.owed = 0;
-            }
+            pipe->full |=
+                trial->suspects.owed != 0 && !trial_reach_named(trial);
             return trial->next != trial->visited.count && !pipe->full;
         }
         if (UNLIKELY(pipe->full)) {
@@ -301,23 +313,165 @@ static bool trial_find_next(struct trial *trial, struct trial_pipe *pipe) {
     return true;
 }
 
+// --- Propose, in the common case ---------------------------------------------
+
+// What is not for the loop: others count it, the tracer has it, or something
+// may hang on it (rc/bond.h).
+#define TRIAL_UNFIT (COUNTED_OTHER | COUNTED_CONDEMNED | COUNTED_WATCHED)
+
+// What the loop below keeps in registers.
+struct trial_sweep {
+    size_t left;       // suspects
+    size_t open_count; // as of the trial, from here on; may wrap
+    size_t owed;       // as well
+    size_t turn;       // edges, ever
+};
+
+// Of a simple type, with a count that is not 0 and fits into a scratch count.
+static ALWAYS_INLINE bool trial_is_simple(struct counted head) {
+    const struct kinds_type *type =
+        kinds_table[head.info >> COUNTED_TYPE_SHIFT];
+    uint32_t count = (head.word & COUNTED_COUNT_MASK) / COUNTED_ONE;
+    return type != NULL && type->is_simple && count - 1 < TRIAL_ALIVE - 2;
+}
+
+// An edge to a simple object that was visited, or waits for its turn; false,
+// and nothing is done, if it leads to another.
+static ALWAYS_INLINE bool
+trial_sweep_edge(struct trial *trial, struct trial_sweep *sweep, void *object) {
+    struct counted *at = counted_of(object), head = *at;
+    uint32_t scratch = head.info & COUNTED_SCRATCH_MASK;
+    const uint32_t slow = COUNTED_DEAD | COUNTED_WATCHED; // TR6
+    if (scratch - 2 < TRIAL_ALIVE - 2 && !(head.word & slow)) {
+        bool last = scratch == 2;
+        sweep->open_count -= last;
+        *at = (struct counted){head.word | last * TRIAL_DEAD, head.info - 1};
+        return true;
+    }
+    const uint32_t asked = TRIAL_UNFIT | COUNTED_DEAD | COUNTED_KEPT;
+    if (scratch != 0 || (head.word & asked) != COUNTED_KEPT ||
+        !trial_is_simple(head) || !trial_push(&trial->live, object)) {
+        return false;
+    }
+    uint32_t count = (head.word & COUNTED_COUNT_MASK) / COUNTED_ONE;
+    sweep->owed++;
+    sweep->open_count += count != 1;
+    *at = (struct counted){head.word | (count == 1) * TRIAL_DEAD,
+                           head.info + count};
+    return true;
+}
+
+// Whether the next suspect, whose turn it is then, is a simple one.
+static ALWAYS_INLINE bool trial_sweep_next(struct trial_sweep *sweep,
+                                           void *object) {
+    struct counted *at = counted_of(object), head = *at;
+    uint32_t scratch = head.info & COUNTED_SCRATCH_MASK;
+    if (UNLIKELY((head.word & TRIAL_UNFIT) ||
+                 ((head.word & COUNTED_DEAD) && scratch != 1) ||
+                 !trial_is_simple(head))) {
+        return false;
+    }
+    uint32_t count = (head.word & COUNTED_COUNT_MASK) / COUNTED_ONE;
+    sweep->owed -= scratch != 0;
+    sweep->open_count += scratch == 0;
+    *at =
+        (struct counted){head.word & ~(uint32_t)(COUNTED_KEPT | COUNTED_QUIET),
+                         head.info + (scratch == 0 ? count + 1 : 0)};
+    return true;
+}
+
+// What the loop did is the trial's.
+static void trial_sweep_note(struct trial *trial, struct trial_sweep *sweep) {
+    size_t done = trial->suspects.left - sweep->left;
+    trial->suspects.left = sweep->left;
+    trial->suspects.owed += sweep->owed;
+    trial->open_count += sweep->open_count;
+    trial->visited.count += done;
+    trial->next += done;
+    sweep->owed = sweep->open_count = 0;
+}
+
+// An edge that is not for the loop, which ends after this object.
+static NOINLINE void trial_sweep_other(struct trial *trial,
+                                       struct trial_pipe *pipe,
+                                       struct trial_sweep *sweep,
+                                       void *object) {
+    trial_sweep_note(trial, sweep);
+    trial_pipe_in(pipe, trial_explain, object);
+}
+
+// Suspects of simple types, at most `limit`, while nothing else is to be looked
+// through; edges that lead elsewhere go to `pipe`.  Returns how many.
+static size_t trial_sweep(struct trial *trial, struct trial_pipe *pipe,
+                          size_t limit) {
+    const struct trial_vector *visited = &trial->visited;
+    size_t room = visited->capacity - visited->count;
+    size_t left = trial->suspects.left;
+    room = room < limit ? room : limit;
+    size_t end = left > room ? left - room : 0;
+    struct trial_sweep sweep = {.left = left};
+    void **items = trial->suspects.items,
+         **to = visited->items + visited->count;
+    void *ahead[TRIAL_AHEAD] = {NULL};
+    for (bool simple = true; sweep.left != end && simple;) {
+        void *object = items[sweep.left - 1];
+        if (object == NULL || !trial_sweep_next(&sweep, object)) {
+            break;
+        }
+        const struct kinds_type *type = kinds_of(object);
+        sweep.left--;
+        PREFETCH_WRITE(items[sweep.left > TRIAL_SOON ? sweep.left - TRIAL_SOON
+                                                     : 0]); // may be NULL
+        *to++ = object;
+        const uint32_t *slots = type->slots, *last = slots + type->slot_count;
+        for (; slots != last; slots++) {
+            void *owned, **place = &ahead[sweep.turn % TRIAL_AHEAD];
+            memcpy(&owned, (char *)object + *slots, sizeof owned);
+            if (owned == NULL) {
+                continue;
+            }
+            PREFETCH_WRITE(counted_of(owned));
+            void *before = *place;
+            *place = owned;
+            sweep.turn++;
+            if (before != NULL && !trial_sweep_edge(trial, &sweep, before)) {
+                struct trial_sweep now = sweep;
+                trial_sweep_other(trial, pipe, &now, before);
+                sweep = now;
+                simple = false;
+            }
+        }
+    }
+    trial_sweep_note(trial, &sweep);
+    for (size_t i = 0; i < TRIAL_AHEAD; i++) {
+        void *object = ahead[(sweep.turn + i) % TRIAL_AHEAD];
+        if (object != NULL) {
+            trial_pipe_in(pipe, trial_explain, object);
+        }
+    }
+    return left - sweep.left;
+}
+
 static enum trial_answer trial_propose(struct trial *trial, size_t *left) {
     struct trial_pipe pipe = {.trial = trial, .edge = trial_explain};
-    bool more = true;
-    while (*left != 0 && (more = trial_find_next(trial, &pipe))) {
+    bool more = true, sweeps = true;
+    while (*left != 0 && (more = trial_find_next(trial, &pipe, sweeps))) {
+        if (trial->next == trial->visited.count) {
+            size_t done = trial_sweep(trial, &pipe, *left);
+            sweeps = done >= TRIAL_AHEAD; // else it is not worth its while
+            *left -= done;
+            continue;
+        }
         trial_slots(&pipe, trial_explain, trial_next(trial, &trial->visited));
         --*left;
     }
     trial_pipe_drain(&pipe);
-    if (pipe.full) {
-        return TRIAL_ROOM;
-    }
-    if (more) {
-        return TRIAL_MORE;
+    if (pipe.full || more) {
+        return pipe.full ? TRIAL_ROOM : TRIAL_MORE;
     }
     // Where nothing is owned from outside, all is decided.
     trial->phase = trial->open_count == 0 ? TRIAL_SPREAD : TRIAL_SEARCH;
-    trial->next = 0;
+    trial->next = trial->live.count = 0;
     return TRIAL_DONE;
 }
 
@@ -412,7 +566,7 @@ void trial_abort(struct trial *trial) {
 size_t trial_take(struct trial *trial) {
     void **items = trial->visited.items;
     size_t count = trial->visited.count, kept = 0;
-    if (trial->open_count == 0 && !trial->has_code) {
+    if (trial->open_count == 0 && !trial->has_code && !trial->has_watched) {
         trial_end(trial);
         return count;
     }
@@ -430,48 +584,4 @@ size_t trial_take(struct trial *trial) {
     trial_end(trial);
     trial->visited.count = kept;
     return kept;
-}
-
-// --- Once more ---------------------------------------------------------------
-
-static bool trial_explain_again(struct trial *trial, void *object) {
-    (void)trial;
-    uint32_t scratch = trial_scratch(object);
-    if (scratch > 1 && scratch != TRIAL_ALIVE) {
-        trial_set(object, scratch - 1);
-    }
-    return true;
-}
-
-void trial_review(struct trial *trial) {
-    struct trial_vector *visited = &trial->visited;
-    for (size_t i = 0; i < visited->count; i++) {
-        uint32_t count = count_get(visited->items[i]) - 1;
-        // Of one that is stuck the count says nothing.
-        bool is_stuck = count >= COUNTED_STUCK / COUNTED_ONE;
-        trial_set(visited->items[i], is_stuck                   ? 1
-                                     : count >= TRIAL_ALIVE - 1 ? TRIAL_ALIVE
-                                                                : count + 1);
-    }
-    struct trial_pipe pipe = {.trial = trial, .edge = trial_explain_again};
-    for (size_t i = 0; i < visited->count; i++) {
-        trial_slots(&pipe, trial_explain_again, visited->items[i]);
-    }
-    trial_pipe_drain(&pipe);
-    size_t left = SIZE_MAX / 8;
-    trial->live.count = 0;
-    trial->next = 0;
-    (void)trial_search(trial, &left);
-    (void)trial_spread(trial, &left);
-    size_t kept = 0;
-    for (size_t i = 0; i < visited->count; i++) {
-        void *object = visited->items[i];
-        bool is_garbage = trial_scratch(object) == 1;
-        trial_set(object, 0); // TR2
-        visited->items[kept] = object;
-        kept += is_garbage;
-    }
-    visited->count = kept;
-    trial->phase = TRIAL_IDLE;
-    trial->next = 0;
 }

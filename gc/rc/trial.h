@@ -19,19 +19,21 @@
 // asked for sixteen edges ahead.
 //
 // Only plain types take part: an object that other threads count is an owner
-// like the stack, and is not looked into.  One that traced memory may hold
-// without a count is visited, and alive.
+// like the stack, and is not looked into; nor is what the tracer condemned.
+// One that traced memory may hold without a count is visited, and alive.
 //
 // Invariants
 //   TR1  counts    no count is changed
-//   TR2  clean     after trial_abort, trial_take and trial_review the scratch
-//                  count of every object that is not DEAD is 0
+//   TR2  clean     after trial_abort and trial_take the scratch count of every
+//                  object that is not DEAD is 0
 //   TR3  explained of what trial_take gives out every count is explained by
 //                  slots of what it gives out
 //   TR4  bounded   memory is asked for before, and a trial that needs more says
 //                  so
 //   TR5  fault     a slot that owns without a count keeps its object alive, and
 //                  is told of
+//   TR6  watched   an object that is WATCHED is DEAD from trial_take on, if at
+//                  all: other threads ask weak references during a trial
 //
 // Called by the domain's thread, INSIDE, which does not leave in between.
 // After Lins (1992), Bacon and Rajan (2001), and CPython's subtraction.
@@ -75,6 +77,7 @@ struct trial {
     void *faulty;           // see TR5; NULL: none
     bool has_code;          // some visited object has a destructor, or a
                             // finalizer
+    bool has_watched;       // some object that was explained is WATCHED
     bool is_closed;         // no slot of theirs leads to an object that
                             // takes no part; after trial_take: or lives
     uint64_t visited_total; // for ever
@@ -99,10 +102,5 @@ void trial_abort(struct trial *trial);
 // Ends it: what is garbage is in visited, in the order of visits, DEAD already
 // unless has_code.  Returns their number.
 size_t trial_take(struct trial *trial);
-
-// Decides anew, of the objects in visited alone, whose counts are each one too
-// high: what is owned from outside, and what that owns, goes to live; the rest
-// stays in visited.
-void trial_review(struct trial *trial);
 
 #endif

@@ -59,10 +59,12 @@ bool deaf_trace(struct record *record) {
     return true;
 }
 
-const char *deaf_reason(const struct task_status *status) {
+const char *deaf_reason(const struct record *record,
+                        const struct task_status *status) {
     if (suspend_is_in(status->blocked)) {
         return "it blocks the signal, and the system lets nobody trace it";
     }
+    bool is_inside = deaf_is_inside(record->mutator);
     switch (status->state) { // D3
     case 'D':
         return "it waits in the system, where nothing interrupts it";
@@ -70,8 +72,15 @@ const char *deaf_reason(const struct task_status *status) {
     case 'T':
         return "it is held by a debugger or by job control";
     case 'R':
-        return "it gets no processor";
+        return is_inside ? "it gets no processor, in the middle of Loam's work"
+                         : "it gets no processor";
     default:
-        return "it does not answer the signal";
+        break;
     }
+    if (is_inside) {
+        return "it sleeps in the middle of Loam's work";
+    }
+    return suspend_is_in(status->pending)
+               ? "it sleeps, and does not take the signal that waits for it"
+               : "it took the signal, and did not stop";
 }

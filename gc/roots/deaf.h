@@ -37,6 +37,7 @@ enum deaf_answer deaf_ask(struct record *record, struct task_status *status);
 MUST_USE bool deaf_trace(struct record *record);
 
 // Why it does not answer, in words.
-const char *deaf_reason(const struct task_status *status);
+const char *deaf_reason(const struct record *record,
+                        const struct task_status *status);
 
 #endif

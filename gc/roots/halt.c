@@ -14,6 +14,7 @@
 
 #define HALT_SPINS   400     // looks at the answers before sleeping
 #define HALT_TICK_NS 1000000 // a nap of the conductor
+#define HALT_NAPS    16      // in which answers came, and then a look
 
 // The state becomes `to` if it is `from`; what it was.
 static uint32_t halt_change(struct mutator *mutator, uint32_t from,
@@ -33,13 +34,17 @@ void halt_tell(struct halt *halt) {
     }
 }
 
-void halt_answer(struct halt *halt, struct record *record,
-                 const void *hot_end) {
-    record->hot_end = hot_end;
+void halt_note_alternate(struct record *record) {
     if (!suspend_find_alternate(&record->alternate_lowest,
                                 &record->alternate_end)) {
         record->alternate_lowest = record->alternate_end = NULL;
     }
+}
+
+void halt_answer(struct halt *halt, struct record *record,
+                 const void *hot_end) {
+    record->hot_end = hot_end;
+    halt_note_alternate(record);
     if (record->mutator == NULL) {
         record->thread_pointer = segments_thread_pointer();
     }
@@ -121,6 +126,10 @@ void halt_make_safe(struct halt *halt, struct mutator *mutator) {
 
 uint32_t halt_begin(struct halt *halt) {
     halt->epoch = halt->epoch == UINT32_MAX ? 1 : halt->epoch + 1;
+    // Nobody sleeps yet.  A wake for each answer costs a system call, and where
+    // the kernel keeps this word with another one, a walk along all who wait.
+    __atomic_store_n(&halt->wanted, halt_answers(halt) + INT32_MAX,
+                     __ATOMIC_SEQ_CST);
     __atomic_store_n(&halt->stopping, halt->epoch, __ATOMIC_SEQ_CST);
     return halt->epoch;
 }
@@ -139,6 +148,9 @@ void halt_not_sent(struct record *record) {
 }
 
 bool halt_hold(struct mutator *mutator) {
+    if (__atomic_load_n(&mutator->state, __ATOMIC_SEQ_CST) != MUTATOR_SAFE) {
+        return false; // its thread is about to read the word: it stays shared
+    }
     return halt_change(mutator, MUTATOR_SAFE, MUTATOR_HELD) == MUTATOR_SAFE;
 }
 
@@ -163,14 +175,20 @@ uint32_t halt_answers(const struct halt *halt) {
 
 bool halt_doze(struct halt *halt, uint32_t wanted) {
     __atomic_store_n(&halt->wanted, wanted, __ATOMIC_SEQ_CST);
-    for (size_t turn = 0;; turn++) {
+    uint32_t before = 0; // at the end of the last nap
+    for (size_t turn = 0; turn < HALT_SPINS + HALT_NAPS; turn++) {
         uint32_t answers = __atomic_load_n(&halt->answers, __ATOMIC_SEQ_CST);
         if ((int32_t)(answers - wanted) >= 0) {
             return true;
         }
-        if (turn == HALT_SPINS) {
-            return lock_wait(&halt->answers, answers, HALT_TICK_NS);
+        if (turn < HALT_SPINS) {
+            lock_pause();
+        } else if (turn > HALT_SPINS && answers == before) {
+            return false;
+        } else {
+            before = answers;
+            (void)lock_wait(&halt->answers, answers, HALT_TICK_NS);
         }
-        lock_pause();
     }
+    return true;
 }

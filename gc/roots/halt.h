@@ -48,7 +48,8 @@ struct halt {
     _Alignas(64) uint32_t stopping; // epoch, or 0: nobody stops; futex
     uint32_t epoch;                 // of the last attempt; conductor
     _Alignas(64) uint32_t answers;  // ever given; added to; futex
-    uint32_t wanted;                // wake the conductor at so many
+    uint32_t wanted;                // wake the conductor at so many; it says
+                                    // how many before it sleeps
 };
 
 // --- A thread that runs ----------------------------------------------------
@@ -58,6 +59,9 @@ void halt_tell(struct halt *halt);
 
 // Whether a thread that the signal found is to stop there.
 bool halt_must_answer(const struct halt *halt, const struct record *record);
+
+// Notes the signal stack that the calling thread is on, if it is.
+void halt_note_alternate(struct record *record);
 
 // Answers every stop that is on, and sleeps until none is.  All that is to be
 // read of the thread's stack lies from hot_end on.
@@ -106,8 +110,10 @@ bool halt_has_answered(const struct halt *halt, const struct record *record);
 // ones are to be added for halt_doze.
 uint32_t halt_answers(const struct halt *halt);
 
-// Waits until there are `wanted` answers, or something else happens, or a
-// millisecond has passed; false: that.
+// Waits until there are `wanted` answers; false: not one came for a
+// millisecond.  True after some milliseconds with answers, too: a look at ten
+// thousand records takes as long as a nap, and the processor that they need in
+// order to answer.
 bool halt_doze(struct halt *halt, uint32_t wanted);
 
 #endif

@@ -172,3 +172,30 @@ void mutator_each_cache(struct mutator *mutator, const struct heap *heap,
     }
     reserve_each_cache(&mutator->reserve, heap, visit, data);
 }
+
+static void mutator_tail_out(struct cache *cache, void *data) {
+    struct mutator_tails *tails = data;
+    tails->bytes += cache_tail_bytes(cache);
+    cache_tail_out(cache);
+}
+
+void mutator_tails_out(struct mutator *mutator, void *data) {
+    const struct mutator_tails *tails = data;
+    mutator_each_cache(mutator, tails->heap, mutator_tail_out, data);
+}
+
+struct mutator_in {
+    struct heap *heap;
+    bool taking;
+};
+
+static void mutator_tail_in(struct cache *cache, void *data) {
+    const struct mutator_in *in = data;
+    cache_tail_in(cache, in->heap, in->taking);
+}
+
+void mutator_tails_in(struct mutator *mutator, void *data) {
+    uint8_t busy = __atomic_load_n(&mutator->busy, __ATOMIC_RELAXED);
+    struct mutator_in in = {data, busy == MUTATOR_TAKING};
+    mutator_each_cache(mutator, in.heap, mutator_tail_in, &in);
+}

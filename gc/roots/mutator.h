@@ -92,6 +92,7 @@ struct mutator {
     struct mutator **here;                // where its thread keeps it
     struct fiber_seat seat;               // which stack; itself
     struct mutator *next;                 // in the world; lock
+    size_t held_bytes;                    // freed, not yet told; itself
     struct cacheset *sets;                // for other heaps; itself
     void *domain;                         // what the door counts for it; itself
     uint32_t inbox;         // blocks with cells that others freed, linked; lock
@@ -101,6 +102,13 @@ struct mutator {
 
 static inline void mutator_enter(struct mutator *mutator) {
     __atomic_store_n(&mutator->busy, MUTATOR_INSIDE, __ATOMIC_RELAXED);
+    __atomic_signal_fence(__ATOMIC_SEQ_CST);
+}
+
+// The first half of world_leave (roots/world.h), which then asks for a stop.
+static inline void mutator_exit(struct mutator *mutator) {
+    __atomic_signal_fence(__ATOMIC_SEQ_CST);
+    __atomic_store_n(&mutator->busy, MUTATOR_OUT, __ATOMIC_RELAXED);
     __atomic_signal_fence(__ATOMIC_SEQ_CST);
 }
 
@@ -161,5 +169,14 @@ MUST_USE bool mutator_keep(struct mutator *mutator, const struct heap *heap,
 typedef void mutator_visit(struct cache *cache, void *data);
 void mutator_each_cache(struct mutator *mutator, const struct heap *heap,
                         mutator_visit *visit, void *data);
+
+// In a stop: the tails of its caches for a heap out, and their bytes added, for
+// the cells of a tail count as used and are no objects; and in again.
+struct mutator_tails {
+    struct heap *heap;
+    size_t bytes;
+};
+void mutator_tails_out(struct mutator *mutator, void *tails);
+void mutator_tails_in(struct mutator *mutator, void *heap);
 
 #endif

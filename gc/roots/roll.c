@@ -111,6 +111,7 @@ void roll_bury(struct roll *roll, struct record *record) {
         return;
     }
     mutator->thread = 0;
+    roll->dead++;
     if (mutator->leaving) {
         roll->leaving--;
     } else if (roll->buried != NULL) {
@@ -120,13 +121,14 @@ void roll_bury(struct roll *roll, struct record *record) {
 
 void roll_reap(struct roll *roll) {
     struct mutator **link = &roll->mutators;
-    while (*link != NULL) {
+    while (roll->dead != 0) { // or ten thousand are looked at in each stop
         struct mutator *mutator = *link;
         if (mutator->thread != 0) {
             link = &mutator->next;
             continue;
         }
         *link = mutator->next;
+        roll->dead--;
         roll->slots[mutator->id - 1] = NULL;
         mutator_free(mutator);
     }

@@ -91,6 +91,7 @@ struct roll {
     size_t count;             // of records
     size_t strangers;         // of records without a mutator
     size_t leaving;           // of mutators that are leaving
+    size_t dead;              // of mutators to be reaped
     size_t sweep_at;          // as many leaving are looked at once more
     // Bell: a mutator's thread vanished with its caches.  Under the lock.
     void (*buried)(struct mutator *mutator);

@@ -13,6 +13,7 @@
 struct stacks_call {
     stacks_visit *visit;
     void *data;
+    const struct record *all; // all threads, or NULL
 };
 
 static void stacks_words(const struct stacks_call *call, uintptr_t start,
@@ -86,21 +87,63 @@ static void stacks_all_of_own(const struct mutator *mutator,
                  cold_end);
 }
 
-// A stack that nobody told us of, from hot_end on.
+// Where a thread stopped; 0: it was never seen to stop anywhere.
+static uintptr_t stacks_hot_end(const struct record *record) {
+    const struct mutator *mutator = record->mutator;
+    if (record->stop == RECORD_SELF) {
+        return (uintptr_t)mutator->hot_end;
+    }
+    if (record->stop == RECORD_HELD) {
+        return (uintptr_t)(mutator->hot_end != NULL ? mutator->hot_end
+                                                    : mutator->stopped_at);
+    }
+    return (uintptr_t)record->hot_end;
+}
+
+// Visits what can be read from `from` on, but for what lies below the hot ends
+// of threads on their own stacks (Y6): one that is held hears signals.
+static void stacks_words_in_use(const struct stacks_call *call, uintptr_t from,
+                                uintptr_t end) {
+    while (from < end) {
+        uintptr_t gap = end, after = end;
+        for (const struct record *r = call->all; r != NULL; r = r->next) {
+            const struct mutator *m = r->mutator;
+            uintptr_t lowest = m == NULL ? 0 : (uintptr_t)m->lowest;
+            if (from <= lowest && lowest < gap) {
+                uintptr_t hot_end = stacks_hot_end(r);
+                if (lowest <= hot_end && hot_end < (uintptr_t)m->cold_end &&
+                    fiber_find(hot_end) == NULL) {
+                    gap = lowest;
+                    after = hot_end;
+                }
+            }
+        }
+        stacks_words(call, from, gap);
+        from = after;
+    }
+}
+
+// Whether it is on the signal stack on which it was last seen to stop.
+static bool stacks_is_alternate(const struct record *record,
+                                uintptr_t hot_end) {
+    return (uintptr_t)record->alternate_lowest <= hot_end &&
+           hot_end < (uintptr_t)record->alternate_end;
+}
+
+// A stack that nobody told us of, from hot_end on; it ends at `limit` at the
+// latest.
 static void stacks_foreign(const struct record *record, uintptr_t hot_end,
-                           const struct stacks_call *call) {
-    uintptr_t limit = UINTPTR_MAX;
+                           uintptr_t limit, const struct stacks_call *call) {
     struct place place;
     if (blockmap_object(hot_end, &place) != NULL) {
         // In an object, which is kept for as long.
         call->visit(&hot_end, &hot_end + 1, call->data);
         limit = place.start + place.bytes;
     }
-    if ((uintptr_t)record->alternate_lowest <= hot_end &&
-        hot_end < (uintptr_t)record->alternate_end) {
+    if (stacks_is_alternate(record, hot_end)) {
         limit = (uintptr_t)record->alternate_end;
     }
-    stacks_words(call, hot_end, stacks_end(hot_end, limit));
+    stacks_words_in_use(call, hot_end, stacks_end(hot_end, limit));
 }
 
 static void stacks_mutator(const struct record *record, uintptr_t hot_end,
@@ -119,26 +162,37 @@ static void stacks_mutator(const struct record *record, uintptr_t hot_end,
         return;
     }
     if (stacks_is_own(mutator, hot_end)) {
-        stacks_words(call, hot_end, (uintptr_t)mutator->cold_end); // Y1
+        if (stacks_is_alternate(record, hot_end)) {
+            // An array in a frame: what was interrupted lies below it.
+            stacks_all_of_own(mutator, call); // Y2
+        } else {
+            stacks_words(call, hot_end, (uintptr_t)mutator->cold_end); // Y1
+        }
         return;
     }
     // A fiber that was interrupted is read as one that runs nowhere: whole.
-    stacks_foreign(record, hot_end, call);
+    stacks_foreign(record, hot_end, UINTPTR_MAX, call);
     stacks_all_of_own(mutator, call);
 }
 
 static void stacks_stranger(const struct record *record, uintptr_t hot_end,
                             const struct stacks_call *call) {
+    // The library's control block usually ends the stack of its thread; it is
+    // in the middle of none.  What comes behind it in the same mapping may be
+    // another thread's, which hears signals while it is held, and writes.
+    uintptr_t pointer = record->thread_pointer;
     struct fiber *fiber = fiber_find(hot_end);
     if (fiber != NULL) {
         fiber_note(fiber, hot_end);
     } else {
-        stacks_foreign(record, hot_end, call);
+        // The usual case is one of ten thousand, and no neighbour is asked for.
+        struct stacks_call alone = {call->visit, call->data, NULL};
+        bool ends = pointer > hot_end;
+        stacks_foreign(record, hot_end, ends ? pointer : UINTPTR_MAX,
+                       ends ? &alone : call);
     }
-    // The library's control block usually ends the stack of its thread.  Of one
-    // that was traced nobody knows whether it is on a signal's.
+    // Of one that was traced nobody knows whether it is on a signal's.
     struct mapping mapping;
-    uintptr_t pointer = record->thread_pointer;
     bool elsewhere = fiber != NULL || record->alternate_end != NULL;
     bool doubtful = elsewhere || record->stop == RECORD_TRACED;
     if (doubtful && pointer != 0 && mapping_find(pointer, &mapping) &&
@@ -157,37 +211,29 @@ static void stacks_file(const struct tracer_file *file,
     stacks_words(call, vector, vector + file->vector_count * WORD_BYTES);
 }
 
-// Where a thread stopped; 0: it was never seen to stop anywhere.
-static uintptr_t stacks_hot_end(const struct record *record) {
-    const struct mutator *mutator = record->mutator;
-    if (record->stop == RECORD_SELF) {
-        return (uintptr_t)mutator->hot_end;
-    }
-    if (record->stop == RECORD_HELD) {
-        return (uintptr_t)(mutator->hot_end != NULL ? mutator->hot_end
-                                                    : mutator->stopped_at);
-    }
-    return (uintptr_t)record->hot_end;
-}
-
-void stacks_each(const struct record *record, stacks_visit *visit, void *data) {
-    struct stacks_call call = {visit, data};
+static void stacks_one(const struct record *record,
+                       const struct stacks_call *call) {
     const struct mutator *mutator = record->mutator;
     uintptr_t hot_end = stacks_hot_end(record);
     if (record->stop == RECORD_HELD) {
         uintptr_t saved = (uintptr_t)mutator->registers;
-        stacks_words(&call, saved, saved + sizeof mutator->registers);
+        stacks_words(call, saved, saved + sizeof mutator->registers);
     } else if (record->stop == RECORD_TRACED) {
-        stacks_file(record->file, &call);
+        stacks_file(record->file, call);
     }
     if (hot_end == 0) {
         return;
     }
     if (mutator != NULL) {
-        stacks_mutator(record, hot_end, &call);
+        stacks_mutator(record, hot_end, call);
     } else {
-        stacks_stranger(record, hot_end, &call);
+        stacks_stranger(record, hot_end, call);
     }
+}
+
+void stacks_each(const struct record *record, stacks_visit *visit, void *data) {
+    struct stacks_call call = {visit, data, NULL};
+    stacks_one(record, &call);
 }
 
 // The conductor's frames, and what older ones left below, are no part of the
@@ -231,8 +277,9 @@ void stacks_all(const struct record *records, stacks_visit *visit, void *data) {
     struct stacks_cut cut = stacks_cut_own(records);
     cut.visit = visit;
     cut.data = data;
+    struct stacks_call call = {stacks_words_but, &cut, records};
     for (const struct record *r = records; r != NULL; r = r->next) {
-        stacks_each(r, stacks_words_but, &cut);
+        stacks_one(r, &call);
     }
 }
 

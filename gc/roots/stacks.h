@@ -17,13 +17,15 @@
 //
 // Invariants
 //   Y1  own       a thread on its own stack: every word from its hot end to the
-//                 far end
+//                 far end; all of it where a signal stack lies in it
 //   Y2  foreign   a thread elsewhere: every word of that stack from its hot end
 //                 on, and every word of its own stack that may be in use
 //   Y3  readable  no word is visited that cannot be read
 //   Y4  file      the registers that were saved for it, or read by the tracer
 //   Y5  cut       what lies below the conductor's hot end is its own, and not
 //                 visited, though a stranger's stack may seem to hold it
+//   Y6  unused    nor is what lies below the hot end of a thread on its own
+//                 stack, where another's has no end that is known
 //
 // Called by the conductor in a stop; allocates nothing.
 // Design, alternatives and measurements: docs/design/roots/stacks.md

@@ -150,8 +150,8 @@ void world_safe_mend(struct mutator *mutator, const struct world_safe *was) {
         __atomic_store_n(&mutator->busy, was->busy, __ATOMIC_RELAXED);
         return;
     }
-    const void *here = __builtin_frame_address(0);
-    if (was->depth != 0 && here < was->hot_end) {
+    // Where the handler's frame lies says nothing: a signal stack is anywhere.
+    if (was->depth != 0) {
         world_safe_enter_at(mutator, was->registers, was->hot_end);
         mutator->safe_depth = was->depth;
     }
@@ -248,10 +248,6 @@ struct mutator *world_attach_deaf(struct heap *home, bool single,
     return mutator;
 }
 
-void world_each(world_visit *visit, void *data) {
-    roll_each(&world.roll, visit, data);
-}
-
 bool world_forked(struct mutator *self) {
     world.lock.word = 0;
     world.halt.stopping = 0;
@@ -324,15 +320,19 @@ static void world_inquire(struct record *record, bool strong,
     if ((answer != DEAF_BLOCKS && !strong) || deaf_trace(record)) { // W3
         return;
     }
-    report->reason = deaf_reason(&status);
+    report->reason = deaf_reason(record, &status);
     memcpy(report->name, status.name, WORLD_NAME_BYTES - 1);
-    if (record->mutator == NULL && !record->slow &&
-        (strong || tracer_was_refused())) {
+    if (record->slow || !(strong || tracer_was_refused())) {
+        return;
+    }
+    if (record->mutator == NULL) {
         // Its stack, as far as we know of it, is read while it runs.
         if (status.stack_pointer != 0) {
             record->hot_end = (const void *)status.stack_pointer;
         }
         record->stop = RECORD_PASSED;
+    }
+    if (record->mutator == NULL || (strong && answer == DEAF_BLOCKS)) {
         world_name(record, report->name, report->reason);
     }
 }
@@ -341,9 +341,9 @@ static void world_inquire(struct record *record, bool strong,
 static bool world_call(struct record *record, const struct mutator *self,
                        struct world_stop_report *report) {
     struct mutator *mutator = record->mutator;
-    record->stop = RECORD_RUNS;
+    record->stop = mutator == self ? RECORD_SELF : RECORD_RUNS;
     if (mutator == self) {
-        record->stop = RECORD_SELF;
+        halt_note_alternate(record);
         return true;
     }
     if (mutator != NULL && halt_hold(mutator)) {
@@ -488,6 +488,7 @@ static bool world_gather(const struct mutator *self,
     struct record *next;
     for (struct record *r = world.roll.records; r != NULL; r = next) {
         next = r->next;
+        PREFETCH(next ? next->mutator : NULL); // it is on a page of its own
         (void)world_call(r, self, report);
     }
     roll_reap(&world.roll);
@@ -532,7 +533,7 @@ static bool world_is_hopeless(struct world_stop_report *report) {
     if (culprit != NULL && task_read(culprit->thread, &status)) {
         report->thread = culprit->thread;
         memcpy(report->name, status.name, WORLD_NAME_BYTES - 1);
-        report->reason = deaf_reason(&status);
+        report->reason = deaf_reason(culprit, &status);
         world_name(culprit, report->name, report->reason);
     }
     return true;

@@ -131,7 +131,9 @@ static inline struct mutator *world_find(uint32_t id) {
 
 // Visits each mutator.  Under the lock or in a stop; a visit may not attach.
 typedef void world_visit(struct mutator *mutator, void *data);
-void world_each(world_visit *visit, void *data);
+static inline void world_each(world_visit *visit, void *data) {
+    roll_each(&world.roll, visit, data);
+}
 
 // In a forked child that does not know it yet (os/copy.h): puts in order all
 // that another thread may have been changing, and rings `copied`; the lock is
@@ -181,9 +183,7 @@ COLD void world_park(struct mutator *mutator);
 
 // Ends what mutator_enter began.
 static ALWAYS_INLINE void world_leave(struct mutator *mutator) {
-    __atomic_signal_fence(__ATOMIC_SEQ_CST);
-    __atomic_store_n(&mutator->busy, MUTATOR_OUT, __ATOMIC_RELAXED);
-    __atomic_signal_fence(__ATOMIC_SEQ_CST);
+    mutator_exit(mutator);
     if (UNLIKELY(world_is_stopping())) {
         world_park(mutator);
     }
@@ -211,7 +211,8 @@ struct world_safe {
 
 // Program code runs in a safe region: a signal handler over a call that waits,
 // or code that jumped out of one.  Leaves all regions (waiting for the end of a
-// stop), until world_safe_mend, which goes back unless they were jumped out of.
+// stop), until world_safe_mend, which goes back: it is called by a handler that
+// is about to return, and by none that jumps.
 struct world_safe world_safe_break(struct mutator *mutator);
 void world_safe_mend(struct mutator *mutator, const struct world_safe *was);
 

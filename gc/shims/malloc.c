@@ -24,7 +24,7 @@ static bool malloc_is_power(size_t n) {
 // --- The five ----------------------------------------------------------
 
 MALLOC_API void *malloc(size_t bytes) {
-    return loam_door_malloc(bytes);
+    return loam_door_malloc(bytes, MALLOC_CALLER);
 }
 
 MALLOC_API void free(void *p) {
@@ -36,21 +36,21 @@ MALLOC_API void *calloc(size_t count, size_t bytes) {
     if (UNLIKELY(__builtin_mul_overflow(count, bytes, &product))) {
         return malloc_refuse(ENOMEM);
     }
-    return loam_door_calloc(product);
+    return loam_door_calloc(product, MALLOC_CALLER);
 }
 
 // A size of 0 frees; the result is NULL and no error, as in glibc.
 static void *malloc_resize(void *p, size_t bytes, const char *function,
                            const void *caller) {
     if (p == NULL) {
-        return loam_door_malloc(bytes);
+        return loam_door_malloc(bytes, caller);
     }
     if (bytes == 0) {
         malloc_drop(p, function, caller);
         return NULL;
     }
     bool known;
-    void *moved = loam_door_realloc(p, bytes, &known);
+    void *moved = loam_door_realloc(p, bytes, caller, &known);
     if (UNLIKELY(!known)) {
         malloc_misused(function, p, caller);
         return malloc_refuse(EINVAL);
@@ -73,7 +73,8 @@ MALLOC_API void *reallocarray(void *p, size_t count, size_t bytes) {
 // --- Aligned -----------------------------------------------------------
 
 // glibc takes the next power of two for what is none.
-static void *malloc_aligned(size_t alignment, size_t bytes) {
+static void *malloc_aligned(size_t alignment, size_t bytes,
+                            const void *caller) {
     if (alignment > SIZE_MAX / 2 + 1) {
         return malloc_refuse(EINVAL);
     }
@@ -81,15 +82,15 @@ static void *malloc_aligned(size_t alignment, size_t bytes) {
     while (power < alignment) {
         power *= 2;
     }
-    return loam_door_memalign(power, bytes);
+    return loam_door_memalign(power, bytes, caller);
 }
 
 MALLOC_API void *memalign(size_t alignment, size_t bytes) {
-    return malloc_aligned(alignment, bytes);
+    return malloc_aligned(alignment, bytes, MALLOC_CALLER);
 }
 
 MALLOC_API void *aligned_alloc(size_t alignment, size_t bytes) {
-    return malloc_aligned(alignment, bytes);
+    return malloc_aligned(alignment, bytes, MALLOC_CALLER);
 }
 
 MALLOC_API int posix_memalign(void **at, size_t alignment, size_t bytes) {
@@ -97,11 +98,11 @@ MALLOC_API int posix_memalign(void **at, size_t alignment, size_t bytes) {
         return EINVAL;
     }
     int saved = errno;
-    void *made = malloc_aligned(alignment, bytes);
-    errno = saved;
+    void *made = malloc_aligned(alignment, bytes, MALLOC_CALLER);
     if (made == NULL) {
-        return ENOMEM;
+        return ENOMEM; // errno says it, too: there are callers who ask it
     }
+    errno = saved;
     *at = made;
     return 0;
 }
@@ -111,7 +112,7 @@ static size_t malloc_page_bytes(void) {
 }
 
 MALLOC_API void *valloc(size_t bytes) {
-    return loam_door_memalign(malloc_page_bytes(), bytes);
+    return loam_door_memalign(malloc_page_bytes(), bytes, MALLOC_CALLER);
 }
 
 MALLOC_API void *pvalloc(size_t bytes) {
@@ -120,7 +121,7 @@ MALLOC_API void *pvalloc(size_t bytes) {
     if (__builtin_add_overflow(bytes, page - 1, &rounded)) {
         return malloc_refuse(ENOMEM);
     }
-    return loam_door_memalign(page, rounded & ~(page - 1));
+    return loam_door_memalign(page, rounded & ~(page - 1), MALLOC_CALLER);
 }
 
 // --- The rest ----------------------------------------------------------

@@ -11,6 +11,8 @@
 //     mallopt mallinfo mallinfo2 malloc_trim                malloc_tell.c
 //     malloc_stats malloc_info
 //     operator new and delete, all of them                  malloc_new.c
+//     what leaked, told                                     malloc_leak.c
+//     LeakSanitizer's names                                 malloc_lsan.c
 //     dlopen, which does not let a library pass it by       malloc_dlopen.S
 //
 // Each checks its arguments as the C library documents it, and asks the door.
@@ -52,6 +54,15 @@
 // What is to be done with a pointer that cannot be used (ML4).
 COLD void malloc_misused(const char *function, const void *p,
                          const void *caller);
+
+// Readies the report of what leaked, where that is wished.
+void malloc_leak_begin(void);
+
+// Looks, and prints, with functions and lines if those can be had; whether
+// something has leaked and is not suppressed.  The last one is the only one of
+// its sort, and none comes at exit after it.
+bool malloc_leak_check(bool lines);
+bool malloc_leak_check_last(void);
 
 // The next dlopen, for the one in front of it.
 extern void *(*malloc_dlopen)(const char *name, int flags);

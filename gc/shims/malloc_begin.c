@@ -11,6 +11,10 @@
 
 #define MALLOC_LIBRARY "libloam_malloc.so"
 
+// Whether this is a part of a static program (loam_malloc_static.o).
+#if !defined(MALLOC_STATIC)
+#define MALLOC_STATIC 0
+
 // The loader's dlopen, once it was asked for (malloc_dlopen.S).
 void *(*malloc_dlopen)(const char *name, int flags);
 
@@ -18,6 +22,7 @@ void *(*malloc_find_dlopen(void))(const char *name, int flags) {
     *(void **)&malloc_dlopen = dlsym(RTLD_NEXT, "dlopen");
     return malloc_dlopen;
 }
+#endif
 
 static const char *const malloc_names[] = {
     "malloc",
@@ -71,6 +76,9 @@ static const char *const malloc_names_cpp[] = {
 // Whether what is found under a name is here; or is the place in a program, at
 // a fixed address, through which its own calls of that name go.
 static bool malloc_is_ours(const char *name) {
+    if (MALLOC_STATIC) {
+        return true; // linked once and for all, or the linker had complained
+    }
     Dl_info here, there;
     void *symbol = NULL;
     const void *at = dlsym(RTLD_DEFAULT, name);
@@ -118,13 +126,14 @@ __attribute__((__constructor__)) static void malloc_begin(void) {
     if (!wishes.follow) {
         malloc_step_out();
     }
+    malloc_leak_begin();
     if (wishes.verify) {
         fprintf(stderr,
                 "loam %s: active, %zu of %zu names of malloc's family are "
-                "Loam's, %zu of %zu of C++'s\n",
+                "Loam's, %zu of %zu of C++'s; mode %s\n",
                 loam_version(), malloc_count_ours(malloc_names, MALLOC_NAMES),
                 MALLOC_NAMES,
                 malloc_count_ours(malloc_names_cpp, MALLOC_NAMES_CPP),
-                MALLOC_NAMES_CPP);
+                MALLOC_NAMES_CPP, wishes.mode);
     }
 }

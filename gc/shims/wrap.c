@@ -42,15 +42,41 @@ static long wrap_missing(void) {
 // has the older version.
 #define WRAP_COND_VERSION "GLIBC_2.3.2"
 
-COLD uintptr_t wrap_find(enum wrap_row row) {
-    int saved = errno;
-    const char *name = wrap_names[row];
+static void *wrap_look(void *where, const char *name) {
     void *real = NULL;
     if (strncmp(name, "pthread_cond_", 13) == 0) {
-        real = dlvsym(RTLD_NEXT, name, WRAP_COND_VERSION);
+        real = dlvsym(where, name, WRAP_COND_VERSION);
     }
-    if (real == NULL) {
-        real = dlsym(RTLD_NEXT, name);
+    return real != NULL ? real : dlsym(where, name);
+}
+
+// Whether the next library of that name is another Loam, as under a preloaded
+// one in a program that was linked with libloam.  It has a table of actions of
+// its own, and does not know who is the child of a vfork here.
+static bool wrap_is_loam(const void *real) {
+    static const void *door; // of the next one
+    static bool asked;
+    if (!asked) {
+        door = dlsym(RTLD_NEXT, "loam_door_stops");
+        asked = true;
+    }
+    Dl_info next, found;
+    return door != NULL && real != NULL && dladdr(door, &next) != 0 &&
+           dladdr(real, &found) != 0 && next.dli_fbase == found.dli_fbase;
+}
+
+// The C library's, past the other one.
+static void *wrap_look_behind(const char *name) {
+    void *library = dlopen("libc.so.6", RTLD_LAZY | RTLD_NOLOAD);
+    return library == NULL ? NULL : wrap_look(library, name);
+}
+
+COLD uintptr_t wrap_find(enum wrap_row row) {
+    int saved = errno;
+    void *real = wrap_look(RTLD_NEXT, wrap_names[row]);
+    if (wrap_is_loam(real)) {
+        void *behind = wrap_look_behind(wrap_names[row]);
+        real = behind != NULL ? behind : real;
     }
     uintptr_t found = real != NULL ? (uintptr_t)real : (uintptr_t)wrap_missing;
     __atomic_store_n(&wrap_slots[row], found, __ATOMIC_RELAXED);

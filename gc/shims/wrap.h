@@ -136,7 +136,7 @@ static inline uintptr_t wrap_real(enum wrap_row row, const uintptr_t *slot) {
 #define WRAP_WAITING(statement)                                                \
     do {                                                                       \
         bool entered = false;                                                  \
-        if (!wrap_is_vforked()) {                                              \
+        if (loam_door_stops() && !wrap_is_vforked()) {                         \
             loam_door_safe_enter(&entered);                                    \
         }                                                                      \
         statement;                                                             \

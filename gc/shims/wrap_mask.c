@@ -6,7 +6,7 @@
 // The mask without our signal: the program's own where it has not got it.
 static const sigset_t *wrap_strip(const sigset_t *mask, sigset_t *room) {
     int number = loam_door_signal();
-    if (mask == NULL || sigismember(mask, number) != 1) {
+    if (mask == NULL || !loam_door_stops() || sigismember(mask, number) != 1) {
         return mask;
     }
     *room = *mask;
@@ -16,7 +16,8 @@ static const sigset_t *wrap_strip(const sigset_t *mask, sigset_t *room) {
 
 // The same of a mask as one word, as old calls have it.
 static int wrap_strip_word(int mask) {
-    return (int)((unsigned)mask & ~(1u << (unsigned)(loam_door_signal() - 1)));
+    unsigned ours = 1u << (unsigned)(loam_door_signal() - 1);
+    return loam_door_stops() ? (int)((unsigned)mask & ~ours) : mask;
 }
 
 #define WRAP_STRIPPED(mask)                                                    \
@@ -57,7 +58,8 @@ WRAP_SHOWN int WRAP(sigsetmask)(int mask) {
 }
 
 WRAP_SHOWN int WRAP(sighold)(int number) {
-    return number == loam_door_signal() ? 0 : WRAP_REAL(sighold)(number);
+    bool is_ours = number == loam_door_signal() && loam_door_stops();
+    return is_ours ? 0 : WRAP_REAL(sighold)(number);
 }
 
 // --- Waits with a mask, and for signals --------------------------------

@@ -134,12 +134,16 @@ static int wrap_run_c11(void *data) {
 }
 
 // Where the collector is not built there is nothing to tell it, and no object
-// that an argument could point to.
+// that an argument could point to; nor where nobody is stopped.
+static bool wrap_tells(void) {
+    return loam_door_stops() && loam_door_is_open();
+}
+
 WRAP_SHOWN int WRAP(pthread_create)(pthread_t *restrict thread,
                                     const pthread_attr_t *restrict attributes,
                                     void *(*start)(void *),
                                     void *restrict argument) {
-    if (!loam_door_is_open()) {
+    if (!wrap_tells()) {
         return WRAP_REAL(pthread_create)(thread, attributes, start, argument);
     }
     struct wrap_thread *record = wrap_make_thread(argument);
@@ -162,7 +166,7 @@ WRAP_SHOWN int WRAP(pthread_create)(pthread_t *restrict thread,
 
 WRAP_SHOWN int WRAP(thrd_create)(thrd_t *thread, thrd_start_t start,
                                  void *argument) {
-    if (!loam_door_is_open()) {
+    if (!wrap_tells()) {
         return WRAP_REAL(thrd_create)(thread, start, argument);
     }
     struct wrap_thread *record = wrap_make_thread(argument);
@@ -184,7 +188,7 @@ WRAP_SHOWN int WRAP(thrd_create)(thrd_t *thread, thrd_start_t start,
 // --- Their ends --------------------------------------------------------
 
 WRAP_SHOWN void WRAP(pthread_exit)(void *result) {
-    if (loam_door_is_open()) {
+    if (wrap_tells() || wrap_self != NULL) {
         wrap_end(result);
     }
     WRAP_REAL(pthread_exit)(result);

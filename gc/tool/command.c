@@ -9,12 +9,14 @@
 
 #include "tool/doctor.h"
 #include "tool/run.h"
+#include "tool/symbolize.h"
 
 static const char command_usage[] =
     "usage: loam COMMAND ...\n"
     "\n"
     "  run COMMAND      run a program with Loam as its malloc\n"
     "  doctor [PID]     what is active in a process, and what looks wrong\n"
+    "  symbolize FILE   files and lines for a report of leaks, from its input\n"
     "  version\n"
     "\n"
     "`loam run --help` and `loam doctor --help` say more.\n";
@@ -29,6 +31,9 @@ int main(int count, char **words) {
     }
     if (strcmp(word, "doctor") == 0) {
         return doctor_main(count - 2, words + 2);
+    }
+    if (strcmp(word, "symbolize") == 0) {
+        return symbolize_main(count - 2, words + 2);
     }
     if (strcmp(word, "version") == 0 || strcmp(word, "--version") == 0) {
         puts("loam " COMMAND_TEXT(LOAM_VERSION_MAJOR, LOAM_VERSION_MINOR,

@@ -13,10 +13,12 @@
 
 static const char doctor_usage[] =
     "usage: loam doctor [PID]\n"
+    "       loam doctor -- COMMAND\n"
     "\n"
     "Without PID: whether this system and this installation are as they should "
     "be.\n"
-    "With PID: what of Loam is active in that process.\n";
+    "With PID: what of Loam is active in that process, and how.\n"
+    "With COMMAND: whether `loam run` could run it; it is not run.\n";
 
 static bool doctor_has_fault;
 
@@ -134,6 +136,14 @@ static const struct {
 };
 #define DOCTOR_LIBRARIES (sizeof doctor_libraries / sizeof *doctor_libraries)
 
+// The version is what follows the name of a library's file.
+static void doctor_say_version(const char *place) {
+    const char *tail = strstr(place, ".so.");
+    if (tail != NULL) {
+        doctor_say("ok", "version %s", tail + 4);
+    }
+}
+
 // The files that are mapped, each told once; whether a library of Loam is.
 static bool doctor_look_maps(long process) {
     char path[64], line[PROGRAM_PATH_BYTES + 128];
@@ -157,6 +167,9 @@ static bool doctor_look_maps(long process) {
                 told[i] = true;
                 doctor_say(doctor_libraries[i].word, "%s: %s", place,
                            doctor_libraries[i].meaning);
+                if (i < 2) {
+                    doctor_say_version(slash);
+                }
             }
         }
     }
@@ -164,9 +177,11 @@ static bool doctor_look_maps(long process) {
     return told[0] || told[1];
 }
 
-// The variables that a process was started with.
-static void doctor_look_variables(long process) {
+// The variables that a process was started with: its options, and the mode that
+// follows.  Of two of one name the first counts.
+static void doctor_look_variables(long process, bool active) {
     char path[64];
+    char mode[32] = "";
     (void)snprintf(path, sizeof path, "/proc/%ld/environ", process);
     FILE *file = fopen(path, "re");
     char *entry = NULL;
@@ -174,6 +189,13 @@ static void doctor_look_variables(long process) {
     while (file != NULL && getdelim(&entry, &room, '\0', file) > 0) {
         char *one[] = {entry, NULL};
         doctor_look_environment(one);
+        if (strncmp(entry, "LOAM_MODE=", 10) == 0 && *mode == '\0') {
+            (void)snprintf(mode, sizeof mode, "%s", entry + 10);
+        }
+    }
+    if (active && file != NULL) {
+        doctor_say("ok", "mode %s",
+                   *mode != '\0' ? mode : "quarantine, the default");
     }
     free(entry);
     if (file != NULL) {
@@ -186,18 +208,36 @@ static void doctor_look_process(long process) {
     static struct program program;
     (void)snprintf(link, sizeof link, "/proc/%ld/exe", process);
     bool active = doctor_look_maps(process);
-    if (!doctor_has_fault && !active) {
-        doctor_say("fault", "nothing of Loam is in process %ld", process);
-        program_look(&program, link);
-        const char *fault = program_fault(program.kind);
-        if (fault != NULL) {
-            doctor_say("note", "its program: %s", fault);
-        }
+    if (doctor_has_fault && !active) {
+        return;
     }
-    doctor_look_variables(process);
+    program_look(&program, link);
+    const char *fault = program_fault(program.kind);
+    if (!active) {
+        doctor_say("fault", "nothing of Loam is in process %ld", process);
+    }
+    if (fault != NULL && program.kind != PROGRAM_PRIVILEGED) {
+        doctor_say(active ? "fault" : "note", "its program: %s", fault);
+    }
+    doctor_look_variables(process, active);
+}
+
+// What `loam run` would say of a command.
+static void doctor_look_command(const char *name) {
+    static struct program program;
+    program_look(&program, name);
+    const char *fault = program_fault(program.kind);
+    const char *what = program.kind == PROGRAM_MISSING ? name : program.path;
+    doctor_say(fault != NULL ? "fault" : "ok", "%s: %s", what,
+               fault != NULL ? fault : "loam run can run it");
 }
 
 int doctor_main(int count, char **words) {
+    if (count > 1 && strcmp(words[0], "--") == 0) {
+        doctor_has_fault = false;
+        doctor_look_command(words[1]);
+        return doctor_has_fault;
+    }
     char *end = NULL;
     long process = count == 1 ? strtol(words[0], &end, 10) : 0;
     bool asks = count > 0 && (strcmp(words[0], "--help") == 0 ||

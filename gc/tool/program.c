@@ -154,6 +154,14 @@ static const char *const program_marks[] = {"__asan_init", "__tsan_init",
                                             "__lsan_",     "__hwasan_init",
                                             "__msan_init", NULL};
 
+// What libloam.a leaves in whatever it is linked into, stripped or not
+// (api/loam.c); in two pieces, so that this file does not have it.
+static bool program_has_loam(const struct program_file *file) {
+    char mark[32];
+    int length = snprintf(mark, sizeof mark, "%s%s", "loam: a ", "collector ");
+    return memmem(file->bytes, file->size, mark, (size_t)length) != NULL;
+}
+
 static void program_judge_needs(const struct program_file *file,
                                 const struct program_dynamic *dynamic,
                                 struct program *program) {
@@ -230,10 +238,25 @@ static void program_judge_elf(const struct program_file *file,
         program_read_dynamic(file, headers, count, &dynamic);
         program_judge_symbols(file, &dynamic, program);
         program_judge_needs(file, &dynamic, program);
+        if (program->kind == PROGRAM_FINE && program_has_loam(file)) {
+            program_judge(program, PROGRAM_OWN_LOAM, "libloam.a");
+        }
     }
 }
 
 // --- A file ------------------------------------------------------------
+
+// The next word of env's that is no option, no value of one, and no setting.
+static const char *program_env_command(char **rest) {
+    const char *word = strtok_r(NULL, " \t\r", rest);
+    while (word != NULL && (*word == '-' || strchr(word, '=') != NULL)) {
+        if (strcmp(word, "-u") == 0 || strcmp(word, "-C") == 0) {
+            (void)strtok_r(NULL, " \t\r", rest);
+        }
+        word = strtok_r(NULL, " \t\r", rest);
+    }
+    return word;
+}
 
 // The interpreter of a script: for `#!/usr/bin/env name` what env would run.
 static bool program_follow(const struct program_file *file,
@@ -250,10 +273,7 @@ static bool program_follow(const struct program_file *file,
     }
     const char *base = strrchr(word, '/');
     if (strcmp(base != NULL ? base + 1 : word, "env") == 0) {
-        const char *next = strtok_r(NULL, " \t\r", &rest);
-        while (next != NULL && (*next == '-' || strchr(next, '=') != NULL)) {
-            next = strtok_r(NULL, " \t\r", &rest);
-        }
+        const char *next = program_env_command(&rest);
         word = next != NULL ? next : word;
     }
     char found[PROGRAM_PATH_BYTES];
@@ -329,13 +349,17 @@ const char *program_fault(enum program_kind kind) {
                             "Loam; build Loam for that one",
         [PROGRAM_STATIC] = "it is linked statically, so that nothing can be "
                            "put in front of its malloc; link it with "
-                           "loam_malloc.o instead",
+                           "loam_malloc_static.o instead",
         [PROGRAM_LIBC] = "its C library is not glibc; build Loam with that one",
         [PROGRAM_PRIVILEGED] =
             "it gains privileges when it starts, and the loader then ignores "
             "what is to be preloaded; link it with libloam_malloc instead",
         [PROGRAM_SANITIZED] = "it was built with a sanitizer, which has a "
                               "malloc of its own; build it without",
+        [PROGRAM_OWN_LOAM] =
+            "it has a collector of Loam's in it, and would have a second one "
+            "with its malloc, of which each takes the other's signal for the "
+            "program's; link it with libloam.so or libloam_malloc instead",
         [PROGRAM_OWN_MALLOC] = "it has a malloc of its own, which comes before "
                                "any other; build it without",
     };

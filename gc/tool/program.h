@@ -31,7 +31,8 @@ enum program_kind {
     PROGRAM_LIBC,       // another C library than glibc
     PROGRAM_PRIVILEGED, // set-user-id, set-group-id or file capabilities
     PROGRAM_SANITIZED,  // built with a sanitizer
-    PROGRAM_OWN_MALLOC  // defines malloc itself
+    PROGRAM_OWN_MALLOC, // defines malloc itself
+    PROGRAM_OWN_LOAM    // libloam.a is linked into it
 };
 
 #define PROGRAM_PATH_BYTES 4096

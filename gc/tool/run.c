@@ -21,9 +21,23 @@ static const char run_usage[] =
     "\n"
     "Runs COMMAND with Loam as its malloc, and its children too.\n"
     "\n"
+    "  --mode MODE   plain: memory is used again as soon as it is freed\n"
+    "                quarantine: not before nothing leads to it any more\n"
+    "                leakcheck: report at the end what was never freed and\n"
+    "                cannot be any more; the status is 23 then instead of 0\n"
+    "                reclaim: free what was leaked; `man loam` says what may\n"
+    "                break\n"
+    "  --stacks WHICH\n"
+    "                the stacks that leakcheck records: sampled, or all\n"
+    "  --suppressions FILE\n"
+    "                lines leak:PATTERN name functions, files and modules of\n"
+    "                which leakcheck is not to report\n"
     "  --verify      say on standard error that it is active\n"
     "  --stats       print a summary on standard error at the end\n"
-    "  --trace       print a line for each collection\n"
+    "  --trace[=json][:FILE]\n"
+    "                write a line for each collection, for people or an "
+    "object\n"
+    "                of JSON, on standard error or to the end of FILE\n"
     "  --abort       end the program when it frees what it may not free\n"
     "  --no-follow   COMMAND alone, not what it runs\n"
     "  --force       try it with programs that look as if it could not work\n"
@@ -59,13 +73,124 @@ const char *run_library(void) {
     return NULL;
 }
 
+// Options that have a value, behind `=` or in the next word.
+static const struct {
+    const char *word, *name;
+    const char *const *values; // NULL: the name of a file
+} run_settings[] = {
+    {"--mode", "LOAM_MODE",
+     (const char *const[]){"plain", "quarantine", "leakcheck", "reclaim",
+                           NULL}},
+    {"--stacks", "LOAM_STACKS", (const char *const[]){"sampled", "all", NULL}},
+    {"--suppressions", "LOAM_SUPPRESSIONS", NULL},
+};
+#define RUN_SETTINGS (sizeof run_settings / sizeof *run_settings)
+
+// A program may change its folder before the file is read.
+static bool run_set_file(const char *word, const char *name,
+                         const char *value) {
+    char path[PATH_MAX];
+    if (realpath(value, path) == NULL || access(path, R_OK) != 0) {
+        fprintf(stderr, "loam: %s %s: %s\n", word, value, strerror(errno));
+        return false;
+    }
+    return setenv(name, path, 1) == 0;
+}
+
+static bool run_set_word(size_t index, const char *value) {
+    const char *const *values = run_settings[index].values;
+    for (size_t i = 0; values[i] != NULL; i++) {
+        if (strcmp(value, values[i]) == 0) {
+            return setenv(run_settings[index].name, value, 1) == 0;
+        }
+    }
+    fprintf(stderr, "loam: %s %s: there is none of that name; one of:",
+            run_settings[index].word, value);
+    for (size_t i = 0; values[i] != NULL; i++) {
+        fprintf(stderr, " %s", values[i]);
+    }
+    fprintf(stderr, "\n");
+    return false;
+}
+
+// How many words an option with a value took; 0: it is none of these; -1: it is
+// one, and wrong, which was said.
+static int run_take_value(int count, char **words) {
+    for (size_t i = 0; i < RUN_SETTINGS; i++) {
+        size_t length = strlen(run_settings[i].word);
+        if (strncmp(words[0], run_settings[i].word, length) != 0 ||
+            (words[0][length] != '\0' && words[0][length] != '=')) {
+            continue;
+        }
+        bool apart = words[0][length] == '\0';
+        if (apart && count < 2) {
+            fprintf(stderr, "loam: %s: nothing follows\n", words[0]);
+            return -1;
+        }
+        const char *value = apart ? words[1] : words[0] + length + 1;
+        bool set = run_settings[i].values == NULL
+                       ? run_set_file(run_settings[i].word,
+                                      run_settings[i].name, value)
+                       : run_set_word(i, value);
+        return !set ? -1 : apart ? 2 : 1;
+    }
+    return 0;
+}
+
+// The folder may change, and the file need not be there yet.
+static bool run_set_trace_file(const char *name) {
+    char path[PATH_MAX];
+    char here[PATH_MAX];
+    if (getcwd(here, sizeof here) == NULL) {
+        here[0] = '\0';
+    }
+    bool whole = name[0] == '/';
+    int length = snprintf(path, sizeof path, "%s%s%s", whole ? "" : here,
+                          whole ? "" : "/", name);
+    if (length >= (int)sizeof path || strpbrk(path, "*?") != NULL) {
+        fprintf(stderr, "loam: --trace: %s: not a name for the lines\n", name);
+        return false;
+    }
+    FILE *file = fopen(path, "ae");
+    if (file == NULL) {
+        fprintf(stderr, "loam: --trace: %s: %s\n", name, strerror(errno));
+        return false;
+    }
+    fclose(file);
+    return setenv("LOAM_TRACE_FILE", path, 1) == 0;
+}
+
+// --trace, --trace=json, --trace:FILE, --trace=json:FILE: as run_take_value.
+static int run_take_trace(const char *word) {
+    static const char name[] = "--trace";
+    if (strncmp(word, name, sizeof name - 1) != 0) {
+        return 0;
+    }
+    const char *form = word + sizeof name - 1;
+    const char *colon = strchr(form, ':');
+    size_t length = colon != NULL ? (size_t)(colon - form) : strlen(form);
+    bool json = length == 5 && strncmp(form, "=json", 5) == 0;
+    if (!json && length != 0) {
+        fprintf(stderr,
+                "loam: %s: expected --trace, or --trace=json, and :FILE behind "
+                "either\n",
+                word);
+        return -1;
+    }
+    if (colon != NULL && !run_set_trace_file(colon + 1)) {
+        return -1;
+    }
+    return setenv("LOAM_TRACE", json ? "json" : "on", 1) == 0 ? 1 : -1;
+}
+
 // True if `word` was an option; an option that is none ends it all.
 static bool run_take(const char *word, struct run_request *request) {
     static const struct {
         const char *word, *name, *value;
     } settings[] = {
-        {"--verify", "LOAM_VERIFY", "1"},    {"--stats", "LOAM_STATS", "1"},
-        {"--trace", "LOAM_TRACE", "1"},      {"--abort", "LOAM_ABORT", "1"},
+        {"--verify", "LOAM_VERIFY", "1"},
+        {"--stats", "LOAM_STATS", "1"},
+        {"--abort", "LOAM_ABORT", "1"},
         {"--no-follow", "LOAM_FOLLOW", "0"},
     };
     for (size_t i = 0; i < sizeof settings / sizeof *settings; i++) {
@@ -94,6 +219,17 @@ static bool run_preload(const char *library) {
     return done;
 }
 
+// The library asks this command for lines, wherever it is.
+static bool run_name_tool(void) {
+    char self[PATH_MAX];
+    ssize_t bytes = readlink("/proc/self/exe", self, sizeof self - 1);
+    if (bytes <= 0) {
+        return true;
+    }
+    self[bytes] = '\0';
+    return setenv("LOAM_TOOL", self, 0) == 0;
+}
+
 // 0, or the status with which to end.
 static int run_check(const char *name, const struct run_request *request) {
     static struct program program;
@@ -116,6 +252,15 @@ int run_main(int count, char **words) {
     struct run_request request = {false, false};
     int at = 0;
     while (at < count && words[at][0] == '-' && strcmp(words[at], "--") != 0) {
+        int taken = run_take_trace(words[at]);
+        taken = taken != 0 ? taken : run_take_value(count - at, words + at);
+        if (taken < 0) {
+            return RUN_REFUSED;
+        }
+        if (taken > 0) {
+            at += taken;
+            continue;
+        }
         bool asks =
             strcmp(words[at], "--help") == 0 || strcmp(words[at], "-h") == 0;
         if (asks || !run_take(words[at], &request)) {
@@ -139,7 +284,7 @@ int run_main(int count, char **words) {
     if (status != 0 || request.dry) {
         return status;
     }
-    if (!run_preload(library)) {
+    if (!run_preload(library) || !run_name_tool()) {
         fprintf(stderr, "loam: no memory for the environment\n");
         return RUN_REFUSED;
     }

@@ -220,7 +220,8 @@ void audit_range(struct audit *audit, const uintptr_t *start,
 }
 
 static void audit_pinned_block(uint32_t block, void *data) {
-    if (!block_kind_is_pinned(ENTRY_KIND(block_entry(block)))) {
+    if (!block_kind_is_pinned(ENTRY_KIND(block_entry(block))) ||
+        (heap_get(block)->holds && block_is_holding(block))) {
         return;
     }
     for (size_t cell = 0; cell < block_cells(block); cell++) {
@@ -303,10 +304,13 @@ struct audit_missed {
 
 static void audit_compare_block(uint32_t block, void *data) {
     struct audit_missed *missed = data;
+    // Where what is freed is held, nothing else need be marked.
+    bool holds = missed->audit->heap->holds && block_is_holding(block);
     for (uint32_t cell = 0; cell < block_cells(block); cell++) {
         size_t bit = block * AUDIT_CELLS_PER_BLOCK + cell;
         if (bitmap_get(missed->audit->seen, bit) &&
-            !block_is_marked(block, cell)) {
+            !block_is_marked(block, cell) &&
+            (!holds || block_is_freed(block, cell))) {
             missed->count++;
             missed->example = block_cell_address(block, cell);
         }

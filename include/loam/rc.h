@@ -86,7 +86,10 @@ extern "C" {
  * of another is not destroyed twice.
  *
  * A finalizer, if a type has one, runs before that, at most once in the life of
- * an object, and may retain it: then the object lives on. */
+ * an object, and may retain it: then the object lives on.  What traced memory
+ * may hold without a count (LOAM_TYPE_TRACED) it may put there instead; such an
+ * object, to which a finalizer led, is destroyed a collection later if it did
+ * not. */
 typedef void loam_destroy_fn(void *object);
 
 /* Calls slot(&object->field, data) for each word that owns something now.  For
@@ -359,7 +362,8 @@ LOAM_IN_CALLER void loam_auto_release(void *slot) {
 /* --- Rings ------------------------------------------------------------- */
 
 /* Looks for rings among what the calling thread suspects, for at most about
- * `budget_ns` (0: until done), and destroys them.  Returns how many objects.
+ * `budget_ns` (0: until done), and destroys them, beside what is owed already
+ * and what a collection found of this thread's.  Returns how many objects.
  * What is suspected: whose count fell, and not to 0.  It happens by itself, in
  * small pieces; a thread that has time calls it.  0 in a destructor. */
 LOAM_API size_t loam_collect_cycles(uint64_t budget_ns);

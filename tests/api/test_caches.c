@@ -382,6 +382,42 @@ static void test_never(void **state) {
     assert_int_equal(stats_of(asked).gone[LOAM_CACHE_SHRUNK], 1000);
 }
 
+static size_t walk(struct loam_cache *cache) {
+    size_t seen = 0;
+    struct loam_cursor cursor = {0};
+    while (loam_cache_next(cache, &cursor, NULL, NULL)) {
+        seen++;
+    }
+    return seen;
+}
+
+// The next to use a cache gives what the bell asked for: it counts what is left
+// then, and what it puts itself is not among what goes.
+static void test_asked(void **state) {
+    (void)state;
+    for (unsigned policy = 0; policy <= LOAM_CACHE_S3FIFO; policy++) {
+        struct loam_cache *cache = make(&(struct loam_cache_settings){
+            .policy = (enum loam_cache_policy)policy,
+            .pressure = LOAM_CACHE_IN_USE,
+            .min_bytes = 40000});
+        fill(cache, 1000);
+        for (size_t i = 0; i < 1000; i++) {
+            assert_non_null(loam_cache_get(cache, word(i)));
+        }
+        (void)loam_caches_relieve(SIZE_MAX);
+        struct loam_cache_stats stats = stats_of(cache);
+        assert_in_range(stats.bytes, 30000, 40000);
+        assert_int_equal(stats.puts,
+                         stats.entries + stats.gone[LOAM_CACHE_SHRUNK]);
+        assert_int_equal(walk(cache), stats.entries); // CA7
+        loam_cache_resize(cache, 0, 0);
+        (void)loam_caches_relieve(SIZE_MAX);
+        assert_true(put(cache, 5000, 48));
+        assert_non_null(loam_cache_peek(cache, word(5000))); // CA3
+        assert_int_equal(stats_of(cache).entries, 1);
+    }
+}
+
 // --- Threads ---------------------------------------------------------------
 
 static pthread_mutex_t mutex = PTHREAD_MUTEX_INITIALIZER;
@@ -441,12 +477,7 @@ static void test_threads(void **state) {
             gone += stats.gone[i];
         }
         assert_int_equal(stats.puts, stats.entries + gone); // CA7
-        size_t seen = 0;
-        struct loam_cursor cursor = {0};
-        while (loam_cache_next(all[c], &cursor, NULL, NULL)) {
-            seen++;
-        }
-        assert_int_equal(seen, stats.entries);
+        assert_int_equal(walk(all[c]), stats.entries);
     }
 }
 
@@ -539,7 +570,7 @@ int main(void) {
         cmocka_unit_test(test_never),   cmocka_unit_test(test_threads),
         cmocka_unit_test(test_nested),  cmocka_unit_test(test_orphan),
         cmocka_unit_test(test_refused), cmocka_unit_test(test_lowered),
-        cmocka_unit_test(test_frugal),
+        cmocka_unit_test(test_frugal),  cmocka_unit_test(test_asked),
     };
     setenv("LOAM_NEIGHBOURS", "off", 1);
     loam_set_warning_hook(count_warning, NULL);

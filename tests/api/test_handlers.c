@@ -3,6 +3,7 @@
 
 #include <setjmp.h>
 #include <stdarg.h>
+#include <stdatomic.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -26,10 +27,11 @@
 static struct {
     size_t objects; // at a time
     size_t bytes_max;
-    bool nests; // each raises two more, one over the other
-    size_t rings, asked, refused;
+    bool nests;           // each raises two more, one over the other
+    _Atomic size_t rings; // so far
+    size_t asked, refused;
     size_t met_null;           // handlers that were refused something, while
-    size_t steps;              // the program got on: its steps so far,
+    _Atomic size_t steps;      // the program got on: its steps so far,
     size_t seen;               // as the last handler saw them
     size_t stuck;              // handlers since it did
     unsigned char *kept[KEPT]; // each begins with its number in `kept`
@@ -130,7 +132,7 @@ static int begin(void **state) {
 // Loam's own.
 static void work(size_t rings) {
     static void *kept[64];
-    for (size_t i = 0; *(volatile size_t *)&handlers.rings < rings; i++) {
+    for (size_t i = 0; handlers.rings < rings; i++) {
         kept[i % 64] = loam_alloc(16 + i % 7 * 100);
         if (kept[i % 64] == NULL) {
             abort();
@@ -192,12 +194,9 @@ static void test_nested(void **state) {
 }
 
 // With another thread that takes the lock all the time.
-static volatile bool ended;
+static atomic_bool ended;
 
 static void *beside(void *data) {
-    sigset_t all;
-    (void)sigfillset(&all);
-    (void)pthread_sigmask(SIG_BLOCK, &all, NULL);
     for (size_t i = 0; !ended; i++) {
         *(void **)data = loam_alloc(16 + i % 9 * 500);
     }
@@ -209,7 +208,11 @@ static void test_beside(void **state) {
     static void *word;
     pthread_t thread;
     ended = false;
+    sigset_t all, before; // not even its first instruction is interrupted
+    (void)sigfillset(&all);
+    assert_int_equal(pthread_sigmask(SIG_BLOCK, &all, &before), 0);
     assert_int_equal(pthread_create(&thread, NULL, beside, &word), 0);
+    assert_int_equal(pthread_sigmask(SIG_SETMASK, &before, NULL), 0);
     run(300, 64, 1024);
     ended = true;
     assert_int_equal(pthread_join(thread, NULL), 0);
@@ -218,7 +221,7 @@ static void test_beside(void **state) {
 // A thread that never allocates, but in handlers.
 static void *wait_for_rings(void *data) {
     const size_t *rings = data;
-    while (*(volatile size_t *)&handlers.rings < *rings) {
+    while (handlers.rings < *rings) {
         struct timespec nap = {0, 100000};
         (void)nanosleep(&nap, NULL);
     }

@@ -13,6 +13,7 @@
 
 #include "api/init.h"
 #include "api/object.h"
+#include "api/served.h"
 #include "loam.h"
 #include "loam/rc.h"
 #include "loam/weak.h"
@@ -166,12 +167,156 @@ static void test_empty(void **state) {
     loam_enable();
 }
 
+// --- Malloc's own ----------------------------------------------------------
+
+static char *make_leaf(size_t bytes) {
+    char *p = object_take_leaf(bytes);
+    return p != NULL ? p : make(bytes, KIND_PINNED_LEAF);
+}
+
+// O1: as above, by the way that malloc's leaves take.
+static void test_leaf(void **state) {
+    (void)state;
+    loam_disable(); // a cycle takes blocks from their owner
+    for (size_t bytes = 1; bytes <= SMALL_BYTES_MAX; bytes += bytes) {
+        struct place place;
+        char *kept = make_leaf(bytes); // its block does not fall empty
+        char *p = make_leaf(bytes);
+        assert_true(object_is_start(p, &place));
+        assert_false(object_free_leaf(p + 1));
+        assert_false(object_free_leaf(p + place.bytes / 2));
+        assert_true(object_free_leaf(p) || served_free_near(p));
+        assert_false(object_free_leaf(p));
+        assert_false(served_free_near(p)); // O1
+        assert_false(loam_is_heap(p));
+        assert_ptr_equal(make_leaf(bytes), p); // last freed, first taken
+        assert_true(object_is_start(p, &place));
+        assert_true(object_is_start(kept, &place));
+    }
+    assert_null(object_take_leaf(0));
+    assert_null(object_take_leaf(SMALL_BYTES_MAX + 1));
+    assert_null(object_take_leaf(SIZE_MAX));
+    loam_enable();
+}
+
+static void test_leaf_refused(void **state) {
+    (void)state;
+    int variable = 0;
+    assert_false(object_free_leaf(NULL));
+    assert_false(object_free_leaf(&variable));
+    assert_false(object_free_leaf((void *)range.base));
+    assert_false(object_free_leaf((void *)(range.base + range.bytes)));
+    char *others[] = {make(SMALL_BYTES_MAX + 1, KIND_PINNED_LEAF),
+                      make(CELL_BYTES_MAX + 1, KIND_PINNED_LEAF),
+                      make(64, KIND_SCANNED),
+                      make(64, KIND_LEAF),
+                      make(64, KIND_PINNED),
+                      loam_new(&place_type)};
+    for (size_t i = 0; i < sizeof others / sizeof others[0]; i++) {
+        struct place place;
+        assert_false(object_free_leaf(others[i]));
+        assert_true(object_is_start(others[i], &place));
+    }
+    loam_release(others[5]);
+    struct mutator *mutator = init_mutator;
+    char *p = make_leaf(64);
+    for (uint8_t busy = MUTATOR_TAKING; busy <= MUTATOR_AWAY; busy++) {
+        mutator->busy = busy;
+        bool freed = object_free_leaf(p) || served_free_near(p);
+        bool taken = object_take_leaf(64) != NULL;
+        mutator->busy = MUTATOR_OUT;
+        assert_false(freed || taken);
+    }
+    struct loam_weak *weak = loam_weak_make(p);
+    assert_false(object_free_leaf(p) || served_free_near(p)); // B13
+    loam_free(p);
+    assert_null(loam_weak_get(weak));
+}
+
+// O1: what is still in the tail.
+static void test_leaf_tail(void **state) {
+    (void)state;
+    loam_disable(); // a cycle takes blocks from their owner
+    struct cache *cache =
+        &init_mutator->home.caches[KIND_PINNED_LEAF][sizeclass_of(48)];
+    do {
+        (void)make(48, KIND_PINNED_LEAF);
+    } while (cache->bump == cache->limit);
+    char *bump = (char *)cache->bump;
+    assert_false(object_free_leaf(bump) || served_free_near(bump));
+    assert_ptr_equal(make(48, KIND_PINNED_LEAF), bump);
+    assert_true(object_free_leaf(bump) || served_free_near(bump));
+    loam_enable();
+}
+
+// More than the stack has room for: none is lost, and none comes twice.
+static void test_leaf_many(void **state) {
+    (void)state;
+    loam_disable(); // a cycle takes blocks from their owner
+    enum { MANY = 1000 };
+    static char *cells[MANY];
+    for (size_t round = 0; round < 3; round++) {
+        for (size_t i = 0; i < MANY; i++) {
+            cells[i] = make_leaf(80);
+            memset(cells[i], (int)(i % 251), 80);
+        }
+        for (size_t i = 0; i < MANY; i++) {
+            assert_int_equal((unsigned char)cells[i][79], i % 251);
+        }
+        for (size_t i = 0; i < MANY; i++) {
+            assert_true(object_free_leaf(cells[i]) ||
+                        served_free_near(cells[i]));
+        }
+        struct cache *cache =
+            &init_mutator->home.caches[KIND_PINNED_LEAF][sizeclass_of(80)];
+        assert_true(cache->free_count <= cache->room); // C4 of heap/cache.h
+        assert_true(cache_check(cache));
+    }
+    loam_enable();
+}
+
+static void *free_far(void *p) {
+    loam_free(make(16, KIND_LEAF)); // it is a mutator now
+    loam_free(make_leaf(16));
+    errno = EINTR;
+    assert_false(object_free_leaf(p));
+    if (served_free_near(p)) {
+        assert_int_equal(errno, EINTR);
+    } else {
+        loam_free(p); // nobody had needed the table
+    }
+    assert_false(served_free_near(p)); // twice
+    return NULL;
+}
+
+// B8 of heap/block.h: another's cell is its owner's again when that looks.
+static void test_leaf_far(void **state) {
+    (void)state;
+    loam_disable(); // a cycle takes blocks from their owner
+    for (size_t round = 0; round < 2; round++) {
+        pthread_t thread;
+        char *p = make_leaf(128);
+        assert_int_equal(pthread_create(&thread, NULL, free_far, p), 0);
+        assert_int_equal(pthread_join(thread, NULL), 0);
+        assert_false(object_free_leaf(p) || served_free_near(p));
+        assert_false(loam_is_heap(p));
+        bool again = false;
+        for (size_t i = 0; i < TRIES && !again; i++) {
+            again = make_leaf(128) == p;
+        }
+        assert_true(again);
+    }
+    loam_enable();
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_again),   cmocka_unit_test(test_refused),
-        cmocka_unit_test(test_tail),    cmocka_unit_test(test_busy),
-        cmocka_unit_test(test_watched), cmocka_unit_test(test_foreign),
-        cmocka_unit_test(test_empty),
+        cmocka_unit_test(test_again),        cmocka_unit_test(test_refused),
+        cmocka_unit_test(test_tail),         cmocka_unit_test(test_busy),
+        cmocka_unit_test(test_watched),      cmocka_unit_test(test_foreign),
+        cmocka_unit_test(test_empty),        cmocka_unit_test(test_leaf),
+        cmocka_unit_test(test_leaf_refused), cmocka_unit_test(test_leaf_tail),
+        cmocka_unit_test(test_leaf_many),    cmocka_unit_test(test_leaf_far),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

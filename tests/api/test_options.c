@@ -88,6 +88,10 @@ static void test_sizes(void **state) {
     };
     struct options options;
     struct heard heard;
+    assert_false(set(&options, "LOAM_RANGE", "1M", &heard)); // O3
+    assert_int_equal(options.range_bytes, 0);
+    assert_non_null(strstr(heard.last, "at least 8MiB"));
+    assert_true(set(&options, "LOAM_RANGE", "0", &heard)); // as if not set
     for (size_t i = 0; i < sizeof right / sizeof right[0]; i++) {
         assert_true(set(&options, "LOAM_LIMIT", right[i].text, &heard));
         assert_int_equal(options.limit_bytes, right[i].bytes); // O3
@@ -137,11 +141,18 @@ static void test_words(void **state) {
     struct heard heard;
     for (size_t i = 0; i < sizeof yes / sizeof yes[0]; i++) {
         assert_true(set(&options, "LOAM_TRACE", yes[i], &heard));
-        assert_true(options.trace);
+        assert_int_equal(options.trace, OPTIONS_TRACE_ON);
+        assert_true(set(&options, "LOAM_HUGE", yes[i], &heard));
+        assert_int_equal(options.huge, OPTIONS_HUGE_ON);
     }
+    assert_true(set(&options, "LOAM_TRACE", "json", &heard));
+    assert_int_equal(options.trace, OPTIONS_TRACE_JSON);
+    assert_false(set(&options, "LOAM_WARN", "on", &heard)); // has no such word
     for (size_t i = 0; i < sizeof no / sizeof no[0]; i++) {
         assert_true(set(&options, "LOAM_NEIGHBOURS", no[i], &heard));
         assert_false(options.neighbours);
+        assert_true(set(&options, "LOAM_TRACE", no[i], &heard));
+        assert_int_equal(options.trace, OPTIONS_TRACE_OFF);
     }
     for (size_t i = 0; i < sizeof neither / sizeof neither[0]; i++) {
         assert_false(set(&options, "LOAM_STATS", neither[i], &heard));
@@ -155,6 +166,8 @@ static void test_words(void **state) {
     assert_false(set(&options, "LOAM_HUGE", "on,off", &heard));
     assert_int_equal(options.huge, OPTIONS_HUGE_AUTO);
     assert_non_null(strstr(heard.last, "expected auto, on or off"));
+    assert_true(set(&options, "LOAM_MODE", "quarantine", &heard));
+    assert_int_equal(options.mode, OPTIONS_MODE_QUARANTINE);
     assert_true(set(&options, "LOAM_WARN", "none", &heard));
     assert_int_equal(options.warn, OPTIONS_WARN_NONE);
     assert_false(set(&options, "LOAM_WARN", "auto", &heard)); // another's word
@@ -305,7 +318,7 @@ static void test_listing(void **state) {
     (void)state;
     unsigned rows = 0;
     options_each(visit_default, &rows);
-    assert_int_equal(rows, 19);
+    assert_int_equal(rows, 26);
 }
 
 static void print_row(const struct options_row *row, void *data) {

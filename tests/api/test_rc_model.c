@@ -2,7 +2,7 @@
 // (support/estate.h): all types, all operations, both collectors, destructors
 // and finalizers that do what the program does.
 //
-// seconds: 240
+// seconds: 600
 // long: long
 
 #include <setjmp.h>
@@ -46,11 +46,10 @@ static void play(const char *name, struct estate_mode mode) {
         printf("%s: made %zu, destroyed %zu (%zu by collectors), finalized "
                "%zu, kept %zu\n",
                name, f.made, f.destroyed, f.in_rings, f.finalized, f.kept);
-        // Rings through plain and shared types are nobody's: some are left.
-        assert_true(f.made > 50 && f.destroyed > f.made / 8);
-        if ((mode.kinds & WAITING) == 0) {
-            assert_int_equal(f.made, f.destroyed);
-        }
+        assert_true(f.made > 50 && f.destroyed > f.made / 3);
+        // ES8, but for what hangs on a stray word.
+        bool is_exact = (mode.kinds & WAITING) == 0;
+        assert_in_range(f.made - f.destroyed, 0, is_exact ? 0 : f.made / 10);
     }
 }
 

@@ -141,6 +141,92 @@ static void test_every_instruction(void **state) {
     join(owner);
 }
 
+// --- Behind the instructions of a trial -------------------------------------
+
+// What another thread would be told there: nobody else could tell it apart.
+static LOAM_TYPE(simple_type, struct thing, LOAM_OWNS(struct thing, slot));
+static LOAM_TYPE(wiped_type, struct thing, LOAM_OWNS(struct thing, slot),
+                 .destroy = wipe);
+
+#define RING ((size_t)8)
+
+struct ring {
+    struct thing *owned;        // its first, or NULL
+    struct loam_weak *of[RING]; // its members
+    struct loam_weakmap *map;   // has an entry for each of them
+    bool was_gone[RING];
+};
+
+static struct ring living, dead;
+static size_t looks;
+
+// Members own their next one, each has a count of one; the first is suspected.
+static void ring_make(struct ring *ring, struct loam_type *of) {
+    struct thing *first = loam_new(of), *last = first;
+    ring->map = loam_weakmap_make();
+    for (size_t i = 0; i < RING; i++) {
+        ring->of[i] = loam_weak_make(last);
+        ring->was_gone[i] = false;
+        assert_true(loam_weakmap_put(ring->map, last, ring));
+        if (i + 1 < RING) {
+            last->slot = loam_new(of);
+            last = last->slot;
+        }
+    }
+    last->slot = loam_retain(first);
+    ring->owned = first;
+}
+
+// What lives is there all the time; what died does not come back.
+static void look(size_t instructions, void *data) {
+    (void)instructions, (void)data;
+    looks++;
+    for (size_t i = 0; i < RING; i++) {
+        struct thing *t = loam_weak_get(living.of[i]);
+        MUST(t != NULL && loam_weakmap_get(living.map, t) == &living);
+        bool is_gone = loam_weak_get(dead.of[i]) == NULL;
+        MUST(is_gone || !dead.was_gone[i]);
+        dead.was_gone[i] = is_gone;
+    }
+}
+
+static void try_rings(void *data) {
+    (void)data;
+    MUST(loam_collect_cycles(0) == RING);
+}
+
+static void check_trial(struct loam_type *of, bool with_other_garbage) {
+    loam_cycles_when(false, 0);
+    ring_make(&living, of);
+    ring_make(&dead, of);
+    if (with_other_garbage) {
+        loam_release(loam_retain(dead.owned));
+    }
+    loam_release(loam_retain(living.owned));
+    loam_release(loam_take(&dead.owned));
+    if (step_run(try_rings, look, NULL)) {
+        assert_true(looks > 100);
+    } else {
+        try_rings(NULL);
+    }
+    for (size_t i = 0; i < RING; i++) {
+        assert_non_null(loam_weak_get(living.of[i]));
+        assert_null(loam_weak_get(dead.of[i]));
+    }
+    assert_int_equal(loam_weakmap_count(living.map), RING);
+    assert_int_equal(loam_weakmap_count(dead.map), 0);
+    loam_release(loam_take(&living.owned));
+    assert_int_equal(loam_collect_cycles(0), RING);
+}
+
+static void test_trial(void **state) {
+    (void)state;
+    check_trial(&simple_type, false);
+    check_trial(&wiped_type, false);
+    check_trial(&simple_type, true);
+    check_trial(&wiped_type, true);
+}
+
 // --- A storm -----------------------------------------------------------------
 
 enum { READERS = 3, ROUNDS = 2000 };
@@ -231,6 +317,7 @@ static void test_storm(void **state) {
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_every_instruction),
+        cmocka_unit_test(test_trial),
         cmocka_unit_test(test_storm),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

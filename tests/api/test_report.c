@@ -12,6 +12,7 @@
 #include "api/init.h"
 #include "api/options.h"
 #include "api/report.h"
+#include "api/report_cycle.h"
 #include "base/text.h"
 #include "support/child.h"
 

@@ -1,9 +1,11 @@
-// api/served: malloc's family on the heap (SV1 to SV4).
+// api/served: malloc's family on the heap (SV1 to SV5; SV6 in test_hold.c and
+// test_quarantine.c).
 
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <stdlib.h>
 
 #include <cmocka.h>
 #include <errno.h>
@@ -38,10 +40,10 @@ static uint64_t collections(void) {
 static void test_leaf(void **state) {
     (void)state;
     for (size_t i = 0; i < SIZES; i++) {
-        unsigned char *some[] = {served_make(sizes[i]),
-                                 served_make_zero(sizes[i]),
-                                 served_make_aligned(8, sizes[i]),
-                                 served_make_aligned(4096, sizes[i])};
+        unsigned char *some[] = {served_make(sizes[i], NULL),
+                                 served_make_zero(sizes[i], NULL),
+                                 served_make_aligned(8, sizes[i], NULL),
+                                 served_make_aligned(4096, sizes[i], NULL)};
         for (size_t k = 0; k < sizeof some / sizeof *some; k++) {
             assert_int_equal(place_of(some[k]).kind, KIND_PINNED_LEAF);
             assert_true(served_bytes(some[k]) >= sizes[i]);
@@ -51,7 +53,7 @@ static void test_leaf(void **state) {
         for (size_t k = 0; k < sizeof some / sizeof *some; k++) {
             assert_true(served_free(some[k]));
         }
-        unsigned char *p = served_make_zero(sizes[i]);
+        unsigned char *p = served_make_zero(sizes[i], NULL);
         for (size_t byte = 0; byte < sizes[i]; byte++) {
             assert_int_equal(p[byte], 0);
         }
@@ -59,7 +61,7 @@ static void test_leaf(void **state) {
     }
     uint64_t before = collections();
     for (size_t i = 0; i < 400; i++) {
-        assert_non_null(served_make(64 * KiB));
+        assert_non_null(served_make(64 * KiB, NULL));
     }
     assert_int_equal(collections(), before);
     for (size_t i = 0; i < 2000; i++) {
@@ -72,20 +74,20 @@ static void test_leaf(void **state) {
 static void test_exact(void **state) {
     (void)state;
     static char foreign[100];
-    char *p = served_make(100);
+    char *p = served_make(100, NULL);
     bool known = true;
     assert_false(served_free(foreign));
     assert_false(served_free(p + 16));
-    assert_null(served_resize(p + 16, 10, &known));
+    assert_null(served_resize(p + 16, 10, NULL, &known));
     assert_false(known);
     assert_int_equal(served_bytes(p + 16), 0);
     memset(p, 0x5A, 100);
-    p = served_resize(p, 100000, &known);
+    p = served_resize(p, 100000, NULL, &known);
     assert_true(known);
     assert_int_equal(p[99], 0x5A);
     assert_true(served_free(p));
     assert_false(served_free(p));
-    assert_null(served_resize(p, 10, &known));
+    assert_null(served_resize(p, 10, NULL, &known));
     assert_false(known);
     p = object_make_counted(24, KIND_COUNTED);
     assert_false(served_free(p)); // it may have owners
@@ -98,7 +100,7 @@ static void test_exact(void **state) {
 static void test_errno(void **state) {
     (void)state;
     for (size_t i = 0; i < SIZES; i++) {
-        void *p = served_make(sizes[i]);
+        void *p = served_make(sizes[i], NULL);
         errno = 1234;
         assert_true(served_free(p));
         assert_int_equal(errno, 1234);
@@ -109,7 +111,7 @@ static void test_errno(void **state) {
 
 // Of a thread whose end was seen.
 static void *end_late(void *given) {
-    void *own = served_make(100);
+    void *own = served_make(100, NULL);
     init_gone = true;
     init_detach();
     assert_true(served_free(own));
@@ -121,7 +123,7 @@ static void *end_late(void *given) {
 
 static void test_late(void **state) {
     (void)state;
-    void *p = served_make(100);
+    void *p = served_make(100, NULL);
     pthread_t thread;
     assert_int_equal(pthread_create(&thread, NULL, end_late, p), 0);
     assert_int_equal(pthread_join(thread, NULL), 0);
@@ -134,7 +136,7 @@ static void test_late(void **state) {
 static void test_returned(void **state) {
     (void)state;
     struct loam_stats stats;
-    char *p = served_make(100 * MiB);
+    char *p = served_make(100 * MiB, NULL);
     assert_non_null(p);
     assert_true(served_free(p));
     loam_stats(&stats, sizeof stats);
@@ -142,7 +144,7 @@ static void test_returned(void **state) {
     const struct timespec pause = {.tv_nsec = 60000000};
     for (size_t i = 0; i < 4; i++) {
         nanosleep(&pause, NULL);
-        assert_true(served_free(served_make(100000)));
+        assert_true(served_free(served_make(100000, NULL)));
     }
     loam_stats(&stats, sizeof stats);
     assert_true(stats.heap_bytes < 80 * MiB);
@@ -150,7 +152,7 @@ static void test_returned(void **state) {
 
 static void test_trim(void **state) {
     (void)state;
-    void *p = served_make(32 * MiB);
+    void *p = served_make(32 * MiB, NULL);
     assert_true(served_free(p));
     assert_true(served_trim());
     assert_false(served_trim());
@@ -162,5 +164,6 @@ int main(void) {
         cmocka_unit_test(test_errno),    cmocka_unit_test(test_late),
         cmocka_unit_test(test_returned), cmocka_unit_test(test_trim),
     };
+    setenv("LOAM_MODE", "plain", 1);
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -2,6 +2,8 @@
 // Counted objects and threads: releases by others than the owner, threads that
 // end and what they leave, storms over shared and atomic objects, children of a
 // fork.  Each object says when it is destroyed, and no object may say so twice.
+//
+// with: LOAM_CHECK=all
 
 #include <setjmp.h>
 #include <stdarg.h>
@@ -143,6 +145,7 @@ static void test_told_and_ends(void **state) {
     atomic_store(&stage, 2);
     join(thread);
     assert_int_equal(atomic_load(&destroyed), 1);
+    kept = NULL;
 }
 
 // --- What a thread leaves -------------------------------------------------

@@ -4,11 +4,13 @@
 
 #include <setjmp.h>
 #include <stdarg.h>
+#include <stdatomic.h>
 #include <stddef.h>
 #include <stdint.h>
 
 #include <cmocka.h>
 #include <errno.h>
+#include <pthread.h>
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
@@ -231,8 +233,6 @@ static void test_alternate_stack(void **state) {
     free(stack.ss_sp);
 }
 
-// --- Registers of the interrupted code ---------------------------------
-
 static volatile sig_atomic_t woken;
 
 static void on_collect(int number) {
@@ -240,6 +240,63 @@ static void on_collect(int number) {
     scrub_stack();
     woken = loam_collect() ? 1 : 2;
 }
+
+// A signal stack that is an array in a frame: what was interrupted lies below
+// it, in the same stack.
+#ifndef __SANITIZE_THREAD__
+static atomic_int asked; // 1: the other thread is to collect, 2: it has
+
+static void on_wait(int number) {
+    (void)number;
+    scrub_stack();
+    atomic_store(&asked, 1);
+    while (atomic_load(&asked) != 2) {
+    }
+}
+
+static void *collect_when_asked(void *data) {
+    while (atomic_load(&asked) != 1) {
+    }
+    assert_true(loam_collect());
+    atomic_store(&asked, 2);
+    return data;
+}
+#endif
+
+NOT_INLINED static void interrupted(int number) {
+    size_t *volatile kept[64];
+    for (size_t i = 0; i < 64; i++) {
+        kept[i] = loam_alloc(96);
+        *kept[i] = i;
+    }
+    assert_int_equal(raise(number), 0);
+    for (size_t i = 0; i < 64; i++) {
+        assert_ptr_equal(loam_base(kept[i]), kept[i]);
+        assert_int_equal(*kept[i], i);
+    }
+}
+
+static void test_stack_within(void **state) {
+    (void)state;
+    char within[256 * 1024];
+    stack_t stack = {.ss_sp = within, .ss_size = sizeof within};
+    assert_int_equal(sigaltstack(&stack, NULL), 0);
+    handle(SIGUSR1, on_collect, SA_ONSTACK);
+    interrupted(SIGUSR1);
+    assert_int_equal(woken, 1);
+#ifndef __SANITIZE_THREAD__ // its own handler blocks every signal in ours
+    handle(SIGUSR2, on_wait, SA_ONSTACK);
+    pthread_t thread;
+    assert_int_equal(pthread_create(&thread, NULL, collect_when_asked, NULL),
+                     0);
+    interrupted(SIGUSR2);
+    assert_int_equal(pthread_join(thread, NULL), 0);
+#endif
+    stack.ss_flags = SS_DISABLE;
+    assert_int_equal(sigaltstack(&stack, NULL), 0);
+}
+
+// --- Registers of the interrupted code ---------------------------------
 
 static uintptr_t hidden;
 
@@ -383,6 +440,7 @@ int main(void) {
         cmocka_unit_test(test_asking),
         cmocka_unit_test(test_any_time),
         cmocka_unit_test(test_alternate_stack),
+        cmocka_unit_test(test_stack_within),
         cmocka_unit_test(test_registers),
         cmocka_unit_test(test_jump),
     };

@@ -302,6 +302,46 @@ static void test_key_comes_back(void **state) {
     loam_keep(map);
 }
 
+static NOT_INLINED void make_ring_under(struct loam_weakmap *map,
+                                        loam_finalizer_fn *function) {
+    struct node *key = make(&node_type);
+    struct node *value = make(&node_type);
+    value->left = loam_retain(key);
+    value->right = make(&atomic_type);
+    value->right->left = loam_retain(value);
+    set(key, function);
+    assert_true(loam_weakmap_put(map, key, value));
+    loam_release(value);
+    loam_release(key);
+}
+
+static NOT_INLINED void check_saved(struct loam_weakmap *map) {
+    const struct node *value = loam_weakmap_get(map, saved);
+    assert_ptr_equal(value->left, saved);
+    assert_int_equal(loam_count(saved), 2);
+    assert_int_equal(loam_count(value), 2);
+    loam_clear(&saved);
+}
+
+// What a key has in a map is of its ring after the finalizers, as before: it
+// goes with the key, and comes back with it.
+static void test_ring_is_asked_again(void **state) {
+    (void)state;
+    struct loam_weakmap *map = loam_weakmap_make_owning();
+    make_ring_under(map, finalize);
+    collect();
+    assert_int_equal(finalized, 1);
+    assert_int_equal(destroyed, 3);
+    make_ring_under(map, finalize_saving);
+    collect();
+    assert_int_equal(finalized, 2);
+    check_saved(map);
+    collect();
+    assert_int_equal(destroyed, 6);
+    assert_int_equal(loam_weakmap_count(map), 0);
+    loam_keep(map);
+}
+
 enum { LINKS = 300 };
 
 static NOT_INLINED void make_chain(struct loam_weakmap *const *maps,
@@ -550,6 +590,7 @@ int main(void) {
         cmocka_unit_test_setup(test_map_dies, begin),
         cmocka_unit_test_setup(test_traced_keys, begin),
         cmocka_unit_test_setup(test_key_comes_back, begin),
+        cmocka_unit_test_setup(test_ring_is_asked_again, begin),
         cmocka_unit_test_setup(test_chains, begin),
         cmocka_unit_test_setup(test_threads_and_refusals, begin),
         cmocka_unit_test_setup(test_nothing_is_forgotten, begin),

@@ -384,15 +384,36 @@ static int print_table(void) {
     return 0;
 }
 
+// P8: what waits to be freed raises no goal by itself.
+static void test_pending(void **state) {
+    (void)state;
+    struct pacer pacer;
+    pacer_init(&pacer, 256 * KiB, 100);
+    struct pacer_cycle cycle = {.live_bytes = 64 * KiB,
+                                .pending_bytes = 100 * MiB,
+                                .block_bytes = 160 * MiB,
+                                .allocated_bytes = 50 * MiB};
+    pacer_finish(&pacer, &cycle);
+    assert_int_equal(pacer.goal_bytes, cycle.block_bytes);
+    cycle.block_bytes = 100 * MiB + 80 * KiB; // 16 KiB are free
+    pacer_finish(&pacer, &cycle);
+    assert_true(pacer.goal_bytes > cycle.block_bytes);
+    cycle.pending_bytes = KiB;
+    cycle.block_bytes = 128 * KiB;
+    pacer_finish(&pacer, &cycle);
+    assert_true(pacer.goal_bytes <= 64 * MiB);
+}
+
 int main(int argc, char **argv) {
     if (argc > 1 && strcmp(argv[1], "table") == 0) {
         return print_table();
     }
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_absurd), cmocka_unit_test(test_monotone),
-        cmocka_unit_test(test_build),  cmocka_unit_test(test_churn),
-        cmocka_unit_test(test_swing),  cmocka_unit_test(test_huge),
-        cmocka_unit_test(test_holes),  cmocka_unit_test(test_stops),
+        cmocka_unit_test(test_absurd),  cmocka_unit_test(test_monotone),
+        cmocka_unit_test(test_build),   cmocka_unit_test(test_churn),
+        cmocka_unit_test(test_swing),   cmocka_unit_test(test_huge),
+        cmocka_unit_test(test_holes),   cmocka_unit_test(test_stops),
+        cmocka_unit_test(test_pending),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -91,6 +91,9 @@ static int begin(void **state) {
     ground.heap.region.limit_bytes = 0;
     pacer_init(&collector.pacer, 4 * MiB, 100);
     collector.pacer.goal_bytes = SIZE_MAX;
+    // Each test has the same cells: what the one before left on the stack would
+    // be found again in the frames of this one.
+    scrub_stack();
     return 0;
 }
 
@@ -125,9 +128,9 @@ static int end(void **state) {
     return 0;
 }
 
-// A block of the cache's order of which one in `one_in` cells lives, on a shelf
-// after a cycle.
-static uint32_t make_shelved(struct cache *cache, size_t one_in) {
+// Fills a block of the cache's order, of which one in `one_in` cells is dropped
+// at once, in a frame of its own: no word of it is to be left.
+static NOT_INLINED uint32_t fill(struct cache *cache, size_t one_in) {
     uint32_t block = heap_make_block(&ground.heap, cache->order, 1);
     assert_int_not_equal(block, BLOCK_NONE);
     size_t cells = block_cells(block);
@@ -143,6 +146,12 @@ static uint32_t make_shelved(struct cache *cache, size_t one_in) {
     // The block is full; a cell elsewhere becomes current.
     void *other = must(take(cache));
     assert_int_not_equal(range_block_of((uintptr_t)other), block);
+    return block;
+}
+
+// Such a block, on a shelf after a cycle.
+static uint32_t make_shelved(struct cache *cache, size_t one_in) {
+    uint32_t block = fill(cache, one_in);
     scrub_stack();
     assert_true(stage_cycle(&stage, COLLECT_ASKED));
     empty(cache);

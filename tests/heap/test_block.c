@@ -418,9 +418,65 @@ static void test_runs(void **state) {
     }
 }
 
+// B16: pinned cells that were not found are free, if the heap reclaims.
+static void test_lost(void **state) {
+    (void)state;
+    uint32_t block = make(1, KIND_PINNED);
+    assert_true(block_is_sought(block));
+    block_set_hole(block, (struct hole){0, 100});
+    block_unmark(block);
+    block_pair(block, 0)[0] = 0xF0;
+    assert_int_equal(block_flip(block), 0);
+    assert_int_equal(block_get(block)->live, 100);
+    assert_int_equal(block_flip_lost(block), 96);
+    assert_int_equal(block_pair(block, 0)[1], 0xF0);
+    assert_true(block_check(block));
+    assert_int_equal(block_flip_lost(block), 0);
+    block_unmark(block);
+    assert_int_equal(block_flip_lost(block), 4);
+    destroy(block);
+}
+
+// B15: a cell that is held keeps its allocation bit through any drain, until a
+// flip finds it without a mark.
+static void test_held(void **state) {
+    (void)state;
+    uint32_t block = make(1, KIND_PINNED_LEAF);
+    assert_true(block_is_holding(block));
+    block_set_hole(block, (struct hole){0, 200});
+    for (uint32_t cell = 0; cell < 200; cell += 2) {
+        assert_true(block_hold(block, cell));
+        assert_false(block_hold(block, cell));
+        assert_true(block_is_allocated(block, cell));
+        assert_true(block_is_freed(block, cell));
+    }
+    assert_false(block_hold(block, 300)); // no object
+    assert_false(block_is_freed(block, 300));
+    assert_int_equal(block_drain_freed(block, (struct hole){0, 0}), 0);
+    block_unmark(block);
+    for (uint32_t cell = 0; cell < 200; cell += 4) {
+        block_pair(block, cell / 64)[0] |= (uint64_t)1 << (cell % 64);
+    }
+    uint32_t held;
+    assert_int_equal(block_flip_held(block, &held), 50);
+    assert_int_equal(held, 50);
+    assert_int_equal(block_get(block)->live, 150);
+    for (uint32_t cell = 0; cell < 200; cell++) {
+        assert_int_equal(block_is_allocated(block, cell), cell % 4 != 2);
+        assert_int_equal(block_is_freed(block, cell), cell % 4 == 0);
+    }
+    assert_true(block_check(block));
+    block_unmark(block);
+    assert_int_equal(block_flip_held(block, &held), 50);
+    assert_int_equal(held, 0);
+    assert_int_equal(block_get(block)->live, 100);
+    destroy(block);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_holes),       cmocka_unit_test(test_steps),
+        cmocka_unit_test(test_held),        cmocka_unit_test(test_holes),
+        cmocka_unit_test(test_lost),        cmocka_unit_test(test_steps),
         cmocka_unit_test(test_freed_twice), cmocka_unit_test(test_entries),
         cmocka_unit_test(test_runs),        cmocka_unit_test(test_threads),
         cmocka_unit_test(test_tail),        cmocka_unit_test(test_mark_all),

@@ -364,7 +364,7 @@ static void mark_some(struct gen *g, unsigned percent) {
 
 // What is not marked is gone (B11); what this adds up to.
 static struct census model_flip(void) {
-    struct census census = {0, 0, 0, 0, 0};
+    struct census census = {.live_bytes = 0};
     for (size_t at = item_count; at-- > 0;) {
         const struct place place = items[at].place;
         if (bitmap_get(model[place.block].marked, place.cell)) {

@@ -69,6 +69,28 @@ static void test_listed(void **state) {
     }
 }
 
+// CT6: a head that is read or written whole is its two halves.
+static void test_whole(void **state) {
+    (void)state;
+    const struct kinds_type *type = folk_type(0, NULL, NULL);
+    void *object = folk_make(&ground, &domain, type);
+    assert_int_equal(counted_head(object),
+                     (uint64_t)counted_of(object)->info << 32 |
+                         counted_of(object)->word);
+    void *next = folk_make(&ground, &domain, type);
+    count_bury(&domain, next);
+    counted_of(object)->word |= COUNTED_WATCHED;
+    count_bury(&domain, object);
+    count_give_up(&domain); // their links are heads again
+    assert_int_equal(counted_head(object),
+                     (uint64_t)type->id << (32 + COUNTED_TYPE_SHIFT) |
+                         COUNTED_WATCHED |
+                         (type->word & (COUNTED_OTHER | COUNTED_QUIET)));
+    counted_set_head(object, 0);
+    assert_int_equal(counted_of(object)->word, 0);
+    assert_int_equal(counted_of(object)->info, 0);
+}
+
 static void test_aligned(void **state) {
     (void)state;
     const uint32_t flags[] = {0, KINDS_LEAF, KINDS_SHARED,
@@ -98,8 +120,8 @@ static int set_up(void **state) {
 
 // CT2 and CT5 are tested with what frees cells: tests/rc/test_count.c.
 int main(void) {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(test_apart),
-                                       cmocka_unit_test(test_listed),
-                                       cmocka_unit_test(test_aligned)};
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_apart), cmocka_unit_test(test_listed),
+        cmocka_unit_test(test_whole), cmocka_unit_test(test_aligned)};
     return cmocka_run_group_tests(tests, set_up, NULL);
 }

@@ -149,6 +149,42 @@ static void step_take(struct gen *g) {
     accept(block, count, zero);
 }
 
+// Those behind a run, which then are a run of their own.
+static void step_take_at(struct gen *g) {
+    struct run run = runs[gen_below(g, run_count)];
+    uint32_t block = run.block + (uint32_t)run.count;
+    size_t count = 1 + gen_below(g, 40);
+    size_t have = range_block_count();
+    size_t inside = block + count < have ? block + count : have;
+    bool is_free = free_blocks_at(block, inside) == inside - block;
+    struct before before = remember(count, 1);
+    bool zero;
+    if (region_take_at(&region, block, count, &zero)) {
+        assert_true(is_free); // N2
+        accept(block, count, zero);
+        return;
+    }
+    assert_true(!is_free || region.limit_bytes != 0 || block + count > BLOCKS);
+    before.could = false;
+    refused(&before); // N6
+}
+
+static void step_take_roomy(struct gen *g) {
+    size_t count = 1 + gen_below(g, 60);
+    struct before before = remember(count + count / 2, 1);
+    bool zero;
+    uint32_t block = region_take_roomy(&region, count, &zero);
+    if (block == BLOCK_NONE) {
+        before.could &= region.limit_bytes == 0;
+        refused(&before); // N6
+        return;
+    }
+    assert_int_equal(region.limit_bytes, 0);
+    assert_true(block + count + count / 2 <= range_block_count());
+    accept(block, count, zero);
+    assert_int_equal(free_blocks_at(block + count, BLOCKS) >= count / 2, 1);
+}
+
 static void step_give(struct gen *g) {
     size_t at = gen_below(g, run_count);
     struct run run = runs[at];
@@ -204,6 +240,10 @@ static void test_random(void **state) {
             step_give(&g);
         } else if (gen_chance(&g, 5)) {
             step_trim(gen_chance(&g, 20));
+        } else if (gen_chance(&g, 10)) {
+            step_take_roomy(&g);
+        } else if (run_count != 0 && gen_chance(&g, 20)) {
+            step_take_at(&g);
         } else {
             step_take(&g);
         }

@@ -57,11 +57,26 @@ static void test_unit(void **state) {
     }
 }
 
+// L3: it sleeps with its thread; and goes on with it.
+static void test_thread(void **state) {
+    (void)state;
+    struct timespec nap = {.tv_nsec = 50000000};
+    uint64_t began_ns = clock_now_ns(), ran_ns = clock_thread_ns();
+    (void)nanosleep(&nap, NULL);
+    uint64_t slept_ns = clock_thread_ns() - ran_ns;
+    assert_true(slept_ns < 40000000);
+    while (clock_thread_ns() - ran_ns < 10000000) {
+    }
+    ran_ns = clock_thread_ns() - ran_ns;
+    assert_true(ran_ns <= clock_now_ns() - began_ns + 1000000);
+}
+
 // L2
 static void test_errno(void **state) {
     (void)state;
     errno = 80;
     assert_true(clock_now_ns() != 0);
+    assert_true(clock_thread_ns() != 0);
     assert_int_equal(errno, 80);
 }
 
@@ -69,6 +84,7 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_forward),
         cmocka_unit_test(test_unit),
+        cmocka_unit_test(test_thread),
         cmocka_unit_test(test_errno),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -13,6 +13,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <sys/time.h>
 #include <unistd.h>
 
@@ -119,6 +120,27 @@ static void test_closed(void **state) {
     assert_int_equal(errno, 86);
 }
 
+// FL5
+static void test_spare(void **state) {
+    (void)state;
+    struct rlimit before;
+    assert_int_equal(getrlimit(RLIMIT_NOFILE, &before), 0);
+    const struct rlimit few = {(rlim_t)free_descriptor(), before.rlim_max};
+    assert_int_equal(setrlimit(RLIMIT_NOFILE, &few), 0);
+    assert_int_equal(open("/proc/self/comm", O_RDONLY | O_CLOEXEC), -1);
+    errno = 86;
+    char text[64];
+    size_t got = file_read("/proc/self/comm", text, sizeof text);
+    int error = errno;
+    struct rlimit after;
+    assert_int_equal(getrlimit(RLIMIT_NOFILE, &after), 0);
+    assert_int_equal(setrlimit(RLIMIT_NOFILE, &before), 0);
+    assert_true(got > 1);
+    assert_int_equal(error, 86); // FL4
+    assert_int_equal(after.rlim_cur, few.rlim_cur);
+    assert_int_equal(after.rlim_max, few.rlim_max);
+}
+
 static void test_entries(void **state) {
     (void)state;
     int folder = file_open("/proc/self/task");
@@ -162,7 +184,8 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_whole),       cmocka_unit_test(test_pieces),
         cmocka_unit_test(test_interrupted), cmocka_unit_test(test_closed),
-        cmocka_unit_test(test_entries),     cmocka_unit_test(test_passive),
+        cmocka_unit_test(test_spare),       cmocka_unit_test(test_entries),
+        cmocka_unit_test(test_passive),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -218,6 +218,7 @@ static void test_quiet(void **state) {
     char text[16];
     errno = 92;
     (void)mapping_each(look, &search);
+    (void)mapping_resident(page, page);
     (void)mapping_find(0, &mapping);
     (void)mapping_find((uintptr_t)&mapping, &mapping);
     (void)mapping_copy(text, 0, sizeof text);
@@ -229,12 +230,49 @@ static void test_quiet(void **state) {
     (void)close(after);
 }
 
+struct weight {
+    uintptr_t address;
+    size_t sum, here;
+    bool found;
+};
+
+static bool weigh(const struct mapping *mapping, void *data) {
+    struct weight *weight = data;
+    weight->sum += mapping->resident_bytes;
+    if (mapping->start <= weight->address && weight->address < mapping->end) {
+        weight->here = mapping->resident_bytes;
+        weight->found = true;
+    }
+    return true;
+}
+
+// What was written is in memory, and nothing else.
+static void test_resident(void **state) {
+    (void)state;
+    uintptr_t at =
+        map(300, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, 0);
+    (void)madvise((void *)at, 300 * page, MADV_NOHUGEPAGE); // NOLINT
+    struct weight before = {.address = at};
+    struct weight after = {.address = at};
+    if (!mapping_each_resident(weigh, &before) || !before.found) {
+        skip(); // the system does not tell, or an emulator's addresses
+    }
+    assert_int_equal(mapping_resident(at, 300 * page), 0);
+    ((volatile char *)at)[0] = 1;          // NOLINT
+    ((volatile char *)at)[299 * page] = 1; // NOLINT
+    assert_int_equal(mapping_resident(at, 300 * page), 2 * page);
+    assert_int_equal(mapping_resident(at + page, 298 * page), 0);
+    assert_true(mapping_each_resident(weigh, &after));
+    assert_int_equal(after.here, before.here + 2 * page);
+    unmap(at, 300);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_files),    cmocka_unit_test(test_memory),
         cmocka_unit_test(test_many),     cmocka_unit_test(test_copy),
         cmocka_unit_test(test_readable), cmocka_unit_test(test_cut),
-        cmocka_unit_test(test_quiet),
+        cmocka_unit_test(test_quiet),    cmocka_unit_test(test_resident),
     };
     return cmocka_run_group_tests(tests, make_file, NULL);
 }

@@ -17,6 +17,8 @@
 
 #include <cmocka.h>
 
+#include "os/holding.h"
+
 // Whether somebody else maps memory in this process: a sanitizer, or (with the
 // cmocka of tests/cross) an emulator.
 #if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__) ||           \
@@ -370,6 +372,42 @@ static void test_physical(void **state) {
                 read_number("/sys/fs/cgroup/memory/memory.limit_in_bytes"));
 }
 
+// --- The list --------------------------------------------------------------
+
+// Whether all of the range is listed.
+static bool is_listed(const void *at, size_t bytes) {
+    static struct holding list[HOLDING_MOST];
+    size_t count = holding_read(list);
+    uintptr_t start = (uintptr_t)at;
+    for (size_t index = 0; index < count; index++) {
+        if (list[index].start <= start && start + bytes <= list[index].end) {
+            return true;
+        }
+    }
+    return false;
+}
+
+// M6
+static void test_listed(void **state) {
+    (void)state;
+    for (size_t alignment = page; alignment <= GiB; alignment *= 8) {
+        char *at = memory_reserve(8 * page, alignment, 0);
+        assert_non_null(at);
+        assert_true(is_listed(at, 8 * page));
+        assert_true(memory_commit(at, 8 * page));
+        assert_true(memory_uncommit(at, 8 * page));
+        assert_true(is_listed(at, 8 * page));
+        memory_release(at + 2 * page, page);
+        assert_true(is_listed(at, 2 * page));
+        assert_false(is_listed(at + 2 * page, page));
+        assert_true(is_listed(at + 3 * page, 5 * page));
+        memory_release(at, 2 * page);
+        memory_release(at + 3 * page, 5 * page);
+        assert_false(is_listed(at, page));
+        assert_false(is_listed(at + 7 * page, page));
+    }
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_reserve_aligned),
@@ -383,6 +421,7 @@ int main(void) {
         cmocka_unit_test(test_limit),
         cmocka_unit_test(test_commit_refused),
         cmocka_unit_test(test_physical),
+        cmocka_unit_test(test_listed),
     };
     return cmocka_run_group_tests(tests, learn_page, NULL);
 }

@@ -143,6 +143,28 @@ static void test_refused(void **state) {
     assert_int_equal(stuck, 85);
 }
 
+// O3, O2
+static void test_append(void **state) {
+    (void)state;
+    char path[] = "/tmp/test_output_XXXXXX";
+    int file = mkstemp(path);
+    assert_true(file >= 0);
+    errno = 87;
+    assert_true(output_append(path, "one\n", 4));
+    assert_int_equal(write(file, "two\n", 4), 4); // over it: not at the end
+    assert_true(output_append(path, "three\n", 6));
+    char text[32] = {0};
+    assert_int_equal(pread(file, text, sizeof text, 0), 10);
+    assert_string_equal(text, "two\nthree\n");
+    assert_false(output_append("/nowhere/at/all", "x", 1));
+    assert_int_equal(errno, 87);
+    int next = dup(file);
+    assert_int_equal(next, file + 1); // no descriptor stayed open
+    close(next);
+    close(file);
+    assert_int_equal(unlink(path), 0);
+}
+
 static void test_nothing(void **state) {
     (void)state;
     errno = 86;
@@ -154,7 +176,7 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_slow_reader), cmocka_unit_test(test_nonblocking),
         cmocka_unit_test(test_interrupted), cmocka_unit_test(test_refused),
-        cmocka_unit_test(test_nothing),
+        cmocka_unit_test(test_append),      cmocka_unit_test(test_nothing),
     };
     return cmocka_run_group_tests(tests, prepare, clean);
 }

@@ -41,7 +41,6 @@ NO_SANITIZE static void search(const void *start) {
 }
 
 static bool bell(const struct suspend_here *here) {
-    atomic_fetch_add(&rung, 1);
     atomic_store(&is_ours, here->ours);
     atomic_store(&rung_in, here->thread);
     atomic_store(&hot_end, (uintptr_t)here->hot_end);
@@ -55,7 +54,9 @@ static bool bell(const struct suspend_here *here) {
     if (search_end != NULL) {
         search(here->hot_end);
     }
-    return atomic_load(&claims);
+    bool claim = atomic_load(&claims);
+    atomic_fetch_add(&rung, 1); // last: who waits for it reads the others
+    return claim;
 }
 
 static void hear(int signal) {

@@ -6,6 +6,7 @@
 #include <errno.h>
 #include <setjmp.h>
 #include <stdarg.h>
+#include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -97,12 +98,32 @@ static void test_small(void **state) {
     assert_int_equal(buffer[8], '#');
 }
 
+static __attribute__((noinline)) size_t take(uintptr_t *frames, size_t most) {
+    return unwind_stack(__builtin_return_address(0), frames, most);
+}
+
+// U4: nothing before it is ready; then from the caller on, and no more than is
+// asked for.
+static void test_stack(void **state) {
+    (void)state;
+    uintptr_t frames[8] = {0};
+    assert_int_equal(take(frames, 8), 0);
+    unwind_ready();
+    size_t count = take(frames, 8);
+    assert_true(count >= 1 && count <= 8);
+    assert_in_range(frames[0], (uintptr_t)test_stack,
+                    (uintptr_t)test_stack + 4096);
+    assert_int_equal(take(frames, 1), 1);
+    uintptr_t start, end;
+    unwind_loader(&start, &end);
+    assert_true(start < end);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_wild),
-        cmocka_unit_test(test_exported),
-        cmocka_unit_test(test_own),
-        cmocka_unit_test(test_small),
+        cmocka_unit_test(test_wild),  cmocka_unit_test(test_exported),
+        cmocka_unit_test(test_own),   cmocka_unit_test(test_small),
+        cmocka_unit_test(test_stack),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -14,6 +14,7 @@
 
 #include "support/explore.h"
 #include "support/gen.h"
+#include "support/step.h"
 
 // --- The model -------------------------------------------------------------
 
@@ -297,11 +298,50 @@ static void test_forked(void **state) {
     assert_int_equal(bias_release(object, OTHER), BIAS_TELL);
 }
 
+// BI1, asked by somebody else behind every instruction of a merge.
+static size_t asked, unsure, wrong;
+static enum bias_end merged;
+
+static void merge_it(void *object) {
+    merged = bias_merge(object);
+}
+
+static void ask(size_t instructions, void *object) {
+    size_t count;
+    (void)instructions;
+    asked++;
+    bool is_sure = bias_try_count(object, &count);
+    unsure += !is_sure;
+    wrong += is_sure && count != 3;
+}
+
+static void test_count_within_merge(void **state) {
+    (void)state;
+    void *object = make();
+    bias_retain(object, OWNER);
+    bias_retain(object, OWNER);
+    assert_int_equal(bias_release(object, OTHER), BIAS_TELL);
+    bias_retain(object, OTHER);
+    assert_int_equal(bias_count(object), 3);
+    if (!step_run(merge_it, ask, object)) {
+        merge_it(object);
+    }
+    assert_int_equal(merged, BIAS_COUNTED);
+    ask(0, object);
+    assert_int_equal(wrong, 0);
+    assert_true(asked == 1 || unsure != 0);
+    assert_true(asked - unsure >= 1);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_model),  cmocka_unit_test(test_random),
-        cmocka_unit_test(test_taken),  cmocka_unit_test(test_untold),
-        cmocka_unit_test(test_living), cmocka_unit_test(test_forked),
+        cmocka_unit_test(test_model),
+        cmocka_unit_test(test_random),
+        cmocka_unit_test(test_taken),
+        cmocka_unit_test(test_untold),
+        cmocka_unit_test(test_living),
+        cmocka_unit_test(test_forked),
+        cmocka_unit_test(test_count_within_merge),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

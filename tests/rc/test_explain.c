@@ -22,6 +22,7 @@
 static struct ground ground;
 static struct count_domain domain;
 static const struct kinds_type *types[4]; // plain, traced, atomic, biased
+static const struct kinds_type *final_type;
 static struct folk_node *nodes[NODES];
 static bool lives[NODES];
 static struct gen gen;
@@ -51,11 +52,7 @@ static void spread(size_t i) {
     }
 }
 
-static bool is_shared(const void *object) {
-    return (kinds_of(object)->flags & (KINDS_SHARED | KINDS_ATOMIC)) != 0;
-}
-
-// Slots lead to objects of the same sort: shared or not.
+// Slots lead to objects of any type (EX6).
 static void build(size_t kinds) {
     memset(lives, 0, sizeof lives);
     for (size_t i = 0; i < NODES; i++) {
@@ -65,7 +62,7 @@ static void build(size_t kinds) {
     for (size_t i = 0; i < NODES; i++) {
         for (size_t slot = 0; slot < 2; slot++) {
             struct folk_node *to = nodes[gen_below(&gen, NODES)];
-            if (gen_chance(&gen, 60) && is_shared(to) == is_shared(nodes[i])) {
+            if (gen_chance(&gen, 60)) {
                 folk_own(&domain, nodes[i], slot, to);
             }
         }
@@ -93,6 +90,19 @@ static void let_go(void) {
     }
 }
 
+// Another thread gets those that threads share; plain ones of nobody's blocks
+// only if it is alone.
+static void check_others(size_t garbage) {
+    size_t shared = 0;
+    for (size_t i = 0; i < NODES; i++) {
+        shared += !lives[i] && (kinds_of(nodes[i])->flags &
+                                (KINDS_SHARED | KINDS_ATOMIC)) != 0;
+    }
+    assert_int_equal(explain_take(2, false, NULL, 0), shared);
+    assert_int_equal(explain_take(2, true, NULL, 0), shared);
+    assert_true(shared <= garbage);
+}
+
 static void test_oracle(void **state) {
     (void)state;
     for (size_t round = 0; round < ROUNDS; round++) {
@@ -107,6 +117,7 @@ static void test_oracle(void **state) {
             garbage += !lives[i]; // EX1
         }
         explain_condemn(&ground.heap, mark, NULL, &report);
+        explain_show(&ground.heap, mark, NULL, &report);
         assert_int_equal(report.condemned_count, garbage);
         assert_int_equal(report.faulty_count, 0);
         for (size_t i = 0; i < NODES; i++) {
@@ -117,33 +128,48 @@ static void test_oracle(void **state) {
                              !lives[i]);
         }
         static void *items[NODES];
-        size_t plain = explain_take(1, false, items, NODES);
-        size_t shared = explain_take(1, true, items, NODES);
-        assert_int_equal(plain + shared, garbage);
+        assert_int_equal(explain_take(1, false, NULL, 0), garbage);
+        assert_int_equal(explain_take(1, false, items, NODES), garbage);
+        for (size_t i = 1; i < garbage; i++) {
+            assert_true((uintptr_t)items[i - 1] < (uintptr_t)items[i]);
+        }
+        check_others(garbage);
         struct census census;
         ground_flip(&ground, &census);
         ground_clear(&ground);
     }
 }
 
-// A shared object is owned by a plain one that is garbage: it lives on until
-// that is destroyed.
-static void test_apart(void **state) {
+// A plain object and a shared one own each other.  What was condemned and not
+// taken is asked again: it is condemned once more, or lives.
+static void test_anew(void **state) {
     (void)state;
-    struct folk_node *plain = folk_make(&ground, &domain, types[0]);
-    struct folk_node *atomic = folk_make(&ground, &domain, types[2]);
-    plain->slots[0] = atomic; // takes the owner over
-    counted_of(plain)->word -= COUNTED_ONE;
-    ground_prepare(&ground);
-    struct explain_report report;
-    explain_held(&ground.heap, mark, NULL, &report);
-    assert_true(ground_is_marked(counted_of(atomic))); // EX5
-    assert_false(ground_is_marked(counted_of(plain)));
-    explain_condemn(&ground.heap, mark, NULL, &report);
-    assert_int_equal(report.condemned_count, 1);
-    struct census census;
-    ground_flip(&ground, &census);
-    ground_clear(&ground);
+    for (size_t kind = 2; kind < 4; kind++) {
+        struct folk_node *plain = folk_make(&ground, &domain, types[0]);
+        struct folk_node *shared = folk_make(&ground, &domain, types[kind]);
+        plain->slots[0] = shared; // takes the owner over
+        shared->slots[0] = plain;
+        struct explain_report report;
+        struct census census;
+        for (int cycle = 0; cycle < 3; cycle++) {
+            ground_prepare(&ground);
+            if (cycle == 2) {
+                mark((uintptr_t)plain, NULL);
+            }
+            explain_held(&ground.heap, mark, NULL, &report);
+            explain_condemn(&ground.heap, mark, NULL, &report);
+            explain_show(&ground.heap, mark, NULL, &report);
+            assert_int_equal(report.condemned_count, cycle < 2 ? 2 : 0);
+            bool is_condemned = cycle < 2; // EX5, EX6
+            assert_int_equal((counted_flags(plain) & COUNTED_CONDEMNED) != 0,
+                             is_condemned);
+            assert_int_equal((counted_flags(shared) & COUNTED_CONDEMNED) != 0,
+                             is_condemned);
+            ground_flip(&ground, &census);
+        }
+        assert_int_equal(explain_take(1, true, NULL, 0), 0);
+        ground_clear(&ground);
+    }
 }
 
 // One that is dying is kept with what it owns; a zombie goes, unless a buffer
@@ -164,6 +190,7 @@ static void test_dying(void **state) {
     struct explain_report report;
     explain_held(&ground.heap, mark, NULL, &report);
     explain_condemn(&ground.heap, mark, NULL, &report);
+    explain_show(&ground.heap, mark, NULL, &report);
     assert_int_equal(report.condemned_count, 0);
     assert_true(ground_is_marked(counted_of(dying))); // EX2
     assert_true(ground_is_marked(counted_of(owned)));
@@ -190,6 +217,7 @@ static void test_counts(void **state) {
     assert_int_equal(report.faulty_count, 1);
     assert_true(ground_is_marked(counted_of(victim)));
     explain_condemn(&ground.heap, mark, NULL, &report);
+    explain_show(&ground.heap, mark, NULL, &report);
     assert_true(counted_flags(stuck) & COUNTED_CONDEMNED);
     struct census census;
     ground_flip(&ground, &census);
@@ -220,11 +248,12 @@ static void test_entries(void **state) {
         struct explain_report report;
         explain_held(&ground.heap, mark, NULL, &report);
         bool held = owners != 0;
-        assert_int_equal(ground_is_marked(counted_of(value)), held); // EX6
+        assert_int_equal(ground_is_marked(counted_of(value)), held); // EX7
         assert_int_equal(ground_is_marked(counted_of(key)), held);
-        assert_true(ground_is_marked(counted_of(shared))); // EX5
-        mark((uintptr_t)value, NULL);                      // for the next round
+        assert_true(ground_is_marked(counted_of(shared)));
+        mark((uintptr_t)value, NULL); // for the next round
         explain_condemn(&ground.heap, mark, NULL, &report);
+        explain_show(&ground.heap, mark, NULL, &report);
         assert_int_equal(report.condemned_count, 0);
         assert_true(report.loosened); // the map is not marked
         struct census census;
@@ -234,6 +263,61 @@ static void test_entries(void **state) {
     assert_true(bond_take((uintptr_t)key, BOND_LOOSE, &taken));
     assert_true(bond_take((uintptr_t)key, BOND_LOOSE, &taken));
     ground_clear(&ground);
+}
+
+static void finalize(void *object) {
+    (void)object;
+}
+
+// A -> due -> T -> B, and T' -> A: what a finalizer that is due leads to is
+// shown, if traced memory may hold it; what leads there is not.  Where none is
+// due nobody is.
+static void test_shown(void **state) {
+    (void)state;
+    for (uint32_t done = 0; done <= COUNTED_DONE; done += COUNTED_DONE) {
+        const struct kinds_type *kinds[5] = {types[1], types[0], final_type,
+                                             types[1], types[0]};
+        struct folk_node *chain[5];
+        for (size_t i = 0; i < 5; i++) {
+            chain[i] = folk_make(&ground, &domain, kinds[i]);
+            if (i != 0) {
+                chain[i - 1]->slots[0] = chain[i]; // takes the owner over
+            }
+        }
+        counted_of(chain[0])->word -= COUNTED_ONE;
+        counted_of(chain[2])->word |= done;
+        // In the next cycle it is so again, if nobody has come by.
+        for (int cycle = 0; cycle < 2; cycle++) {
+            ground_prepare(&ground);
+            struct explain_report report;
+            explain_held(&ground.heap, mark, NULL, &report);
+            explain_condemn(&ground.heap, mark, NULL, &report);
+            explain_show(&ground.heap, mark, NULL, &report);
+            assert_int_equal(report.due_count, done == 0);
+            assert_int_equal(report.condemned_count, 5);
+            for (size_t i = 0; i < 5; i++) { // EX8
+                assert_true(counted_flags(chain[i]) & COUNTED_CONDEMNED);
+                assert_true(ground_is_marked(counted_of(chain[i])));
+                assert_int_equal((counted_flags(chain[i]) & COUNTED_SHOWN) != 0,
+                                 done == 0 && i == 3);
+            }
+            struct census census;
+            ground_flip(&ground, &census);
+        }
+        // One that is owned again is like others.
+        counted_of(chain[3])->word += COUNTED_ONE;
+        ground_prepare(&ground);
+        struct explain_report report;
+        explain_held(&ground.heap, mark, NULL, &report);
+        explain_condemn(&ground.heap, mark, NULL, &report);
+        explain_show(&ground.heap, mark, NULL, &report);
+        assert_int_equal(counted_flags(chain[3]) &
+                             (COUNTED_CONDEMNED | COUNTED_SHOWN),
+                         0); // EX5
+        struct census census;
+        ground_flip(&ground, &census);
+        ground_clear(&ground);
+    }
 }
 
 static int set_up(void **state) {
@@ -247,13 +331,14 @@ static int set_up(void **state) {
     types[1] = folk_type(KINDS_TRACED, NULL, NULL);
     types[2] = folk_type(KINDS_ATOMIC, NULL, NULL);
     types[3] = folk_type(KINDS_SHARED, NULL, NULL);
+    final_type = folk_type(0, NULL, finalize);
     return 0;
 }
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_oracle), cmocka_unit_test(test_apart),
-        cmocka_unit_test(test_dying), cmocka_unit_test(test_counts),
-        cmocka_unit_test(test_entries)};
+        cmocka_unit_test(test_oracle),  cmocka_unit_test(test_anew),
+        cmocka_unit_test(test_dying),   cmocka_unit_test(test_counts),
+        cmocka_unit_test(test_entries), cmocka_unit_test(test_shown)};
     return cmocka_run_group_tests(tests, set_up, NULL);
 }

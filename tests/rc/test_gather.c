@@ -1,5 +1,5 @@
-// Cells of many words freed in random order, against the allocation bits; of
-// blocks that are another's; blocks that become empty.
+// Cells of many words freed in random order, together and alone, against the
+// allocation bits; of blocks that are another's; blocks that become empty.
 
 #include "rc/gather.h"
 
@@ -109,6 +109,33 @@ static void test_freed(void **state) {
     ground_clear(&ground);
 }
 
+// GA1, and its bit goes at once; a block that is empty goes with the rest.
+static void test_alone(void **state) {
+    (void)state;
+    struct gen gen;
+    gen_init(&gen, gen_seed("gather_alone"));
+    make_all(&gen);
+    size_t before = folk_freed_bytes(&domain), bytes = 0;
+    slow_count = back_count = 0;
+    for (size_t i = 0; i < OBJECTS; i++) {
+        all_slow = gen_chance(&gen, 5);
+        size_t slow = slow_count;
+        size_t cell_bytes = ground_place(counted_of(objects[i])).bytes;
+        gather_alone(&domain.gather, objects[i]);
+        bytes += slow == slow_count ? cell_bytes : 0;
+        assert_int_equal(counted_type(objects[i]), 0);
+        assert_int_equal(domain.gather.pending, 0);
+        if (gen_chance(&gen, 50)) {
+            gather_settle(&domain.gather);
+            assert_int_equal(domain.gather.empty_count, 0);
+        }
+    }
+    all_slow = false;
+    assert_int_equal(folk_freed_bytes(&domain) - before, bytes);
+    assert_true(slow_count > 0 && (LOAM_TINY || back_count > 0));
+    ground_clear(&ground);
+}
+
 static void test_slow(void **state) {
     (void)state;
     struct gen gen;
@@ -132,6 +159,26 @@ static void test_slow(void **state) {
     ground_clear(&ground);
 }
 
+// A weak reference is made in another thread, with a word of the block kept.
+static void test_watched(void **state) {
+    (void)state;
+    void *first = folk_make(&ground, &domain, types[1]);
+    void *second = folk_make(&ground, &domain, types[1]);
+    uint32_t block = ground_place(counted_of(second)).block;
+    assert_int_equal(ground_place(counted_of(first)).block, block);
+    slow_count = 0;
+    gather_cell_of_many(&domain.gather, first);
+    assert_int_equal(slow_count, 0);
+    assert_int_not_equal(domain.gather.pending, 0);
+    block_set_flags(block, BLOCK_WATCHED);
+    gather_cell_of_many(&domain.gather, second);
+    assert_int_equal(slow_count, 1); // GA4
+    assert_false(is_allocated(first));
+    block_clear_flags(block, BLOCK_WATCHED);
+    gather_settle(&domain.gather);
+    ground_clear(&ground);
+}
+
 static int set_up(void **state) {
     (void)state;
     static const struct gather_doors doors = {find, free_slowly, give_back};
@@ -146,8 +193,9 @@ static int set_up(void **state) {
 }
 
 int main(void) {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(test_random),
-                                       cmocka_unit_test(test_freed),
-                                       cmocka_unit_test(test_slow)};
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_random), cmocka_unit_test(test_freed),
+        cmocka_unit_test(test_alone), cmocka_unit_test(test_slow),
+        cmocka_unit_test(test_watched)};
     return cmocka_run_group_tests(tests, set_up, NULL);
 }

@@ -1,6 +1,7 @@
 // Random rings taken apart, in slices of every size, with destructors and
 // finalizers that look at what they may see; finalizers that bring members
-// back, against reachability.
+// back, against reachability; what the tracer found, of which finalizers are
+// shown a part.
 
 #include "rc/reclaim.h"
 
@@ -20,13 +21,17 @@
 
 static struct ground ground;
 static struct count_domain domain;
-static const struct kinds_type *types[3]; // plain, with code, with a finalizer
+// Plain, with code, with a finalizer; with one, and atomic or biased.
+static const struct kinds_type *types[5];
+static const struct kinds_type *traced_type; // traced memory may hold it
+static struct count_domain other;            // another thread's
 static struct folk_node *nodes[NODES],
     *beside; // owned by the ring, and outside
 static void *visited_items[NODES], *live_items[NODES],
     *suspect_items[8 * NODES];
 static size_t destroyed[NODES + 1], finalized[NODES];
 static bool saved[NODES], lives[NODES];
+static bool is_traced[NODES], is_shown[NODES], has_code[NODES];
 static struct gen gen;
 static unsigned luck; // percent of finalizers that save their object
 
@@ -60,10 +65,16 @@ static void finalize(void *object) {
     for (size_t i = 0; i < NODES; i++) { // RE1
         assert_true(counted_flags(nodes[i]) & COUNTED_DONE);
         assert_int_equal(destroyed[i], 0);
+        assert_int_equal((counted_flags(nodes[i]) & COUNTED_CONDEMNED) != 0,
+                         is_traced[i] && !is_shown[i]); // RE6
     }
     look_around(node);
     if (gen_chance(&gen, luck)) {
-        folk_retain(&domain, node);
+        if (counted_of(node)->word & COUNTED_OTHER) { // RE5
+            assert_true(count_retain_living(&other, node));
+        } else {
+            folk_retain(&domain, node);
+        }
         saved[node->number] = true;
     }
 }
@@ -132,15 +143,42 @@ static void test_whole(void **state) {
     }
 }
 
+// As a portion of what the tracer condemned is: nobody can have it.
+static void condemn_all(struct trial *trial) {
+    *trial = (struct trial){.visited = {visited_items, NODES, NODES},
+                            .live = {live_items, 0, NODES},
+                            .has_code = true};
+    memcpy(visited_items, nodes, sizeof visited_items);
+    for (size_t i = 0; i < NODES; i++) {
+        counted_of(nodes[i])->word |= COUNTED_CONDEMNED;
+        assert_false(count_retain_living(&other, nodes[i]));
+    }
+}
+
+// While it was held its releases were not looked at: it is named now, once.
+static void check_suspected(const struct folk_node *node) {
+    size_t named = 0;
+    for (size_t i = 0; i < domain.suspects.count; i++) {
+        named += domain.suspects.items[i] == node;
+    }
+    assert_int_equal(named, 1);
+    assert_true(counted_flags(node) & COUNTED_KEPT);
+}
+
 static void test_back(void **state) {
     (void)state;
     for (size_t round = 0; round < ROUNDS; round++) {
         luck = (unsigned)(round % 4);
-        build(3);
+        bool is_mixed = round % 8 >= 4;
+        build(is_mixed ? 5 : 3);
         struct trial trial;
-        take_all(&trial);
+        if (is_mixed) {
+            condemn_all(&trial);
+        } else {
+            take_all(&trial);
+        }
         struct reclaim reclaim = {.phase = RECLAIM_IDLE};
-        reclaim_begin(&reclaim, &trial, false);
+        reclaim_begin(&reclaim, &trial, is_mixed);
         folk_reclaim(&reclaim, &trial, &domain, 1 + gen_below(&gen, NODES));
         for (size_t i = 0; i < NODES; i++) {
             if (saved[i]) {
@@ -158,9 +196,88 @@ static void test_back(void **state) {
                 owners += lives[j] && nodes[j]->slots[0] == nodes[i];
                 owners += lives[j] && nodes[j]->slots[1] == nodes[i];
             }
-            assert_int_equal(count_get(nodes[i]), owners);
+            bool is_biased = (kinds_of(nodes[i])->flags & KINDS_SHARED) != 0;
+            assert_int_equal(
+                is_biased ? bias_count(nodes[i]) : count_get(nodes[i]), owners);
             assert_false(counted_flags(nodes[i]) & COUNTED_DEAD);
+            if (!(kinds_of(nodes[i])->flags & (KINDS_SHARED | KINDS_ATOMIC))) {
+                check_suspected(nodes[i]);
+            }
         }
+        ground_clear(&ground);
+    }
+}
+
+static void show(size_t i) {
+    if (!is_shown[i]) {
+        is_shown[i] = true;
+        for (size_t slot = 0; slot < 2; slot++) {
+            if (nodes[i]->slots[slot] != NULL) {
+                show(nodes[i]->slots[slot]->number);
+            }
+        }
+    }
+}
+
+// As the tracer leaves it: nobody owns one but peers, all are condemned, and
+// what finalizers lead to is shown.
+static void build_shown(struct trial *trial) {
+    build(3);
+    *trial = (struct trial){.visited = {visited_items, 0, NODES},
+                            .live = {live_items, 0, NODES},
+                            .has_code = true};
+    for (size_t i = 0; i < NODES; i++) {
+        is_traced[i] = gen_chance(&gen, 40);
+        const struct kinds_type *type =
+            is_traced[i] ? traced_type : kinds_of(nodes[i]);
+        *counted_of(nodes[i]) =
+            (struct counted){COUNTED_CONDEMNED, type->id << COUNTED_TYPE_SHIFT};
+        has_code[i] = type->destroy != NULL;
+        nodes[i]->slots[0] = nodes[i]->slots[1] = NULL;
+        trial->visited.items[trial->visited.count++] = nodes[i];
+    }
+    for (size_t i = 0; i < 2 * NODES; i++) {
+        if (gen_chance(&gen, 40)) {
+            folk_own(&domain, nodes[i / 2], i % 2,
+                     nodes[gen_below(&gen, NODES)]);
+        }
+    }
+    for (size_t i = 0; i < NODES; i++) {
+        if (kinds_of(nodes[i])->finalize != NULL) {
+            show(i);
+        }
+    }
+    for (size_t i = 0; i < NODES; i++) {
+        bool is_set = is_traced[i] && is_shown[i];
+        counted_of(nodes[i])->word |= is_set ? COUNTED_SHOWN : 0;
+    }
+}
+
+static void test_shown(void **state) {
+    (void)state;
+    for (size_t round = 0; round < ROUNDS; round++) {
+        luck = (unsigned)(round % 4) * 3;
+        struct trial trial;
+        build_shown(&trial);
+        struct reclaim reclaim = {.phase = RECLAIM_IDLE};
+        reclaim_begin(&reclaim, &trial, true);
+        folk_reclaim(&reclaim, &trial, &domain, 1 + gen_below(&gen, NODES));
+        for (size_t i = 0; i < NODES; i++) {
+            if (saved[i] || (is_traced[i] && is_shown[i])) {
+                spread(i); // RE6
+            }
+        }
+        for (size_t i = 0; i < NODES; i++) {
+            assert_int_equal(destroyed[i], !lives[i] && has_code[i]);
+            assert_int_equal(counted_type(nodes[i]) == 0, !lives[i]);
+            if (lives[i]) {
+                assert_false(counted_flags(nodes[i]) &
+                             (COUNTED_DEAD | COUNTED_CONDEMNED));
+                check_suspected(nodes[i]);
+            }
+        }
+        memset(is_traced, 0, sizeof is_traced);
+        memset(is_shown, 0, sizeof is_shown);
         ground_clear(&ground);
     }
 }
@@ -218,12 +335,16 @@ static int set_up(void **state) {
     types[0] = folk_type(0, NULL, NULL);
     types[1] = folk_type(0, destroy, NULL);
     types[2] = folk_type(0, destroy, finalize);
+    types[3] = folk_type(KINDS_ATOMIC, destroy, finalize);
+    types[4] = folk_type(KINDS_SHARED, destroy, finalize);
+    traced_type = folk_type(KINDS_TRACED, destroy, NULL);
+    count_init(&other, ground.mutator->id + 1);
     return 0;
 }
 
 int main(void) {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(test_whole),
-                                       cmocka_unit_test(test_back),
-                                       cmocka_unit_test(test_beside)};
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_whole), cmocka_unit_test(test_back),
+        cmocka_unit_test(test_shown), cmocka_unit_test(test_beside)};
     return cmocka_run_group_tests(tests, set_up, NULL);
 }

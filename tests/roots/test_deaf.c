@@ -45,7 +45,8 @@ static void test_asked(void **state) {
     }
     assert_int_equal(deaf_ask(&record, &status), DEAF_BLOCKS);
     assert_true(record.deaf && !record.apart);
-    assert_non_null(strstr(deaf_reason(&status), "blocks the signal")); // D3
+    assert_non_null(
+        strstr(deaf_reason(&record, &status), "blocks the signal")); // D3
     crowd_end(1);
     for (size_t turn = 0; turn < 1000; turn++) { // it was joined: soon gone
         if (deaf_ask(&record, &status) == DEAF_GONE) {
@@ -64,13 +65,32 @@ static void test_asked(void **state) {
     crowd_end(1);
 }
 
-static void test_reasons(void **state) {
+static void expect(const struct record *record, char state, uint64_t pending,
+                   const char *words) {
+    struct task_status status = {.state = state, .pending = pending};
+    assert_non_null(strstr(deaf_reason(record, &status), words));
+}
+
+static void test_reasons(void **state) { // D3
     (void)state;
-    static const char states[] = "DtTRSZ?";
-    for (const char *at = states; *at != '\0'; at++) {
-        struct task_status status = {.state = *at};
-        assert_true(strlen(deaf_reason(&status)) > 10); // D3
-    }
+    static struct mutator mutator;
+    struct record record = {.mutator = NULL};
+    uint64_t ours = (uint64_t)1 << (suspend_number() - 1);
+    expect(&record, 'D', 0, "nothing interrupts it");
+    expect(&record, 't', 0, "a debugger");
+    expect(&record, 'T', 0, "job control");
+    expect(&record, 'R', 0, "no processor");
+    expect(&record, 'S', 0, "took the signal");
+    expect(&record, 'S', ours, "does not take the signal");
+    expect(&record, '?', 0, "took the signal");
+    // A signal that finds it there is put off, and it should not sleep.
+    record.mutator = &mutator;
+    expect(&record, 'S', 0, "took the signal");
+    mutator.busy = MUTATOR_INSIDE;
+    expect(&record, 'S', 0, "in the middle");
+    expect(&record, 'R', 0, "in the middle");
+    mutator.state = MUTATOR_SAFE;
+    expect(&record, 'S', 0, "took the signal");
 }
 
 // D2

@@ -531,6 +531,7 @@ static void test_inside(void **state) {
     (void)state;
     mutator.state = MUTATOR_RUNS;
     uint32_t epoch = halt_begin(&halt);
+    assert_true(halt.wanted - halt_answers(&halt) > 1000000); // nobody is woken
     mutator.busy = MUTATOR_INSIDE;
     assert_false(halt_must_answer(&halt, &record)); // H5
     mutator.busy = MUTATOR_TAKING;

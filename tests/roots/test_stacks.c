@@ -129,6 +129,11 @@ static void test_stranger(void **state) {
     put(other, 33);
     assert_int_equal(find(&record, 11), 1);
     assert_int_equal(find(&record, 22), 1);
+    record.thread_pointer = (uintptr_t)area + 7 * page; // ends it, and the rest
+    assert_int_equal(find(&record, 11), 1); // is another's, who may write there
+    assert_int_equal(find(&record, 22), 0);
+    record.thread_pointer = (uintptr_t)area; // below: it is on another stack
+    assert_int_equal(find(&record, 22), 1);
     record.thread_pointer = (uintptr_t)other + 5 * page;
     record.alternate_lowest = area; // it stopped on a signal stack: its own is
     record.alternate_end = area + 2 * page; // where its control block is
@@ -188,6 +193,38 @@ static void test_cut(void **state) {
     search = (struct search){.word = ~(uintptr_t)44};
     stacks_all(&own, search_words, &search);
     assert_int_equal(search.found, 2); // its own, and the stranger's
+}
+
+// Y6: a thread on a signal stack that nobody told of, right below the own stack
+// of another, which is held.
+static void test_unused(void **state) {
+    (void)state;
+    char *area = make_area(), *other = make_area();
+    static struct mutator first, second;
+    first.lowest = other;
+    first.cold_end = other + PAGES * page;
+    first.stopped_at = area + page;
+    second.lowest = area + 3 * page;
+    second.cold_end = area + 6 * page;
+    second.stopped_at = area + 5 * page;
+    struct record held = {.thread = 2, .stop = RECORD_HELD, .mutator = &second};
+    struct record foreign = {
+        .thread = 1, .stop = RECORD_HELD, .mutator = &first, .next = &held};
+    struct mutator conductor = {.hot_end = &conductor};
+    struct record own = {.thread = 3,
+                         .stop = RECORD_SELF,
+                         .mutator = &conductor,
+                         .next = &foreign};
+    conductor.cold_end = &conductor + 1;
+    static const struct {
+        size_t at, found; // in half pages
+    } places[] = {{2, 1}, {5, 1}, {6, 0}, {9, 0}, {10, 2}, {11, 2}, {12, 1}};
+    for (size_t i = 0; i < sizeof places / sizeof *places; i++) {
+        put(area + places[i].at * page / 2, 0xA00 + i);
+        struct search search = {.word = ~(uintptr_t)(0xA00 + i)};
+        stacks_all(&own, search_words, &search);
+        assert_int_equal(search.found, places[i].found);
+    }
 }
 
 // --- Real ones -------------------------------------------------------------
@@ -302,6 +339,7 @@ int main(void) {
         cmocka_unit_test(test_own),          cmocka_unit_test(test_foreign),
         cmocka_unit_test(test_stranger),     cmocka_unit_test(test_cut),
         cmocka_unit_test(test_signal_stack), cmocka_unit_test(test_coroutine),
+        cmocka_unit_test(test_unused),
     };
     page = (size_t)sysconf(_SC_PAGESIZE);
     return crowd_init() ? cmocka_run_group_tests(tests, NULL, NULL) : 1;

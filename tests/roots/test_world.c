@@ -4,9 +4,11 @@
 
 #include <errno.h>
 #include <setjmp.h>
+#include <signal.h>
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <sys/mman.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
@@ -137,6 +139,89 @@ static void test_break(void **state) {
     assert_int_equal(self->state, MUTATOR_RUNS);
     world_safe_leave(self); // one too many: nothing
     assert_int_equal(self->state, MUTATOR_RUNS);
+}
+
+#define OWN_STACK ((size_t)256 * 1024)
+#define SIGNALS   ((size_t)64 * 1024)
+
+static struct mutator *waiter;
+static atomic_uint handled;
+static atomic_bool may_wait;
+
+static void on_signal(int number) {
+    (void)number;
+    struct world_safe was = world_safe_break(waiter);
+    atomic_fetch_add(&handled, 1);
+    world_safe_mend(waiter, &was);
+}
+
+static void *wait_for_lock(void *signals) {
+    stack_t ours = {.ss_sp = signals, .ss_size = SIGNALS}, before;
+    assert_int_equal(sigaltstack(&ours, &before), 0);
+    waiter = world_attach(NULL, false);
+    atomic_store(&ready, 1);
+    while (!atomic_load(&may_wait)) {
+        crowd_nap_ms(1);
+    }
+    mutator_enter(waiter);
+    world_lock(waiter);
+    world_unlock();
+    world_leave(waiter);
+    crowd_part(waiter);
+    assert_int_equal(sigaltstack(&before, NULL), 0);
+    return NULL;
+}
+
+// A thread that waits for the lock is found SAFE (W1), though a handler on a
+// signal stack has been over it: above its own stack or below.
+static void see_it_waits(char *stack, char *signals) {
+    pthread_t thread;
+    pthread_attr_t attributes;
+    assert_int_equal(pthread_attr_init(&attributes), 0);
+    assert_int_equal(pthread_attr_setstack(&attributes, stack, OWN_STACK), 0);
+    atomic_store(&ready, 0);
+    atomic_store(&handled, 0);
+    atomic_store(&may_wait, false);
+    assert_int_equal(
+        pthread_create(&thread, &attributes, wait_for_lock, signals), 0);
+    while (atomic_load(&ready) == 0) {
+        crowd_nap_ms(1);
+    }
+    world_lock(self);
+    atomic_store(&may_wait, true);
+    while (__atomic_load_n(&waiter->state, __ATOMIC_SEQ_CST) != MUTATOR_SAFE) {
+        crowd_nap_ms(1);
+    }
+    assert_int_equal(pthread_kill(thread, SIGUSR1), 0);
+    while (atomic_load(&handled) == 0) {
+        crowd_nap_ms(1);
+    }
+    struct world_stop_report report;
+    self->hot_end = __builtin_frame_address(0);
+    assert_true(world_stop(self, &report));
+    assert_int_equal(report.safe, 1);
+    crowd_go();
+    assert_int_equal(pthread_join(thread, NULL), 0);
+    assert_int_equal(pthread_attr_destroy(&attributes), 0);
+}
+
+static void test_signal_stacks(void **state) {
+    (void)state;
+    if (SUSPEND_COOPERATIVE) {
+        skip(); // the signal would be put off until the wait is over
+    }
+    struct sigaction action = {.sa_handler = on_signal,
+                               .sa_flags = SA_ONSTACK | SA_RESTART};
+    struct sigaction before;
+    assert_int_equal(sigaction(SIGUSR1, &action, &before), 0);
+    char *memory = mmap(NULL, OWN_STACK + 2 * SIGNALS, PROT_READ | PROT_WRITE,
+                        MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    assert_ptr_not_equal(memory, MAP_FAILED);
+    char *stack = memory + SIGNALS;
+    see_it_waits(stack, memory);
+    see_it_waits(stack, stack + OWN_STACK);
+    assert_int_equal(munmap(memory, OWN_STACK + 2 * SIGNALS), 0);
+    assert_int_equal(sigaction(SIGUSR1, &before, NULL), 0);
 }
 
 NOINLINE static void jump_out(jmp_buf *to) {
@@ -369,11 +454,16 @@ static void test_come_and_go(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_crowds),      cmocka_unit_test(test_strangers),
-        cmocka_unit_test(test_safe),        cmocka_unit_test(test_break),
-        cmocka_unit_test(test_jumped_out),  cmocka_unit_test(test_lock),
-        cmocka_unit_test(test_withdrawn),   cmocka_unit_test(test_read),
+        cmocka_unit_test(test_crowds),
+        cmocka_unit_test(test_strangers),
+        cmocka_unit_test(test_safe),
+        cmocka_unit_test(test_break),
+        cmocka_unit_test(test_jumped_out),
+        cmocka_unit_test(test_lock),
+        cmocka_unit_test(test_withdrawn),
+        cmocka_unit_test(test_read),
         cmocka_unit_test(test_come_and_go),
+        cmocka_unit_test(test_signal_stacks),
     };
     return crowd_init() ? cmocka_run_group_tests(tests, NULL, NULL) : 1;
 }

@@ -40,6 +40,8 @@ void _ZdaPvSt11align_val_t(void *p, size_t alignment);
 void _ZdlPvmSt11align_val_t(void *p, size_t bytes, size_t alignment);
 void _ZdaPvmSt11align_val_t(void *p, size_t bytes, size_t alignment);
 
+unsigned linked_asked(void); // malloc_new_linked.c
+
 static handler *current;
 static jmp_buf caught;
 static unsigned calls;
@@ -108,7 +110,7 @@ static void test_handler(void **state) {
     assert_int_equal(calls, 3);
     current = give_up;
     calls = 0;
-    assert_null(_ZnwmRKSt9nothrow_t(ABSURD, ""));
+    assert_null(_ZnamRKSt9nothrow_t(ABSURD, ""));
     assert_int_equal(calls, 3);
     current = make_room;
     calls = 0;
@@ -119,10 +121,44 @@ static void test_handler(void **state) {
     _ZdlPv(p);
 }
 
+// ML6: where the C++ library has a new that catches, it is asked, but only if
+// there is a handler.
+static void test_quiet(void **state) {
+    (void)state;
+    current = NULL;
+    assert_null(_ZnwmRKSt9nothrow_t(ABSURD, ""));
+    assert_int_equal(linked_asked(), 0);
+    current = give_up;
+    calls = 0;
+    assert_null(_ZnwmRKSt9nothrow_t(ABSURD, ""));
+    assert_int_equal(linked_asked(), 1);
+    assert_null(_ZnwmSt11align_val_tRKSt9nothrow_t(ABSURD, 64, ""));
+    assert_int_equal(linked_asked(), 1);
+    assert_int_equal(calls, 0);
+    current = NULL;
+}
+
+// ML6: an alignment that is none.
+static void test_crooked(void **state) {
+    (void)state;
+    volatile size_t crooked = 24;
+    volatile bool thrown = false;
+    if (setjmp(caught) == 0) {
+        (void)_ZnwmSt11align_val_t(100, crooked);
+    } else {
+        thrown = true;
+    }
+    assert_true(thrown);
+    assert_null(_ZnwmSt11align_val_tRKSt9nothrow_t(100, crooked, ""));
+    assert_null(_ZnamSt11align_val_tRKSt9nothrow_t(100, 0, ""));
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_pairs),
         cmocka_unit_test(test_handler),
+        cmocka_unit_test(test_quiet),
+        cmocka_unit_test(test_crooked),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -27,6 +27,7 @@
 
 #include <setjmp.h>
 #include <stdarg.h>
+#include <stdatomic.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -249,17 +250,27 @@ static void *collect_often(void *unused) {
 
 struct waker {
     void (*wake)(void);
-    pthread_t signalled; // or none, if wake is not NULL
 };
 
 static void *wake_later(void *data) {
     const struct waker *waker = data;
-    if (waker->wake != NULL) {
-        nap(WAIT_MS * 1000L);
-        waker->wake();
-    } else {
+    nap(WAIT_MS * 1000L);
+    waker->wake();
+    return NULL;
+}
+
+struct sleeper {
+    pthread_t thread;
+    atomic_bool is_back;
+};
+
+// Again and again: on a busy machine, and under TSan, which puts signals off,
+// one may come before the wait has begun, and nothing would ever end that.
+static void *signal_until_back(void *data) {
+    struct sleeper *sleeper = data;
+    while (!atomic_load(&sleeper->is_back)) {
         nap(WAIT_MS * 500L);
-        (void)pthread_kill(waker->signalled, SIGUSR1);
+        (void)pthread_kill(sleeper->thread, SIGUSR1);
     }
     return NULL;
 }
@@ -269,7 +280,7 @@ static int run(const struct call *call) {
         return call->wait();
     }
     pthread_t thread;
-    struct waker waker = {call->wake, pthread_self()};
+    struct waker waker = {call->wake};
     assert_int_equal(pthread_create(&thread, NULL, wake_later, &waker), 0);
     int done = call->wait();
     assert_int_equal(pthread_join(thread, NULL), 0);
@@ -284,7 +295,9 @@ static void no_collection_ends_a_wait(void **state) { // W2
     for (size_t i = 0; i < CALLS; i++) {
         int times = strcmp(calls[i].name, "sleep") == 0 ? 1 : TIMES;
         unsigned before = collections;
-        for (int n = 0; n < times; n++) {
+        // More often where the machine is too busy to collect meanwhile.
+        for (int n = 0; n < times || (collections == before && n < 100 * TIMES);
+             n++) {
             int done = run(&calls[i]);
             if (done != 0) {
                 stop_collecting = true;
@@ -325,11 +338,12 @@ static void a_signal_of_the_program_ends_it(void **state) { // W1
         // The wait may be over just before the signal: tried again.
         int done = 0;
         for (int n = 0; n < 100 && done == 0; n++) {
-            struct waker waker = {NULL, pthread_self()};
+            struct sleeper self = {.thread = pthread_self()};
             pthread_t thread;
-            assert_int_equal(pthread_create(&thread, NULL, wake_later, &waker),
-                             0);
+            assert_int_equal(
+                pthread_create(&thread, NULL, signal_until_back, &self), 0);
             done = calls[i].wait();
+            atomic_store(&self.is_back, true);
             assert_int_equal(pthread_join(thread, NULL), 0);
         }
         if (done != EINTR) {
@@ -339,29 +353,26 @@ static void a_signal_of_the_program_ends_it(void **state) { // W1
     assert_true(signals >= (sig_atomic_t)CALLS - 2);
 }
 
-static void *signal_later(void *data) {
-    nap(WAIT_MS * 1000L);
-    (void)pthread_kill(*(pthread_t *)data, SIGUSR1);
-    return NULL;
-}
-
 static void pause_ends_with_its_signal_alone(void **state) { // W1, W2
     (void)state;
     pthread_t collecting, thread;
-    pthread_t self = pthread_self();
     stop_collecting = false;
     assert_int_equal(pthread_create(&collecting, NULL, collect_often, NULL), 0);
     sigset_t none;
     (void)sigemptyset(&none);
     for (int n = 0; n < 2 * TIMES; n++) {
+        struct sleeper self = {.thread = pthread_self()};
         signals = 0;
-        assert_int_equal(pthread_create(&thread, NULL, signal_later, &self), 0);
+        assert_int_equal(
+            pthread_create(&thread, NULL, signal_until_back, &self), 0);
         int done = n % 2 == 0 ? pause() : sigsuspend(&none);
         int error = errno;
+        int count = signals;
+        atomic_store(&self.is_back, true);
         assert_int_equal(pthread_join(thread, NULL), 0);
         assert_int_equal(done, -1);
         assert_int_equal(error, EINTR);
-        assert_int_equal(signals, 1);
+        assert_true(count >= 1);
     }
     stop_collecting = true;
     assert_int_equal(pthread_join(collecting, NULL), 0);

@@ -14,8 +14,7 @@
 // that work), and then all at once.  --kinds a,b,... only these, at once;
 // --seconds N in all; LOAM_SEED=N again.
 //
-// A watchdog ends the program when nobody has made progress for half a minute,
-// and names the threads.
+// A watchdog names the threads when nobody gets anywhere for half a minute.
 //
 // seconds: 300
 // long: --seconds 600
@@ -54,10 +53,12 @@ static const char *const kind_names[KINDS] = {
     "threads", "collect", "signals", "loads", "forks", "cancel", "stops",
 };
 
-#define WORKERS  2
-#define TARGETS  64
-#define CHILD_S  60 // a child that takes longer hangs
-#define SILENT_S 30
+#define WORKERS      2
+#define WORKER_STACK ((size_t)1024 * 1024)
+#define ALTERNATE    ((size_t)64 * 1024)
+#define TARGETS      64
+#define CHILD_S      60 // a child that takes longer hangs
+#define SILENT_S     30
 
 static atomic_ulong counts[KINDS]; // what each kind has done
 
@@ -164,21 +165,12 @@ static void *blow_signals(void *unused) {
     return NULL;
 }
 
-static void *alternate_stack(void) {
-    stack_t stack = {.ss_size = 64 * 1024};
-    stack.ss_sp = malloc(stack.ss_size);
-    if (stack.ss_sp == NULL || sigaltstack(&stack, NULL) != 0) {
+static void set_alternate(void *memory) {
+    stack_t stack = {.ss_sp = memory, .ss_size = ALTERNATE};
+    stack.ss_flags = memory == NULL ? SS_DISABLE : 0;
+    if (sigaltstack(&stack, NULL) != 0) {
         fail("sigaltstack");
     }
-    return stack.ss_sp;
-}
-
-static void free_alternate(void *memory) {
-    stack_t none = {.ss_flags = SS_DISABLE};
-    if (sigaltstack(&none, NULL) != 0) {
-        fail("sigaltstack");
-    }
-    free(memory);
 }
 
 static void handle_signals(void) {
@@ -192,14 +184,45 @@ static void handle_signals(void) {
     }
 }
 
-static void *run_worker(void *unused) {
-    (void)unused;
-    void *stack = alternate_stack();
+// One has its signal stack above its own, where older frames would be.
+static void *run_worker(void *memory) {
+    set_alternate(memory);
     while (!bazaar.over) {
         bazaar_work(2000);
     }
-    free_alternate(stack);
+    set_alternate(NULL);
     return NULL;
+}
+
+struct worker {
+    pthread_t thread;
+    size_t target;
+    char *memory; // [ guard | signal stack | stack | signal stack ]
+};
+
+static void worker_start(struct worker *w, bool above) {
+    pthread_attr_t attributes;
+    w->memory = mmap(NULL, WORKER_STACK + 3 * ALTERNATE, PROT_READ | PROT_WRITE,
+                     MAP_PRIVATE | MAP_ANONYMOUS | MAP_STACK, -1, 0);
+    if (w->memory == MAP_FAILED || pthread_attr_init(&attributes) != 0) {
+        fail("no memory");
+    }
+    (void)mprotect(w->memory, ALTERNATE, PROT_NONE);
+    char *below = w->memory + ALTERNATE, *stack = below + ALTERNATE;
+    pthread_attr_setstack(&attributes, stack, WORKER_STACK);
+    if (pthread_create(&w->thread, &attributes, run_worker,
+                       above ? stack + WORKER_STACK : below) != 0) {
+        fail("pthread_create");
+    }
+    pthread_attr_destroy(&attributes);
+    (void)pthread_setname_np(w->thread, above ? "worker-above" : "worker");
+    w->target = target_add(w->thread);
+}
+
+static void worker_join(struct worker *w) {
+    target_remove(w->target);
+    (void)pthread_join(w->thread, NULL);
+    (void)munmap(w->memory, WORKER_STACK + 3 * ALTERNATE);
 }
 
 // --- Threads that come and go ------------------------------------------
@@ -494,14 +517,13 @@ static pthread_t start(void *(*run)(void *), const char *name) {
 }
 
 static void run_storm(unsigned kinds, double seconds) {
-    pthread_t workers[WORKERS], blowers[KINDS], watcher;
-    size_t at[WORKERS];
+    struct worker workers[WORKERS];
+    pthread_t blowers[KINDS], watcher;
     bazaar.over = false;
     struct loam_stats before, after;
     loam_stats(&before, sizeof before);
     for (size_t i = 0; i < WORKERS; i++) {
-        workers[i] = start(run_worker, "worker");
-        at[i] = target_add(workers[i]);
+        worker_start(&workers[i], i % 2 != 0);
     }
     for (size_t i = 0; i < KINDS; i++) {
         counts[i] = 0;
@@ -514,8 +536,7 @@ static void run_storm(unsigned kinds, double seconds) {
     bazaar_nap((long)(seconds * 1e6));
     bazaar.over = true;
     for (size_t i = 0; i < WORKERS; i++) {
-        target_remove(at[i]);
-        (void)pthread_join(workers[i], NULL);
+        worker_join(&workers[i]);
     }
     for (size_t i = 0; i < KINDS; i++) {
         if (kinds >> i & 1) {

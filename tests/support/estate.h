@@ -21,6 +21,8 @@
 //   ES5  at once   what has no owner is destroyed when the operation returns
 //   ES6  rings     what is not reached is destroyed when the collector returns
 //   ES7  counts    loam_count is the model's number, always
+//   ES8  gone      when all owners outside have let go, everything is destroyed
+//                  within a few cycles, rings of all types included
 
 #ifndef SUPPORT_ESTATE_H
 #define SUPPORT_ESTATE_H

@@ -363,6 +363,23 @@ void estate_begin(const struct estate_mode *mode, uint64_t seed) {
     loam_cycles_when(mode->has_rings, mode->has_rings ? 100000 : 0);
 }
 
+// The owners outside let go, those too that finalizers made.
+static NOT_INLINED void es_release_all(void) {
+    for (size_t i = 0; i < es.alive_count; i++) {
+        while (i < es.alive_count && es_of(es.alive[i])->outside != 0) {
+            es_release(es.alive[i]);
+        }
+    }
+}
+
+// What only the tracer finds.
+static NOT_INLINED void es_collect_all(void) {
+    es_release_all();
+    (void)scrub_collect();
+    loam_settle();
+    loam_collect_cycles(0);
+}
+
 void estate_end(void) {
     if (es.mode.keeps_children) {
         loam_enable();
@@ -379,22 +396,14 @@ void estate_end(void) {
     memset(es.traced, 0, ESTATE_TRACED * sizeof *es.traced);
     es_mark();
     while (es.reached_count != 0) {
-        for (size_t i = 0; i < es.alive_count; i++) {
-            while (i < es.alive_count && es_of(es.alive[i])->outside != 0) {
-                es_release(es.alive[i]);
-            }
-        }
+        es_release_all();
         es_check();
         es_collect_rings();
         es_mark();
     }
     es.in_collector = true;
-    size_t left; // each round may find what the one before let go
-    do {
-        left = es.alive_count;
-        scrub_collect();
-        loam_settle();
-        loam_collect_cycles(0);
-    } while (es.alive_count != 0 && es.alive_count != left);
+    for (int i = 0; i < 8 && es.alive_count != 0; i++) {
+        es_collect_all();
+    }
     es.in_collector = false;
 }

@@ -39,6 +39,10 @@ static inline size_t folk_reclaim(struct reclaim *reclaim, struct trial *trial,
     struct count_call call = {.wish = COUNT_NOTHING};
     do {
         while (reclaim_advance(reclaim, trial, domain, &call, limit)) {
+            if (call.wish == COUNT_REVIEW) {
+                reclaim_review(reclaim, trial, domain, true);
+                continue;
+            }
             folk_fulfil(&call, &calls);
         }
     } while (reclaim_is_on(reclaim));

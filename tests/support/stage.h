@@ -87,7 +87,8 @@ static inline void stage_do_run(void *data) {
 // The ladder for a run, cleared as the door does it.
 static inline void *stage_run(const struct stage *stage, struct order order,
                               size_t bytes, size_t alignment) {
-    struct stage_call call = {.stage = stage, .run = {order, bytes, alignment}};
+    struct stage_call call = {.stage = stage,
+                              .run = {order, bytes, alignment, false}};
     stage_enter(&call, stage_do_run);
     if (call.got != NULL && !call.zero && !block_kind_is_leaf(order.kind)) {
         memset(call.got, 0,

@@ -1,0 +1,108 @@
+// Where the system lets nobody trace: a mutator that blocks every signal makes
+// the stop fail, is named within a second, and all go on (W7).
+
+#include "roots/world.h"
+
+#include <errno.h>
+#include <linux/filter.h>
+#include <linux/seccomp.h>
+#include <setjmp.h>
+#include <signal.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <sys/prctl.h>
+#include <sys/ptrace.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include <cmocka.h>
+
+#include "os/clock.h"
+#include "support/crowd.h"
+
+// As many a container does: for this process and its children.
+static bool forbid_tracing(void) {
+    struct sock_filter steps[] = {
+        BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, nr)),
+        BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYS_ptrace, 0, 1),
+        BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ERRNO | EPERM),
+        BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW),
+    };
+    struct sock_fprog filter = {sizeof steps / sizeof *steps, steps};
+    if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) != 0 ||
+        prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &filter, 0, 0) != 0) {
+        return false;
+    }
+    errno = 0; // an emulator may have said yes and done nothing
+    return ptrace(PTRACE_TRACEME, 0, NULL, NULL) < 0 && errno == EPERM;
+}
+
+static atomic_bool hears; // lets the signals in again
+
+static void work_deaf(struct worker *worker) {
+    uint64_t all = ~(uint64_t)0, none = 0;
+    (void)syscall(SYS_rt_sigprocmask, SIG_SETMASK, &all, NULL, sizeof all);
+    while (!atomic_load(&over)) {
+        atomic_fetch_add(&worker->before, 1);
+        atomic_fetch_add(&worker->after, 1);
+        if (atomic_load(&hears)) {
+            (void)syscall(SYS_rt_sigprocmask, SIG_SETMASK, &none, NULL,
+                          sizeof none);
+        }
+    }
+}
+
+static uint64_t named_ns;
+
+static void note_named(uint32_t thread, const char *name, const char *reason) {
+    named_ns = clock_now_ns();
+    crowd_note_named(thread, name, reason);
+}
+
+static void test_named(void **state) {
+    (void)state;
+    world.named = note_named;
+    crowd_begin(1, true, work_deaf);
+    while (atomic_load(&workers[0].before) == 0) {
+        crowd_nap_ms(1);
+    }
+    struct world_stop_report report;
+    world_lock(self);
+    self->hot_end = __builtin_frame_address(0);
+    uint64_t begin_ns = clock_now_ns();
+    assert_false(world_stop(self, &report));
+    uint64_t end_ns = clock_now_ns();
+    self->hot_end = NULL;
+    world_unlock();
+    assert_int_equal(named_thread, workers[0].id);
+    assert_int_equal(report.thread, workers[0].id);
+    assert_non_null(strstr(named_reason, "blocks the signal"));
+    print_message("named after %.0f ms, given up after %.0f, %u attempts\n",
+                  (double)(named_ns - begin_ns) / 1e6,
+                  (double)(end_ns - begin_ns) / 1e6, report.attempts);
+    // In half of the attempts: on a busy machine each takes longer.
+    assert_true(named_ns - begin_ns < (end_ns - begin_ns) / 2);
+    uint64_t before = atomic_load(&workers[0].before); // it goes on
+    while (atomic_load(&workers[0].before) == before) {
+        crowd_nap_ms(1);
+    }
+    atomic_store(&hears, true); // and is stopped as others are, from now on
+    crowd_nap_ms(5);
+    for (size_t turn = 0; turn < 10; turn++) {
+        (void)crowd_stop();
+        crowd_see_still(1);
+        crowd_go();
+    }
+    crowd_end(1);
+}
+
+int main(void) {
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_named),
+    };
+    if (SUSPEND_COOPERATIVE || !forbid_tracing()) {
+        return 77;
+    }
+    return crowd_init() ? cmocka_run_group_tests(tests, NULL, NULL) : 1;
+}

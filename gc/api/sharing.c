@@ -12,6 +12,7 @@
 #include "rc/bond.h"
 #include "rc/count.h"
 #include "rc/explain.h"
+#include "rc/reclaim.h"
 #include "roots/world.h"
 
 #define SHARING_ROUNDS 100 // that a thread may take to end
@@ -201,6 +202,25 @@ static void sharing_mend_biased(const struct sharing_walk *walk, void *object) {
     }
 }
 
+// What this thread is destroying is left to it; what another was, waits for the
+// tracer or is a zombie: SH6.
+static void sharing_mend_object(const struct sharing_walk *walk, void *object,
+                                bool own, bool biased) {
+    if (count_is_ours(object)) {
+        if (biased) {
+            bias_untell(object);
+        }
+        return;
+    }
+    bool dying = count_is_dying(object);
+    if (biased) {
+        sharing_mend_biased(walk, object);
+    }
+    if (!own || dying) {
+        count_mend(object); // SH4
+    }
+}
+
 static void sharing_mend_block(uint32_t block, void *data) {
     const struct sharing_walk *walk = data;
     unsigned kind = ENTRY_KIND(block_entry(block));
@@ -209,23 +229,40 @@ static void sharing_mend_block(uint32_t block, void *data) {
     }
     bool own = walk->owner != 0 && block_owner_mutator(block) == walk->owner;
     bool biased = kind >= KIND_BIASED;
-    size_t words = own && !biased ? 0 : block_words(block);
-    for (size_t word = 0; word < words; word++) {
+    for (size_t word = 0; word < block_words(block); word++) {
         uint64_t bits = block_pair(block, word)[1];
         for (; bits != 0; bits &= bits - 1) {
             uint32_t cell = (uint32_t)(word * 64 + bits_lowest(bits));
             char *object = (char *)block_cell_address(block, cell) +
                            block_kind_front(kind);
-            if (counted_type(object) == 0) {
-                continue;
-            }
-            if (biased) {
-                sharing_mend_biased(walk, object);
-            }
-            if (!own) {
-                count_mend(object); // SH4
+            if (counted_type(object) != 0 && !block_is_freed(block, cell)) {
+                sharing_mend_object(walk, object, own, biased);
             }
         }
+    }
+}
+
+// What its buffers name, which may be anybody's: the walk has struck it out.
+static void sharing_name_again(struct count_buffer *buffer) {
+    for (size_t i = 0; i < buffer->count; i++) {
+        if (buffer->items[i] != NULL) {
+            count_set_kept(buffer->items[i]);
+        }
+    }
+}
+
+// What the thread that is left is destroying: its list, a ring, and the object
+// whose destructor runs.
+static void sharing_claim(struct counting *counting, bool ours) {
+    const struct cycles *cycles = &counting->cycles;
+    const struct trial_vector *members = &cycles->trial.visited;
+    count_claim_listed(&counting->domain, ours);
+    size_t first = reclaim_first_whole(&cycles->reclaim, &cycles->trial);
+    for (size_t i = first; i < members->count; i++) {
+        count_claim(members->items[i], ours);
+    }
+    if (counting->call.wish == COUNT_DESTROY) {
+        count_claim(counting->call.object, ours);
     }
 }
 
@@ -242,7 +279,14 @@ void sharing_forked(struct mutator *self) {
         walk.counting->told = (struct count_buffer){NULL, 0, 0, false};
         walk.counting->is_told = 0;
         walk.counting->domain.tells.count = 0;
+        sharing_claim(walk.counting, true);
     }
     heap_each_block(sharing_mend_block, &walk);
+    if (walk.counting != NULL) {
+        sharing_claim(walk.counting, false);
+        sharing_name_again(&walk.counting->domain.suspects);
+        sharing_name_again(&walk.counting->domain.zeroes);
+        sharing_name_again(&walk.counting->heard);
+    }
     bond_forked(walk.owner);
 }

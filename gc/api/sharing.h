@@ -26,9 +26,13 @@
 //                 named by a buffer of its, or on its list of the dead
 //   SH3  vanished the same for one that ended without a word, but that what it
 //                 owed is left to the tracer
-//   SH4  forked   in a child no object is kept for a thread that is not there
+//   SH4  forked   in a child no object is kept for a thread that is not there,
+//                 and each that the thread names which is
 //   SH5  left      what an ended thread left and the tracer condemned is taken
 //                  apart by a thread that is the only one, with its own
+//   SH6  whose    in a child what another thread was destroying is destroyed by
+//                 nobody, in whosever block it is; what its own thread was, by
+//                 that
 //
 // Each thread for itself; sharing_bury and sharing_forked: under the lock.
 // Design, alternatives and measurements: docs/design/api/sharing.md

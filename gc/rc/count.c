@@ -128,10 +128,17 @@ void count_give_up(struct count_domain *domain) {
     }
 }
 
+void count_claim_listed(struct count_domain *domain, bool ours) {
+    void *object = (void *)domain->dead;
+    while (object != NULL) {
+        count_claim(object, ours);
+        object = (void *)count_next(counted_head(object));
+    }
+}
+
 void count_mend(void *object) {
     struct counted *head = counted_of(object);
-    if (counted_type(object) == COUNTED_ZOMBIE ||
-        !(head->word & COUNTED_DEAD)) {
+    if (!count_is_dying(object)) {
         head->info &= ~COUNTED_SCRATCH_MASK;
         count_forget(object);
     } else if (head->info & COUNTED_LISTED) {

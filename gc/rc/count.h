@@ -128,9 +128,39 @@ void count_forget(void *object);
 // tracer will find it.  Under the lock.
 void count_give_up(struct count_domain *domain);
 
-// In a forked child, for an object of a thread that is not there: no buffer
-// names it, no list links it.
+// In a forked child, for an object of a thread that is not there, or that such
+// a thread was destroying: no buffer names it, no list links it.
 void count_mend(void *object);
+
+// An object that is being destroyed, or is about to be.
+static inline bool count_is_dying(const void *object) {
+    return (counted_flags(object) & COUNTED_DEAD) &&
+           counted_type(object) != COUNTED_ZOMBIE;
+}
+
+// A buffer names the object already.
+static inline void count_set_kept(void *object) {
+    counted_of(object)->word |= COUNTED_KEPT;
+}
+
+// While a child looks for what others were destroying, what its own thread is
+// destroying says so, by a bit that neither a link nor a scratch count uses.
+#define COUNT_OURS (COUNTED_LISTED >> 1)
+
+static inline bool count_is_ours(const void *object) {
+    return count_is_dying(object) &&
+           (counted_of(object)->info & COUNT_OURS) != 0;
+}
+
+static inline void count_claim(void *object, bool ours) {
+    if (count_is_dying(object)) {
+        uint32_t info = counted_of(object)->info & ~COUNT_OURS;
+        counted_of(object)->info = info | ours * COUNT_OURS;
+    }
+}
+
+// The same for what is on the domain's list of the dead.
+void count_claim_listed(struct count_domain *domain, bool ours);
 
 // Destroys on, until something is to be done outside, at most `limit` objects.
 // `call` is that of the time before, its wish fulfilled; at first all zero.

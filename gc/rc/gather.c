@@ -63,9 +63,10 @@ void gather_cell_of_other(struct gather *gather, void *object) {
         }
     }
     uint32_t number = place.cell / 64;
+    size_t cells = block_cells(place.block) - (size_t)number * 64;
     *word = (struct gather_word){
         .start = place.start - (place.cell % 64) * place.bytes,
-        .reach_bytes = 64 * place.bytes,
+        .reach_bytes = (cells < 64 ? cells : 64) * place.bytes, // GA5
         .reciprocal = block_class(place.block)->reciprocal,
         .bits = (uint64_t)1 << (place.cell % 64),
         .cache = cache,

@@ -21,6 +21,8 @@
 //                 cells go to `cache`
 //   GA4  watched  a cell is not gathered when something weak may lead to it: it
 //                 would be used again before a cycle says so
+//   GA5  within   a word that is kept reaches no further than its block: after
+//                 the last cell there comes the first of the next
 //
 // Used by its thread, INSIDE.
 // Design, alternatives and measurements: docs/design/rc/gather.md

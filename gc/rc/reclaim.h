@@ -75,6 +75,15 @@ static inline bool reclaim_is_quick(const struct reclaim *reclaim) {
            reclaim->phase == RECLAIM_QUICK_FREE;
 }
 
+// The first of the members whose cell is not free yet.
+static inline size_t reclaim_first_whole(const struct reclaim *reclaim,
+                                         const struct trial *trial) {
+    bool frees =
+        reclaim->phase == RECLAIM_FREE || reclaim->phase == RECLAIM_QUICK_FREE;
+    return !reclaim_is_on(reclaim) ? trial->visited.count
+                                   : (frees ? reclaim->next : 0);
+}
+
 // Begins with the members that trial_take left in `trial`, or that the tracer
 // found (then has_code is set): nobody owns them but each other, and nobody can
 // reach them.  Not while another is on.

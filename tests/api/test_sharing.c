@@ -447,6 +447,50 @@ static int live_on(struct thing *mine, struct thing *told) {
     return 0;
 }
 
+static void *make_one(void *data) {
+    *(struct thing **)data = thing_new(&plain_type);
+    return NULL;
+}
+
+// SH4: an object of a thread that has ended is a suspect of this one; the child
+// destroys it, and its name is in the buffer still.
+static void test_fork_names(void **state) {
+    (void)state;
+    struct thing *left = NULL;
+    join(begin(make_one, &left));
+    loam_retain(left);
+    loam_release(left); // suspected
+    atomic_store(&stage, 0);
+    pthread_t beside = begin(own_and_end, NULL);
+    wait_for(&stage, 1);
+    pid_t child = fork();
+    assert_true(child >= 0);
+    if (child == 0) {
+        loam_release(left);
+        struct thing *next[200];
+        for (size_t i = 0; i < 200; i++) { // one may lie where it was
+            next[i] = thing_new(&plain_type);
+            next[i]->first = i > 0 ? next[i - 1] : NULL;
+        }
+        bool reused = false;
+        for (size_t i = 0; i < 200; i++) {
+            reused |= next[i] == left;
+        }
+        loam_collect_cycles(0);
+        loam_release(next[199]);
+        _exit(reused || atomic_load(&destroyed) != 201);
+    }
+    int status = -1;
+    assert_int_equal(waitpid(child, &status, 0), child);
+    assert_int_equal(status, 0);
+    loam_release(left);
+    loam_release(kept);
+    kept = NULL;
+    atomic_store(&stage, 2);
+    join(beside);
+}
+
+// SH6, too: others destroy what was this thread's, and it what was theirs.
 static void test_fork(void **state) {
     (void)state;
     uint64_t seed = gen_seed("fork");
@@ -502,6 +546,7 @@ int main(void) {
 #endif
         cmocka_unit_test_setup(test_storm, begin_count),
         cmocka_unit_test_setup(test_short_lives, begin_count),
+        cmocka_unit_test_setup(test_fork_names, begin_count),
         cmocka_unit_test_setup(test_fork, begin_count),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -159,6 +159,38 @@ static void test_slow(void **state) {
     ground_clear(&ground);
 }
 
+// Large cells, the last of a block between the first of the next: GA5.
+static void test_large(void **state) {
+    (void)state;
+    struct kinds_type large = *types[0];
+    large.bytes = 600;
+    const struct kinds_type *type = kinds_add(&large);
+    assert_non_null(type);
+    struct gen gen;
+    gen_init(&gen, gen_seed("gather_large"));
+    const size_t count = LOAM_TINY ? OBJECTS : 4000;
+    for (size_t i = 0; i < count; i++) {
+        objects[i] = folk_make(&ground, &domain, type);
+    }
+    for (size_t i = 0; i < count; i++) { // not far from where they lie
+        size_t other = i + gen_below(&gen, count - i < 200 ? count - i : 200);
+        void *object = objects[other];
+        objects[other] = objects[i];
+        objects[i] = object;
+        gather_cell(&domain.gather, object);
+        if (i + 1 < count) {
+            assert_true(is_allocated(objects[i + 1]));
+        }
+    }
+    gather_settle(&domain.gather);
+    size_t used = 0;
+    for (size_t i = 0; i < count; i++) {
+        used += is_allocated(objects[i]);
+    }
+    assert_int_equal(used, 0);
+    ground_clear(&ground);
+}
+
 // A weak reference is made in another thread, with a word of the block kept.
 static void test_watched(void **state) {
     (void)state;
@@ -195,7 +227,7 @@ static int set_up(void **state) {
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_random), cmocka_unit_test(test_freed),
-        cmocka_unit_test(test_alone), cmocka_unit_test(test_slow),
-        cmocka_unit_test(test_watched)};
+        cmocka_unit_test(test_alone),  cmocka_unit_test(test_slow),
+        cmocka_unit_test(test_large),  cmocka_unit_test(test_watched)};
     return cmocka_run_group_tests(tests, set_up, NULL);
 }

@@ -139,7 +139,9 @@ enum {
 };
 
 struct block {
-    uint32_t next, prev; // neighbours in its list, or BLOCK_NONE; list's owner
+    // A line of its own: blocks of two threads lie side by side.
+    _Alignas(64) uint32_t next;
+    uint32_t prev; // neighbours in its list, or BLOCK_NONE; list's owner
     union {
         struct {
             uint32_t owner;  // who it is, 0: none; itself, or lock where none
@@ -163,7 +165,7 @@ struct block {
     };
 };
 
-_Static_assert(sizeof(struct block) == 32, "two to a cache line");
+_Static_assert(sizeof(struct block) == 64, "one to a cache line");
 
 // What a state is compared with: a list and flags, and nothing freed by others.
 #define BLOCK_STATE(list, flags) ((uint32_t)(list) | (uint32_t)(flags) << 8)

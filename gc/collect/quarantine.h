@@ -53,7 +53,7 @@
 #include "os/foreign.h"
 
 // The room, in percent of the root: less is slower and smaller.
-#define QUARANTINE_SCALE 60
+#define QUARANTINE_SCALE 90
 
 // Roots of a cycle that are remembered; what is beyond is read once more.
 #define QUARANTINE_HOLES 256

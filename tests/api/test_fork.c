@@ -26,6 +26,7 @@
 #include "loam/threads.h"
 #include "loam/weak.h"
 #include "os/copy.h"
+#include "support/scrub.h"
 #include "support/step.h"
 
 #define LIST 2000
@@ -408,7 +409,7 @@ static void check_steps(void (*body)(void *data), size_t every) {
 static void test_steps(void **state) {
     (void)state;
     start();
-    check_steps(work_in_steps, 199);
+    check_steps(work_in_steps, SCALED(199, 397));
 }
 
 // The same while others work, and collect: the lock is taken now and then, and
@@ -437,7 +438,7 @@ static void test_steps_with_others(void **state) {
     start();
     struct churners churners;
     assert_true(churn_begin(&churners, 2));
-    check_steps(work_with_others, 97);
+    check_steps(work_with_others, SCALED(97, 293));
     churn_end(&churners);
 }
 

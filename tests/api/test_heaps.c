@@ -21,7 +21,7 @@
 
 #define MIB ((size_t)1 << 20)
 
-static size_t effort = 1; // a part of the rounds, where each one is slow
+static size_t effort = SCALED(1, 2); // a part of the rounds, where each is slow
 
 static void *must(void *p) {
     assert_non_null(p);

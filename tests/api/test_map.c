@@ -21,7 +21,7 @@
 
 // Under an emulator a collection takes ten milliseconds.
 #if defined(__x86_64__)
-#define STEPS ((size_t)SCALED(3000, 600))
+#define STEPS ((size_t)SCALED(3000, 300))
 #else
 #define STEPS ((size_t)150)
 #endif

@@ -23,7 +23,7 @@
 #define THREADS 16
 #define MIB     ((uint64_t)1 << 20)
 
-static size_t effort = 1; // a part of the rounds, where each one is slow
+static size_t effort = SCALED(1, 4); // a part of the rounds, where each is slow
 
 static struct loam_stats look(void) {
     struct loam_stats stats = {0};
@@ -446,7 +446,7 @@ int main(int argc, char **argv) {
         return 1;
     }
     if (child_mode(argc, argv) != NULL) {
-        effort = 10;
+        effort = SCALED(10, 30);
         const struct CMUnitTest tests[] = {ALL};
         return cmocka_run_group_tests(tests, NULL, NULL);
     }

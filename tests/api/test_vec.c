@@ -19,7 +19,7 @@
 #include "support/scrub.h"
 
 #define ROOM  ((size_t)400)
-#define STEPS ((size_t)SCALED(20000, 450))
+#define STEPS ((size_t)SCALED(20000, 200))
 
 // What the vector should hold: numbers, of which each element is made.
 static uint64_t model[ROOM];
@@ -300,7 +300,7 @@ static void test_sorts_objects(void **state) {
     (void)state;
     struct gen gen;
     gen_init(&gen, gen_seed("vec objects"));
-    for (size_t turn = 0; turn < 40; turn++) {
+    for (size_t turn = 0; turn < SCALED(40, 6); turn++) {
         struct loam_vec vec = LOAM_VEC(uint64_t *, LOAM_DATA_SCANNED);
         size_t count = 2 + gen_below(&gen, 300);
         for (size_t i = 0; i < count; i++) {

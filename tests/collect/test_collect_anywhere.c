@@ -193,7 +193,7 @@ static void run(void (*body)(void *data), size_t every, size_t turns) {
 
 static void test_regions(void **state) { // C1
     (void)state;
-    run(work_in_regions, 1, 8);
+    run(work_in_regions, 1, SCALED(4, 2));
 }
 
 static void test_cells(void **state) { // C1

@@ -117,8 +117,8 @@ static void on_ring(int number) {
     } else if (handlers.nests && number == SIGUSR1) {
         (void)raise(SIGUSR2);
     }
-    // Stopped here: where a handler takes longer than the clock allows, the code
-    // below never gets to it, and what handlers ask for is never collected.
+    // Stopped here: where handlers take longer than the clock allows, the code
+    // below never gets to it, and what they ask for is never collected.
     if (++handlers.rings >= handlers.last) {
         ring_every(0);
     }

@@ -342,6 +342,21 @@ static bool malloc_leak_begin_watch(void) {
     return begun && pthread_detach(thread) == 0;
 }
 
+// What was wished for and cannot be.
+static void malloc_leak_doubt(const struct loam_door_wishes *wishes) {
+    const char *list = wishes->suppressions;
+    if (list != NULL && access(list, R_OK) != 0) {
+        malloc_leak_line(malloc_leak_to(), "loam: LOAM_SUPPRESSIONS=%s: %s\n",
+                         list, strerror(errno));
+    }
+    if (wishes->leak_signal == SIGKILL || wishes->leak_signal == SIGSTOP) {
+        malloc_leak_line(malloc_leak_to(),
+                         "loam: LOAM_LEAK_SIGNAL=%d: no program hears this "
+                         "signal; it asks for no report\n",
+                         wishes->leak_signal);
+    }
+}
+
 void malloc_leak_begin(void) {
     struct loam_door_wishes wishes = loam_door_wishes();
     if (!wishes.leaks) {
@@ -349,6 +364,7 @@ void malloc_leak_begin(void) {
     }
     loam_door_unwind();
     malloc_leak_keep_error();
+    malloc_leak_doubt(&wishes);
     (void)on_exit(malloc_leak_exit, NULL);
     if (wishes.leak_signal != 0 && malloc_leak_begin_watch()) {
         struct sigaction action;

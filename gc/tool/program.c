@@ -260,7 +260,7 @@ static const char *program_env_command(char **rest) {
 
 // The interpreter of a script: for `#!/usr/bin/env name` what env would run.
 static bool program_follow(const struct program_file *file,
-                           char path[PROGRAM_PATH_BYTES]) {
+                           struct program *program) {
     char line[512];
     size_t size = file->size < sizeof line - 1 ? file->size : sizeof line - 1;
     memcpy(line, file->bytes, size);
@@ -269,6 +269,7 @@ static bool program_follow(const struct program_file *file,
     char *rest = NULL;
     const char *word = strtok_r(line + 2, " \t\r", &rest);
     if (word == NULL) {
+        program_judge(program, PROGRAM_STRANGE, "");
         return false;
     }
     const char *base = strrchr(word, '/');
@@ -277,9 +278,13 @@ static bool program_follow(const struct program_file *file,
         word = next != NULL ? next : word;
     }
     char found[PROGRAM_PATH_BYTES];
-    bool is_found = program_find(word, found);
-    memcpy(path, is_found ? found : path, is_found ? sizeof found : 0);
-    return is_found;
+    if (!program_find(word, found)) {
+        program_judge(program, PROGRAM_LOST, word);
+        return false;
+    }
+    memcpy(program->path, found, sizeof found);
+    program_judge(program, PROGRAM_FINE, "");
+    return true;
 }
 
 // Whether a new program gets rights that its caller lacks: then the loader does
@@ -317,8 +322,7 @@ static bool program_look_at(struct program *program) {
     if (whole.size > 4 && memcmp(bytes, ELFMAG, SELFMAG) == 0) {
         program_judge_elf(&whole, program);
     } else if (whole.size > 2 && memcmp(bytes, "#!", 2) == 0) {
-        leads_on = program_follow(&whole, program->path);
-        program_judge(program, leads_on ? PROGRAM_FINE : PROGRAM_MISSING, "");
+        leads_on = program_follow(&whole, program);
     } else {
         program_judge(program, PROGRAM_STRANGE, "");
     }
@@ -343,6 +347,7 @@ void program_look(struct program *program, const char *name) {
 const char *program_fault(enum program_kind kind) {
     static const char *const faults[] = {
         [PROGRAM_MISSING] = "there is no such program",
+        [PROGRAM_LOST] = "it is a script whose interpreter is not there",
         [PROGRAM_STRANGE] =
             "it is neither an ELF program nor a script with an interpreter",
         [PROGRAM_FOREIGN] = "it is for another machine or word size than this "

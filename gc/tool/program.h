@@ -24,6 +24,7 @@
 enum program_kind {
     PROGRAM_FINE,
     PROGRAM_MISSING,    // there is none of that name
+    PROGRAM_LOST,       // a script whose interpreter is not there
     PROGRAM_UNREADABLE, // it may be run but not looked at; taken for fine
     PROGRAM_STRANGE,    // neither an ELF file nor a script
     PROGRAM_FOREIGN,    // for another machine or word size

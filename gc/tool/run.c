@@ -242,7 +242,7 @@ static int run_check(const char *name, const struct run_request *request) {
     fprintf(stderr, "loam: %s: %s%s%s%s\n", missing ? name : program.path,
             fault, *program.detail != '\0' ? " (" : "", program.detail,
             *program.detail != '\0' ? ")" : "");
-    if (missing) {
+    if (missing || program.kind == PROGRAM_LOST) {
         return RUN_MISSING;
     }
     return request->force ? 0 : RUN_REFUSED; // RN2

@@ -161,6 +161,10 @@ def check_leaks(folder):
     assert run(*mode, "true")[0] == 0
     code, _, err = run("run", "--mode", "leekcheck", "true")
     assert code == 125 and "leakcheck" in err, err
+    _, _, err = run(*mode, "true", LOAM_SUPPRESSIONS="/no/such/file")
+    assert "LOAM_SUPPRESSIONS=/no/such/file: No such file" in err, err
+    _, _, err = run(*mode, "true", LOAM_LEAK_SIGNAL="9")
+    assert "LOAM_LEAK_SIGNAL=9: no program hears" in err, err
     assert run("run", "--stacks=some", "true")[0] == 125
     assert run("run", "--suppressions", "/no/such/file", "true")[0] == 125
     assert run("run", "--mode")[0] == 125
@@ -349,6 +353,14 @@ def check_doctor():
     assert f"ok    version {version}\n" in out, out
     assert "mode quarantine, the default" in out, out
     assert run("doctor", "--", "sh")[0] == 0
+    with tempfile.TemporaryDirectory() as name:
+        script = pathlib.Path(name) / "script"
+        for first in "#!/no/such/thing", "#!/usr/bin/env no-such-program":
+            script.write_text(first + "\n")
+            script.chmod(0o755)
+            code, _, out = run("run", str(script))
+            assert code == 127 and "interpreter is not there" in out, out
+            assert f"{script}: " in out and first.split()[-1][2:] in out, out
     code, out, _ = run("doctor", "--", "no-such-program")
     assert code == 1 and "there is no such program" in out, out
 

@@ -254,6 +254,22 @@ size_t quarantine_held_bytes(const struct heap *heap) {
     return walk.read_bytes;
 }
 
+// A cell that is alone in its blocks, and that this cycle found a word for,
+// gives its pages back, once: it is all zero, and may be held for long (QU5).
+static void quarantine_empty(uint32_t block, void *data) {
+    const struct quarantine_walk *walk = data;
+    if (block_get(block)->heap != walk->heap->slot ||
+        !block_is_holding(block) || block_cells(block) != 1 ||
+        !block_is_freed(block, 0) || !block_is_marked(block, 0) ||
+        (block_flags(block) & BLOCK_DROPPED)) {
+        return;
+    }
+    void *blocks = (void *)range_block_address(block);
+    if (memory_drop(blocks, block_span(block) * BLOCK_BYTES)) {
+        block_set_flags(block, BLOCK_DROPPED);
+    }
+}
+
 size_t quarantine_scan(struct quarantine *quarantine, const struct heap *heap) {
     struct quarantine_walk walk = {.heap = heap};
     quarantine->foreign_bytes = 0;
@@ -269,6 +285,7 @@ size_t quarantine_scan(struct quarantine *quarantine, const struct heap *heap) {
         if (!told && quarantine->unseen != NULL) {
             quarantine->unseen();
         }
+        heap_each_block(quarantine_empty, &walk);
     }
     return walk.read_bytes;
 }

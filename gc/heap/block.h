@@ -129,13 +129,14 @@ static inline size_t block_kind_front(unsigned kind) {
 bool block_kind_takes(unsigned kind, unsigned cls);
 
 enum {
-    BLOCK_ZERO = 1,      // B10
-    BLOCK_CURRENT = 2,   // a cache bumps in it (B9)
-    BLOCK_EXACT = 4,     // see B12
-    BLOCK_WATCHED = 8,   // a weak reference, an ephemeron or a finalizer may
-                         // lead to an object in it; set by whoever makes one,
-                         // renewed by the conductor in a stop
-    BLOCK_CONDEMNED = 16 // has counted objects that their owner is to destroy
+    BLOCK_ZERO = 1,       // B10
+    BLOCK_CURRENT = 2,    // a cache bumps in it (B9)
+    BLOCK_EXACT = 4,      // see B12
+    BLOCK_WATCHED = 8,    // a weak reference, an ephemeron or a finalizer may
+                          // lead to an object in it; set by whoever makes one,
+                          // renewed by the conductor in a stop
+    BLOCK_CONDEMNED = 16, // has counted objects that their owner is to destroy
+    BLOCK_DROPPED = 32    // its only cell is held, and gave its pages back
 };
 
 struct block {

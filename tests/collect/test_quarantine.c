@@ -141,6 +141,46 @@ static void test_led_to(void **state) {
     check_place(on_stack);
 }
 
+static size_t count_present(void *at, size_t bytes) {
+    unsigned char present[64];
+    assert_true(bytes / 4096 <= sizeof present);
+    assert_int_equal(mincore(at, bytes, present), 0);
+    size_t count = 0;
+    for (size_t i = 0; i < bytes / 4096; i++) {
+        count += present[i] & 1;
+    }
+    return count;
+}
+
+// QU5, in a block and in several; and zeros are read when it is written to.
+static void test_empty(void **state) {
+    (void)state;
+    static const size_t sizes[] = {64 * KiB, 200 * KiB};
+    for (size_t i = 0; i < 2; i++) {
+        hold_there(in_data, sizes[i], 8);
+        char *first = (char *)~hidden[0];
+        char *last = (char *)~hidden[MANY - 1]; // no cycle has seen it
+        assert_int_equal(count_present(last, sizes[i]), sizes[i] / 4096);
+        assert_int_equal(count_held(), MANY);
+        assert_int_equal(count_present(last, sizes[i]), 0);
+        assert_int_equal(count_present(first, sizes[i]), 0);
+        first[5000] = 1; // after its end: held all the same
+        assert_int_equal(count_present(first, sizes[i]), 1);
+        assert_int_equal(count_held(), MANY);
+        memset(in_data, 0, sizeof in_data);
+        scrub_stack();
+        assert_true(count_held() < MANY / 4);
+        for (size_t n = 0; n < MANY; n++) {
+            char *again = served_make_zero(sizes[i], NULL);
+            assert_non_null(again);
+            for (size_t byte = 0; byte < sizes[i]; byte += 8) {
+                assert_int_equal(*(uint64_t *)(again + byte), 0);
+            }
+            assert_true(served_free(again));
+        }
+    }
+}
+
 // QU2: what the program has mapped for itself is read, but not what it shares;
 // QU4: and no page of it comes to be there.
 static void test_mapped(void **state) {
@@ -299,10 +339,11 @@ static void test_forked(void **state) {
 
 int main(int count, char **words) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_room),   cmocka_unit_test(test_due),
-        cmocka_unit_test(test_led_to), cmocka_unit_test(test_mapped),
-        cmocka_unit_test(test_reuse),  cmocka_unit_test(test_threads),
-        cmocka_unit_test(test_forked), cmocka_unit_test(test_gives_way),
+        cmocka_unit_test(test_room),      cmocka_unit_test(test_due),
+        cmocka_unit_test(test_led_to),    cmocka_unit_test(test_mapped),
+        cmocka_unit_test(test_empty),     cmocka_unit_test(test_reuse),
+        cmocka_unit_test(test_threads),   cmocka_unit_test(test_forked),
+        cmocka_unit_test(test_gives_way),
     };
     setenv("LOAM_MODE", "quarantine", 1);
     int failed = cmocka_run_group_tests(tests, NULL, NULL);

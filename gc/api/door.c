@@ -158,8 +158,9 @@ bool loam_door_is_open(void) {
 }
 
 void loam_door_thread_begin(void) {
-    if (door_is_built()) {
-        (void)init_ready();
+    struct mutator *mutator = door_is_built() ? init_ready() : NULL;
+    if (mutator != NULL) {
+        init_ask(mutator);
     }
 }
 

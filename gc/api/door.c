@@ -26,7 +26,8 @@
 static struct mutator *door_find_mutator(void) {
     struct mutator *mutator = init_mutator; // D1
     bool is_outside = mutator != NULL && mutator->busy != MUTATOR_INSIDE &&
-                      mutator->busy != MUTATOR_TAKING;
+                      mutator->busy != MUTATOR_TAKING &&
+                      mutator->busy != MUTATOR_LENT;
     return is_outside ? mutator : NULL;
 }
 
@@ -126,7 +127,8 @@ bool loam_door_hold(void) {
     if (mutator == NULL || mutator->busy != MUTATOR_OUT) {
         return false;
     }
-    mutator_enter(mutator);
+    __atomic_store_n(&mutator->busy, MUTATOR_LENT, __ATOMIC_RELAXED);
+    __atomic_signal_fence(__ATOMIC_SEQ_CST);
     return true;
 }
 
@@ -158,8 +160,9 @@ bool loam_door_is_open(void) {
 }
 
 void loam_door_thread_begin(void) {
-    if (door_is_built()) {
-        (void)init_ready();
+    struct mutator *mutator = door_is_built() ? init_ready() : NULL;
+    if (mutator != NULL) {
+        init_ask(mutator);
     }
 }
 

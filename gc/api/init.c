@@ -271,12 +271,19 @@ static void init_meet(struct mutator *mutator, bool may_allocate) {
     }
 }
 
-// Once no handler runs, what a guess stood for.
-static COLD void init_meet_again(struct mutator *mutator) {
-    if (mutator->busy == MUTATOR_OUT && init_may_allocate()) {
+void init_ask(struct mutator *mutator) {
+    if (mutator->guessed && mutator->busy == MUTATOR_OUT &&
+        !init_is_in_handler()) {
         uint64_t mask = suspend_block();
         init_meet(mutator, true);
         suspend_unblock(mask);
+    }
+}
+
+// Once no handler runs, what a guess stood for.
+static COLD void init_meet_again(struct mutator *mutator) {
+    if (init_may_allocate()) {
+        init_ask(mutator);
     }
 }
 

@@ -110,6 +110,10 @@ struct mutator *init_ready(void);
 // allocator of its own: the C library is asked about it only when it allocates.
 struct mutator *init_ready_to_wait(void);
 
+// The thread is not in the middle of anything, an allocator least of all: asks
+// the C library about it, if that is still to be done.
+void init_ask(struct mutator *mutator);
+
 // A cycle of one heap, at the program's wish; false when it did not run.
 bool init_collect(struct collector *collector);
 

@@ -113,11 +113,9 @@ static void collect_root(const uintptr_t *start, const uintptr_t *end,
                          enum root_kind kind, void *data) {
     const struct collect_walk *walk = data;
     if (walk->audit == NULL) {
+        bool stack = kind == ROOT_STACK;
         walk->report->root_bytes += (size_t)(end - start) * WORD_BYTES;
-    }
-    if (walk->audit == NULL && walk->collector->heap->holds) {
-        quarantine_note(&walk->conductor->quarantine, start, end,
-                        kind == ROOT_STACK);
+        quarantine_note(&walk->conductor->quarantine, start, end, stack);
     }
     collect_walk_range(walk, start, end);
     if (kind == ROOT_STACK && walk->conductor->neighbours && !walk->exact &&
@@ -555,6 +553,7 @@ bool collect_cycle(struct collector *collector, struct mutator *self,
     ASSERT(self->hot_end != NULL && self->busy == MUTATOR_INSIDE);
     __atomic_store_n(&conductor->stops, true, __ATOMIC_RELAXED);
     uint64_t stopped_ns = clock_now_ns();
+    quarantine_ready(&conductor->quarantine, collector->heap);
     struct world_stop_report stop = {0};
     if (!world_stop(self, &stop)) {
         collect_give_up(collector, &stop);

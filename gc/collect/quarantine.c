@@ -3,12 +3,16 @@
 #include "base/bits.h"
 #include "heap/block.h"
 #include "heap/blockmap.h"
+#include "heap/meta.h"
 #include "heap/range.h"
 #include "heap/sizeclass.h"
 #include "os/clock.h"
 #include "os/foreign.h"
 #include "os/mapping.h"
 #include "os/memory.h"
+#include "os/stack.h"
+#include "roots/mutator.h"
+#include "roots/world.h"
 
 // The processor's own foresight ends at each page.
 #define QUARANTINE_AHEAD_WORDS 512
@@ -39,13 +43,21 @@ static uint64_t quarantine_short(uint64_t n) {
 size_t quarantine_room(const struct quarantine_cycle *cycle, size_t freed_bytes,
                        uint64_t processor_ns) {
     // In KiB and 2^10 ns, and no more than 32 bits of each.
-    uint64_t size = cycle->read_bytes / KiB + QUARANTINE_BASE_BYTES / KiB;
+    size_t base = QUARANTINE_BASE_BYTES;
+    base += quarantine_short(cycle->threads) * QUARANTINE_THREAD_BYTES;
+    uint64_t size = quarantine_short((cycle->read_bytes + base) / KiB);
     uint64_t rate = quarantine_short(freed_bytes / (processor_ns / 1024 + 1));
-    uint64_t missed = rate * quarantine_short(cycle->cycle_ns / 1024 + 1) / KiB;
-    size = quarantine_short(size);
-    missed = quarantine_short(missed);
-    size_t room = quarantine_root(size * missed) * KiB / 100 * QUARANTINE_SCALE;
-    size_t most = cycle->read_bytes / 2 + QUARANTINE_BASE_BYTES; // QU3
+    // What is freed in as long as a cycle takes.
+    size_t missed = rate * quarantine_short(cycle->cycle_ns / 1024 + 1);
+    size_t room = quarantine_root(size * quarantine_short(missed / KiB)) * KiB /
+                  100 * QUARANTINE_SCALE;
+    size_t most = cycle->read_bytes / 2 + base; // QU3
+    // With less room than that, cycles take longer than the program.
+    if (missed > most) {
+        size_t dear = missed - most;
+        most += dear < QUARANTINE_DEAR_BYTES ? dear : QUARANTINE_DEAR_BYTES;
+    }
+    room = room < missed ? missed : room;
     room = room > most ? most : room;
     return room < QUARANTINE_LEAST_BYTES ? QUARANTINE_LEAST_BYTES : room;
 }
@@ -58,7 +70,8 @@ void quarantine_finish(struct quarantine *quarantine, size_t read_bytes) {
     uint64_t now = clock_processor_ns();
     size_t freed =
         __atomic_exchange_n(&quarantine->freed_bytes, 0, __ATOMIC_RELAXED);
-    struct quarantine_cycle cycle = {read_bytes, now - quarantine->began_ns};
+    struct quarantine_cycle cycle = {read_bytes, now - quarantine->began_ns,
+                                     quarantine->threads};
     size_t room = quarantine_room(&cycle, freed,
                                   quarantine->began_ns - quarantine->ended_ns);
     quarantine->ended_ns = now;
@@ -145,7 +158,6 @@ void quarantine_look(struct quarantine *quarantine, const struct heap *heap) {
     if (!heap->holds) {
         return;
     }
-    quarantine->began_ns = clock_processor_ns();
     struct quarantine_walk walk = {heap, 0, true};
     heap_each_block(quarantine_ask, &walk);
     quarantine->alone = walk.alone;
@@ -190,33 +202,123 @@ static void quarantine_block(uint32_t block, void *data) {
     quarantine_cells(walk, block, from, end);
 }
 
-// The mappings of stacks are looked up for so many.
-#define QUARANTINE_STACKS 64
+// --- What was read as roots ------------------------------------------------
+
+// In the start of a hole, which is that of a page: it is a stack.
+#define QUARANTINE_OF_STACK ((uintptr_t)1)
+
+void quarantine_ready(struct quarantine *quarantine, const struct heap *heap) {
+    if (!heap->holds) {
+        return;
+    }
+    quarantine->began_ns = clock_processor_ns();
+    quarantine->threads = world.roll.count - 1;
+    size_t room = QUARANTINE_HOLES + 2 * world.roll.count;
+    if (room <= quarantine->read_room) {
+        return;
+    }
+    room += room / 2; // more may come
+    struct foreign_hole *read = meta_make(room * sizeof *read);
+    if (read == NULL) {
+        return;
+    }
+    if (quarantine->read != NULL) {
+        meta_free(quarantine->read, quarantine->read_room * sizeof *read);
+    }
+    quarantine->read = read;
+    quarantine->read_room = room;
+}
 
 void quarantine_note(struct quarantine *quarantine, const uintptr_t *start,
                      const uintptr_t *end, bool stack) {
+    if (quarantine->read_count == quarantine->read_room) {
+        return;
+    }
     // What shares its first and last page is filling.
     struct foreign_hole hole = {
         bits_round_down((uintptr_t)start, memory_page_bytes()),
         bits_round_up((uintptr_t)end, memory_page_bytes())};
-    size_t at = quarantine->read_count;
-    if (at == QUARANTINE_HOLES) {
-        return;
-    }
-    struct mapping mapping;
     if (stack) {
         hole.end = (uintptr_t)end; // above may be the program's arguments
+        struct mapping mapping;
+        const void *cold_end = stack_cold_end();
+        if ((const void *)start < cold_end && cold_end <= (const void *)end &&
+            mapping_find(hole.start, &mapping)) {
+            hole.start = mapping.start; // it grows, alone in its mapping
+        }
+        hole.start |= QUARANTINE_OF_STACK;
     }
-    if (stack && at < QUARANTINE_STACKS && mapping_find(hole.start, &mapping)) {
-        hole.start = mapping.start;
-    }
-    struct foreign_hole *holes = quarantine->read;
-    for (; at > 0 && holes[at - 1].start > hole.start; at--) {
-        holes[at] = holes[at - 1];
+    quarantine->read[quarantine->read_count++] = hole;
+}
+
+// Moves the hole at `at` down the heap until none below it starts later.
+static void quarantine_sift(struct foreign_hole *holes, size_t at,
+                            size_t count) {
+    struct foreign_hole hole = holes[at];
+    for (size_t low = 2 * at + 1; low < count; low = 2 * at + 1) {
+        low += low + 1 < count && holes[low + 1].start > holes[low].start;
+        if (holes[low].start <= hole.start) {
+            break;
+        }
+        holes[at] = holes[low];
+        at = low;
     }
     holes[at] = hole;
-    quarantine->read_count++;
 }
+
+// By their starts.  Stacks come in any order, and may be ten thousand.
+static void quarantine_sort(struct foreign_hole *holes, size_t count) {
+    for (size_t at = count / 2; at > 0; at--) {
+        quarantine_sift(holes, at - 1, count);
+    }
+    for (size_t rest = count; rest > 1; rest--) {
+        struct foreign_hole last = holes[0];
+        holes[0] = holes[rest - 1];
+        holes[rest - 1] = last;
+        quarantine_sift(holes, 0, rest - 1);
+    }
+}
+
+// A thread's stack was read from some place up to its end: what lies below, of
+// the same stack, is dead.
+static void quarantine_lower(struct mutator *mutator, void *data) {
+    struct quarantine *quarantine = data;
+    uintptr_t cold_end = (uintptr_t)mutator->cold_end;
+    uintptr_t lowest =
+        bits_round_up((uintptr_t)mutator->lowest, memory_page_bytes());
+    size_t from = 0, to = quarantine->read_count;
+    while (from < to) { // how many start below the cold end
+        size_t middle = from + (to - from) / 2;
+        bool below = quarantine->read[middle].start < cold_end;
+        from = below ? middle + 1 : from;
+        to = below ? to : middle;
+    }
+    // Between may be thread-local variables.
+    for (; lowest != 0 && from > 0; from--) {
+        struct foreign_hole *hole = &quarantine->read[from - 1];
+        if (hole->start < lowest) {
+            return;
+        }
+        if (hole->end == cold_end && (hole->start & QUARANTINE_OF_STACK) != 0) {
+            uintptr_t before = from > 1 ? (hole - 1)->end : 0;
+            before = before < lowest ? lowest : before;
+            if (before < hole->start) {
+                hole->start = before | QUARANTINE_OF_STACK;
+            }
+            return;
+        }
+    }
+}
+
+static void quarantine_order(struct quarantine *quarantine) {
+    quarantine_sort(quarantine->read, quarantine->read_count);
+    world_each(quarantine_lower, quarantine);
+    for (size_t i = 0; i < quarantine->read_count; i++) {
+        quarantine->read[i].start &= ~QUARANTINE_OF_STACK;
+    }
+}
+
+// --- All of it -------------------------------------------------------------
 
 static void quarantine_foreign(const uintptr_t *start, const uintptr_t *end,
                                void *data) {
@@ -279,6 +381,7 @@ size_t quarantine_scan(struct quarantine *quarantine, const struct heap *heap) {
         heap_each_block(quarantine_block, &walk);
         // Where the system does not tell, all the rest has been read.
         size_t own_bytes = walk.read_bytes;
+        quarantine_order(quarantine);
         bool told = foreign_each(quarantine->read, quarantine->read_count,
                                  quarantine_foreign, &walk);
         quarantine->foreign_bytes = walk.read_bytes - own_bytes;

@@ -34,9 +34,10 @@
 //                 private mapping
 //   QU3  bounded  the heap does not grow while more than the room is held that
 //                 was freed since the last cycle; the room is never more than
-//                 half of what that cycle read and a few MiB; and when memory
-//                 is refused although a cycle has run, all that is held is let
-//                 go
+//                 half of what that cycle read, a few MiB, 64 KiB a thread and,
+//                 if cycles would take more time than the program else, 16 MiB;
+//                 and when memory is refused although a cycle has run, all that
+//                 is held is let go
 //   QU4  calm     a cycle writes to no memory but the collector's own, and no
 //                 page outside the heap comes to be present
 //   QU5  empty    what is held through a cycle, and alone in its blocks, takes no
@@ -57,8 +58,16 @@
 // The room, in percent of the root: less is slower and smaller.
 #define QUARANTINE_SCALE 90
 
-// Roots of a cycle that are remembered; what is beyond is read once more.
+// Roots of a cycle that are remembered, besides two a thread; what is beyond is
+// read once more.
 #define QUARANTINE_HOLES 256
+
+// What a thread takes besides what is read of it: tables, blocks of its own,
+// its stack in the system.  Half of what each of 1000 that allocate took.
+#define QUARANTINE_THREAD_BYTES (64 * KiB)
+
+// By so much room may grow where cycles are dear for what they read.
+#define QUARANTINE_DEAR_BYTES (16 * MiB)
 
 struct quarantine {
     size_t freed_bytes;   // told since the last cycle; atomic
@@ -68,9 +77,10 @@ struct quarantine {
     uint64_t began_ns;    // processors' time of the process when the cycle that
                           // is on began; conductor
     uint64_t ended_ns;    // and when the last one ended; conductor
-    struct foreign_hole read[QUARANTINE_HOLES]; // by this cycle, as roots, in
-                                                // order; conductor
-    size_t read_count;                          // of these
+    struct foreign_hole *read; // by this cycle, as roots; conductor
+    size_t read_count;         // of these
+    size_t read_room;          // as many as there is room for; lock
+    size_t threads;            // besides the conductor, in this cycle; lock
     void (*unseen)(void); // bell: foreign mappings were not read, as the system
                           // does not tell them; in a stop, may be NULL
     bool alone;     // all cells of all heaps are of those that are held, so
@@ -81,7 +91,8 @@ struct quarantine {
 // What a cycle cost, and found.
 struct quarantine_cycle {
     size_t read_bytes; // objects in use, roots and foreign pages
-    uint64_t cycle_ns; // of the processor
+    uint64_t cycle_ns; // of the processor, the stop included
+    size_t threads;    // that had to be stopped
 };
 
 // The room until the next cycle, where the program freed so much in so much of
@@ -111,6 +122,9 @@ static inline void quarantine_count(struct quarantine *quarantine,
     __atomic_fetch_add(&quarantine->freed_bytes, bytes, __ATOMIC_RELAXED);
 }
 
+// A cycle of this heap is about to stop the world.  The lock.
+void quarantine_ready(struct quarantine *quarantine, const struct heap *heap);
+
 // A cycle begins, of this heap: sets `alone`.
 void quarantine_look(struct quarantine *quarantine, const struct heap *heap);
 
@@ -118,8 +132,8 @@ void quarantine_look(struct quarantine *quarantine, const struct heap *heap);
 // were it not to trace.
 void quarantine_read(const uintptr_t *start, const uintptr_t *end);
 
-// A root that was read is no foreign mapping; nor is what lies below the stack
-// pointer in the mapping of a stack.
+// A root that was read is no foreign mapping; nor is what lies below it on the
+// stack of a thread, where the lowest address of that is known.
 void quarantine_note(struct quarantine *quarantine, const uintptr_t *start,
                      const uintptr_t *end, bool stack);
 

@@ -15,6 +15,7 @@
 #define HALT_SPINS   400     // looks at the answers before sleeping
 #define HALT_TICK_NS 1000000 // a nap of the conductor
 #define HALT_NAPS    16      // in which answers came, and then a look
+#define HALT_IDLE    4       // naps without, and who is LENT answers, too
 
 // The state becomes `to` if it is `from`; what it was.
 static uint32_t halt_change(struct mutator *mutator, uint32_t from,
@@ -61,15 +62,23 @@ void halt_answer(struct halt *halt, struct record *record,
     }
 }
 
+// H5: whoever holds the C library's lock has stopped, perhaps.
+static bool halt_is_busy(const struct halt *halt,
+                         const struct mutator *mutator) {
+    return mutator->busy == MUTATOR_INSIDE ||
+           (mutator->busy == MUTATOR_LENT &&
+            __atomic_load_n(&halt->idle, __ATOMIC_SEQ_CST) < HALT_IDLE);
+}
+
 // Whether the signal finds a thread that is to stop where it is.
 bool halt_must_answer(const struct halt *halt, const struct record *record) {
     const struct mutator *mutator = record->mutator;
     uint32_t epoch = __atomic_load_n(&halt->stopping, __ATOMIC_SEQ_CST);
     return epoch != 0 && record->acknowledged != epoch &&
            (mutator == NULL ||
-            (__atomic_load_n(&mutator->state,
-                             __ATOMIC_RELAXED) == MUTATOR_RUNS &&
-             mutator->busy != MUTATOR_INSIDE)); // H5
+            (__atomic_load_n(&mutator->state, __ATOMIC_RELAXED) ==
+                 MUTATOR_RUNS &&
+             !halt_is_busy(halt, mutator)));
 }
 
 // The mark is taken away at the end, not at the beginning: else the conductor
@@ -130,6 +139,7 @@ uint32_t halt_begin(struct halt *halt) {
     // the kernel keeps this word with another one, a walk along all who wait.
     __atomic_store_n(&halt->wanted, halt_answers(halt) + INT32_MAX,
                      __ATOMIC_SEQ_CST);
+    __atomic_store_n(&halt->idle, 0, __ATOMIC_SEQ_CST);
     __atomic_store_n(&halt->stopping, halt->epoch, __ATOMIC_SEQ_CST);
     return halt->epoch;
 }
@@ -184,6 +194,7 @@ bool halt_doze(struct halt *halt, uint32_t wanted) {
         if (turn < HALT_SPINS) {
             lock_pause();
         } else if (turn > HALT_SPINS && answers == before) {
+            __atomic_add_fetch(&halt->idle, 1, __ATOMIC_SEQ_CST);
             return false;
         } else {
             before = answers;

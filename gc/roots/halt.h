@@ -28,7 +28,9 @@
 //               conductor's next look, and that look will be
 //   H4  held    a thread whose state is HELD does not leave its safe region,
 //               and one that waits to leave is woken when it may
-//   H5  inside  a mutator that is INSIDE does not answer in the handler
+//   H5  inside  a mutator that is INSIDE does not answer in the handler, nor
+//               does one that is LENT until nobody has answered for a while:
+//               it may wait for a thread that has
 //   H6  once    each signal that a stop sent is claimed by halt_hear, once, and
 //               no other is, but one that was sent just when ours was
 //
@@ -50,6 +52,7 @@ struct halt {
     _Alignas(64) uint32_t answers;  // ever given; added to; futex
     uint32_t wanted;                // wake the conductor at so many; it says
                                     // how many before it sleeps
+    uint32_t idle; // naps of this attempt in which nobody answered; atomic
 };
 
 // --- A thread that runs ----------------------------------------------------

@@ -52,7 +52,14 @@
 #include "roots/fiber.h"
 #include "roots/reserve.h"
 
-enum mutator_busy { MUTATOR_OUT, MUTATOR_TAKING, MUTATOR_INSIDE, MUTATOR_AWAY };
+// LENT: in a call of the C library that is better not stopped in the middle.
+enum mutator_busy {
+    MUTATOR_OUT,
+    MUTATOR_TAKING,
+    MUTATOR_INSIDE,
+    MUTATOR_AWAY,
+    MUTATOR_LENT
+};
 enum mutator_state { MUTATOR_RUNS, MUTATOR_SAFE, MUTATOR_HELD };
 
 // Words that the system keeps for a thread, out of our sight: the values of

@@ -534,6 +534,14 @@ static void test_inside(void **state) {
     assert_true(halt.wanted - halt_answers(&halt) > 1000000); // nobody is woken
     mutator.busy = MUTATOR_INSIDE;
     assert_false(halt_must_answer(&halt, &record)); // H5
+    mutator.busy = MUTATOR_LENT;
+    for (size_t naps = 0; !halt_must_answer(&halt, &record); naps++) {
+        assert_in_range(naps, 0, 100); // it answers when nobody else does
+        (void)halt_doze(&halt, halt_answers(&halt) + 1);
+    }
+    assert_true(halt.idle > 1);
+    mutator.busy = MUTATOR_INSIDE;
+    assert_false(halt_must_answer(&halt, &record));
     mutator.busy = MUTATOR_TAKING;
     assert_true(halt_must_answer(&halt, &record));
     mutator.busy = MUTATOR_OUT;

@@ -123,6 +123,49 @@ static void test_safe(void **state) {
     }
 }
 
+// --- Threads lent to the library -------------------------------------------
+
+static pthread_mutex_t library = PTHREAD_MUTEX_INITIALIZER;
+static atomic_bool has_library, wants_library;
+
+// Has the library's lock, and is stopped in the middle; or waits for that.
+static void work_in_library(struct worker *worker) {
+    if (worker == &workers[0]) {
+        assert_int_equal(pthread_mutex_lock(&library), 0);
+        atomic_store(&has_library, true);
+        while (!atomic_load(&over)) {
+            world_leave(worker->mutator);
+        }
+    } else {
+        while (!atomic_load(&has_library)) {
+            sched_yield();
+        }
+        worker->mutator->busy = MUTATOR_LENT;
+        atomic_store(&wants_library, true);
+        assert_int_equal(pthread_mutex_lock(&library), 0);
+        world_leave(worker->mutator);
+    }
+    assert_int_equal(pthread_mutex_unlock(&library), 0);
+}
+
+// W7, and in the first attempt: nobody waits for who has stopped.
+static void test_lent(void **state) {
+    (void)state;
+    if (SUSPEND_COOPERATIVE) {
+        return;
+    }
+    crowd_begin(2, true, work_in_library);
+    while (!atomic_load(&wants_library)) {
+        sched_yield();
+    }
+    for (size_t turn = 0; turn < 3; turn++) {
+        struct world_stop_report report = crowd_stop();
+        assert_int_equal(report.attempts, 1);
+        crowd_go();
+    }
+    crowd_end(2);
+}
+
 // A region is broken off for program code in the middle, and mended.
 static void test_break(void **state) {
     (void)state;
@@ -458,6 +501,7 @@ int main(void) {
         cmocka_unit_test(test_strangers),
         cmocka_unit_test(test_safe),
         cmocka_unit_test(test_break),
+        cmocka_unit_test(test_lent),
         cmocka_unit_test(test_jumped_out),
         cmocka_unit_test(test_lock),
         cmocka_unit_test(test_withdrawn),

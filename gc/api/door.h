@@ -79,9 +79,9 @@ LOAM_API bool loam_door_stops(void);
 
 // --- Threads -----------------------------------------------------------
 
-// No stop takes effect in the calling thread between these two, unless it waits
-// for a thread that has stopped; for the few microseconds in which it holds what
-// other threads need in order to stop.
+// No stop takes effect in the calling thread between these two, unless it
+// waits for a thread that has stopped; for the few microseconds in which it
+// holds what other threads need in order to stop.
 // True if it is to be ended.
 LOAM_API MUST_USE bool loam_door_hold(void);
 LOAM_API void loam_door_unhold(void);

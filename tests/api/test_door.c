@@ -118,7 +118,7 @@ static void the_collector_s_own_work_is_no_wait(void **state) { // D1
     struct mutator *mutator = init_ready();
     bool entered = true;
     assert_true(loam_door_hold());
-    assert_int_equal(mutator->busy, MUTATOR_INSIDE);
+    assert_int_equal(mutator->busy, MUTATOR_LENT);
     loam_door_safe_enter(&entered);
     assert_false(entered);
     assert_false(loam_door_hold());

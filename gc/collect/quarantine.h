@@ -40,8 +40,8 @@
 //                 is held is let go
 //   QU4  calm     a cycle writes to no memory but the collector's own, and no
 //                 page outside the heap comes to be present
-//   QU5  empty    what is held through a cycle, and alone in its blocks, takes no
-//                 memory
+//   QU5  empty    what is held through a cycle, and alone in its blocks, takes
+//                 no memory
 //
 // quarantine_count, _is_due, _is_overdue: any mutator; the rest: the conductor.
 // After Ainsworth and Jones (MarkUs, 2020) and Erdős, Ainsworth and Jones

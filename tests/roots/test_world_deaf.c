@@ -92,19 +92,19 @@ NO_SANITIZE static void search_words(const uintptr_t *start,
 // Deaf, with words that are in one register only: ~SECRET and SECRET + 1.
 static void work_deaf_register(struct worker *worker) {
     block_everything();
-    atomic_store(&worker->before, 1);
-    __asm__ volatile("movq %1, %%rax\n"
+    __asm__ volatile("movq %2, %%rax\n"
                      "notq %%rax\n"
                      "movq %%rax, %%r13\n"
                      "notq %%rax\n"
                      "incq %%rax\n"
                      "movq %%rax, %%xmm5\n"
+                     "movq $1, %0\n" // from here on they are there
                      "1: pause\n"
-                     "movl %0, %%eax\n"
+                     "movl %1, %%eax\n"
                      "testl $1, %%eax\n"
                      "jz 1b\n"
                      "xorq %%r13, %%r13\n"
-                     :
+                     : "=m"(worker->before)
                      : "m"(over), "i"(SECRET)
                      : "rax", "r13", "xmm5", "memory", "cc");
 }
@@ -119,7 +119,6 @@ static void test_traced_register(void **state) {
     while (atomic_load(&workers[0].before) == 0) {
         crowd_nap_ms(1);
     }
-    crowd_nap_ms(5);
     struct world_stop_report report = crowd_stop();
     struct search general = {.word = SECRET};
     struct search vector = {.word = ~(SECRET + 1)};

@@ -36,31 +36,38 @@ static double now_ms(void) {
     return (double)now.tv_sec * 1e3 + (double)now.tv_nsec / 1e6;
 }
 
-static _Atomic int phase; // 1: about to make the child, 2: it is over
+static _Atomic int phase;    // 1: about to make the child, 2: it is over
+static _Atomic bool may_end; // the child of vfork
 
-// A collection while another thread waits for its child, in milliseconds.
-static double collect_beside(void *(*waiter)(void *)) {
+// Collections while another thread waits for its child, which lives until
+// `let` ends it: one that waited for it would be given up.  The shortest, in
+// milliseconds; on a busy machine any other may be long.
+static double collect_beside(void *(*waiter)(void *), void (*let)(void)) {
     pthread_t thread;
     phase = 0;
+    may_end = false;
     assert_int_equal(pthread_create(&thread, NULL, waiter, NULL), 0);
     while (phase == 0) {
         (void)usleep(1000);
     }
     (void)usleep(100000); // by now it waits in the system
-    assert_int_equal(phase, 1);
-    double longest = 0;
+    double shortest = 1e9;
+    int done = 0;
     for (int n = 0; n < 10; n++) {
         double before = now_ms();
-        assert_true(loam_collect());
+        done += loam_collect();
         double took = now_ms() - before;
-        longest = took > longest ? took : longest;
+        shortest = took < shortest ? took : shortest;
     }
-    assert_int_equal(phase, 1); // and still does
+    int still = phase;
+    let(); // whatever there is to say: nobody else ends it
+    assert_int_equal(done, 10);
+    assert_int_equal(still, 1);
     void *wrong;
     assert_int_equal(pthread_join(thread, &wrong), 0);
     assert_null(wrong);
-    print_message("longest of 10 collections: %.2f ms\n", longest);
-    return longest;
+    print_message("shortest of 10 collections: %.2f ms\n", shortest);
+    return shortest;
 }
 
 static void *wait_for_vfork(void *unused) {
@@ -71,9 +78,11 @@ static void *wait_for_vfork(void *unused) {
     pid_t child = vfork();
     if (child == 0) {
         // In the child, on the parent's stack, wrapped calls work.
-        struct timespec time = {.tv_sec = 1};
-        (void)nanosleep(&time, NULL);
-        _exit(7);
+        struct timespec time = {.tv_nsec = 10000000};
+        for (int n = 0; n < 6000 && !may_end; n++) {
+            (void)nanosleep(&time, NULL);
+        }
+        _exit(may_end ? 7 : 8);
     }
     phase = 2;
     int status = 0;
@@ -83,9 +92,13 @@ static void *wait_for_vfork(void *unused) {
     return done ? NULL : &phase;
 }
 
+static void end_child(void) {
+    may_end = true;
+}
+
 static void a_child_of_vfork_delays_no_collection(void **state) { // W2
     (void)state;
-    assert_true(collect_beside(wait_for_vfork) < 500);
+    assert_true(collect_beside(wait_for_vfork, end_child) < 500);
 }
 
 static char fifo[64];
@@ -108,25 +121,20 @@ static void *wait_for_spawn(void *unused) {
     return right ? NULL : &phase;
 }
 
-static void *open_later(void *unused) {
-    (void)unused;
-    (void)usleep(800000);
-    int fd = open(fifo, O_RDONLY);
-    (void)usleep(100000);
-    (void)close(fd);
-    return NULL;
+static int reader;
+
+static void open_reader(void) {
+    reader = open(fifo, O_RDONLY); // waits for the child to open it
 }
 
 static void a_slow_spawn_delays_no_collection(void **state) { // W2
     (void)state;
-    pthread_t opener;
     (void)snprintf(fifo, sizeof fifo, "/tmp/loam-fifo-%d", (int)getpid());
     assert_int_equal(mkfifo(fifo, 0600), 0);
-    assert_int_equal(pthread_create(&opener, NULL, open_later, NULL), 0);
-    double longest = collect_beside(wait_for_spawn);
-    assert_int_equal(pthread_join(opener, NULL), 0);
+    double shortest = collect_beside(wait_for_spawn, open_reader);
+    (void)close(reader);
     (void)unlink(fifo);
-    assert_true(longest < 500);
+    assert_true(shortest < 500);
 }
 
 static volatile sig_atomic_t parents, childs;

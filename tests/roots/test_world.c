@@ -158,7 +158,7 @@ static void test_lent(void **state) {
     while (!atomic_load(&wants_library)) {
         sched_yield();
     }
-    // On a busy machine one attempt in some is given up for want of a processor.
+    // On a busy machine an attempt may be given up for want of a processor.
     uint32_t attempts = UINT32_MAX;
     for (size_t turn = 0; turn < 3 || (attempts > 1 && turn < 30); turn++) {
         struct world_stop_report report = crowd_stop();

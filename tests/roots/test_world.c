@@ -324,8 +324,15 @@ static void test_lock(void **state) {
 
 static atomic_bool stays; // a worker is to stay inside
 
-static uint32_t attempt_now(void) {
-    return __atomic_load_n(&world.halt.epoch, __ATOMIC_RELAXED);
+// Sleeps until an attempt is on that is not `known`; its number.
+static uint32_t await_attempt(uint32_t known) {
+    for (;;) {
+        uint32_t now = __atomic_load_n(&world.halt.stopping, __ATOMIC_RELAXED);
+        if (now != 0 && now != known) {
+            return now;
+        }
+        crowd_nap_ms(1);
+    }
 }
 
 // Stays inside until an attempt has been withdrawn and the next one begun.
@@ -333,11 +340,8 @@ static void work_long_inside(struct worker *worker) {
     while (!atomic_load(&over)) {
         mutator_enter(worker->mutator);
         atomic_fetch_add(&worker->before, 1);
-        uint32_t epoch = attempt_now();
         if (atomic_exchange(&stays, false)) {
-            while (attempt_now() - epoch < 2) {
-                crowd_nap_ms(1);
-            }
+            (void)await_attempt(await_attempt(0));
         }
         atomic_fetch_add(&worker->after, 1);
         world_leave(worker->mutator);

@@ -85,22 +85,29 @@ static void note_urgent(int number) {
     free(malloc(50)); // NOLINT: allowed here
 }
 
-// W4: its own handler of that signal is called, and told to who asks.
-static void handle_urgent(void) {
+// W4: its own handler of that signal is called, and told to who asks.  Where
+// stops go on (`merges`), the system may take a signal and that of a stop for
+// one, as two of anybody's: it is sent until it is heard (H6).
+static void handle_urgent(bool merges) {
     struct sigaction action = {.sa_handler = note_urgent};
     struct sigaction old, told;
     assert_int_equal(sigaction(SIGURG, &action, &old), 0);
     assert_int_equal(sigaction(SIGURG, NULL, &told), 0);
     assert_true(told.sa_handler == note_urgent);
     urgent = 0;
-    assert_int_equal(raise(SIGURG), 0);
+    int sent = 0;
+    do {
+        assert_int_equal(raise(SIGURG), 0);
+        sent++;
+    } while (merges && urgent == 0);
     assert_int_equal(urgent, 1);
+    assert_true(sent < 1000);
     assert_int_equal(sigaction(SIGURG, &old, NULL), 0);
 }
 
 static void test_plain_handler(void **state) {
     (void)state;
-    handle_urgent();
+    handle_urgent(false);
 }
 
 static void *add_one(void *data) {
@@ -203,7 +210,7 @@ static void test_stops(void **state) {
     }
     make_children();
     make_bare_thread();
-    handle_urgent();
+    handle_urgent(true);
     sigset_t set = only(SIGURG);
     sigset_t now;
     assert_int_equal(pthread_sigmask(SIG_BLOCK, &set, NULL), 0);

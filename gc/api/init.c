@@ -8,6 +8,7 @@
 #include "heap/cache.h"
 #include "heap/heap.h"
 #include "heap/range.h"
+#include "heap/region.h"
 #include "os/lock.h"
 #include "os/suspend.h"
 #include "os/thread.h"
@@ -178,11 +179,31 @@ static bool init_build(void) {
            init_world();
 }
 
+// Whether there is a limit, and it leaves not one block.  With the lock.
+static bool init_is_choked(struct region *region) {
+    if (region->limit_bytes == 0) {
+        return false;
+    }
+    bool zero;
+    uint32_t block = region_take(region, 1, 1, &zero);
+    if (block != BLOCK_NONE) {
+        region_give(region, block, 1);
+    }
+    return block == BLOCK_NONE;
+}
+
 // What is needed to go on, but not to begin.
 static void init_stock(void) {
+    struct region *region = &init_state.home.heap.region;
     world_lock(NULL);
-    reserve_keep(&init_state.home.heap.region, RESERVE_BLOCKS);
+    reserve_keep(region, RESERVE_BLOCKS);
+    bool choked = init_is_choked(region);
     world_unlock();
+    if (choked) {
+        report_warning(REPORT_OPTION,
+                       "LOAM_LIMIT is less than the collector needs for "
+                       "itself: nothing can be allocated");
+    }
 }
 
 static void init_part(void *value) {

@@ -155,6 +155,10 @@ static void test_limit(void **state) {
     assert_int_equal(run("fill", "LOAM_LIMIT=1G", NULL), 64);
     mib = run("fill", "LOAM_LIMIT=20971520", NULL);
     assert_in_range(mib, 12, 20);
+    assert_int_equal(child.count, 0);
+    assert_int_equal(run("fill", "LOAM_LIMIT=1", NULL), 0);
+    assert_int_equal(count_lines(), 1);
+    assert_true(child_says(&child, "LOAM_LIMIT is less than"));
 }
 
 static void test_collect_every(void **state) {

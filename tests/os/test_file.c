@@ -77,6 +77,9 @@ static void ring(int number) {
 // FL1: a signal while the file has nothing to give.
 static void test_interrupted(void **state) {
     (void)state;
+#if defined(__SANITIZE_THREAD__)
+    skip(); // its handlers wait for a call that it knows: this is none
+#endif
     int ends[2];
     assert_int_equal(pipe(ends), 0);
     struct sigaction action = {.sa_handler = ring}; // no SA_RESTART

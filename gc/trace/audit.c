@@ -5,6 +5,7 @@
 #include "base/bitmap.h"
 #include "base/check.h"
 #include "heap/block.h"
+#include "heap/counted.h"
 #include "heap/heap.h"
 #include "heap/layout.h"
 #include "heap/meta.h"
@@ -106,10 +107,18 @@ static NO_SANITIZE uintptr_t audit_load(const uintptr_t *at) {
     return *at;
 }
 
+// A counted object that was destroyed, and that a buffer names still: what it
+// led to is nobody's any more (CT5, Q7).
+static bool audit_is_zombie(const struct audit_object *object, unsigned kind) {
+    const char *start = (const char *)object->start;
+    return block_kind_is_counted(kind) &&
+           counted_type(start + block_kind_front(kind)) == COUNTED_ZOMBIE;
+}
+
 // Pushes the words of an object that may be pointers.
 static void audit_scan(struct audit *audit, const struct audit_object *object) {
     unsigned kind = ENTRY_KIND(block_entry(object->block));
-    if (!block_kind_is_read(kind)) {
+    if (!block_kind_is_read(kind) || audit_is_zombie(object, kind)) {
         return;
     }
     const uintptr_t *words = (const uintptr_t *)object->start;

@@ -21,6 +21,8 @@
 //   Q6  frames    a word that stands in [frames_start, frames_start +
 //                 frames_bytes) leads nowhere: there the cycle has its own
 //                 frames, which change between two walks
+//   Q7  zombies   it does not go on from a counted object that was destroyed
+//                 and waits for a buffer that names it (heap/counted.h)
 //
 // Called by the conductor in a stop.
 // Design, alternatives and measurements: docs/design/trace/audit.md

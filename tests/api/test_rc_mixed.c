@@ -327,6 +327,26 @@ static void test_quarantine(void **state) {
     assert_null(loam_type_of(old[0]));
 }
 
+// A value that was destroyed, and that a buffer names still, leads nowhere: the
+// second marker does not go on from it either (Q7 of trace/audit.h).
+static void test_value_that_died(void **state) {
+    (void)state;
+    struct loam_weakmap *map = loam_weakmap_make();
+    void *keys[COUNT];
+    for (size_t i = 0; i < COUNT; i++) {
+        keys[i] = loam_alloc(16);
+        struct node *value = make(&node_type);
+        value->plain = loam_alloc(32);
+        assert_true(loam_weakmap_put(map, keys[i], value));
+        loam_release(loam_retain(value)); // a suspect from now on
+        loam_release(value);
+        assert_null(loam_weakmap_get(map, keys[i]));
+    }
+    assert_true(loam_collect());
+    loam_keep(keys[0]);
+    loam_keep(map);
+}
+
 // --- Refused ----------------------------------------------------------------
 
 static void finalize(void *object, void *data) {
@@ -361,6 +381,7 @@ int main(void) {
                                        cmocka_unit_test(test_rings),
                                        cmocka_unit_test(test_rings_owned),
                                        cmocka_unit_test(test_quarantine),
+                                       cmocka_unit_test(test_value_that_died),
                                        cmocka_unit_test(test_finalizers)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

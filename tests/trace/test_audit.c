@@ -9,6 +9,7 @@
 
 #include <cmocka.h>
 
+#include "heap/counted.h"
 #include "heap/meta.h"
 #include "support/child.h"
 #include "support/gen.h"
@@ -63,6 +64,7 @@ static void make_graph(struct gen *gen, uintptr_t *roots, size_t root_count) {
         for (size_t n = 0; n < 3; n++) {
             words[gen_below(gen, count)] = random_word(gen);
         }
+        memset(words, 0, block_kind_front(place.kind)); // no zombie by chance
     }
     for (size_t i = 0; i < root_count; i++) {
         roots[i] = random_word(gen);
@@ -347,11 +349,39 @@ static void test_memory(void **state) {
     assert_int_equal(meta_bytes(), before);
 }
 
+// Q7: with a head and with a biased one.
+static void test_zombies(void **state) {
+    (void)state;
+    static const unsigned kinds[] = {KIND_COUNTED, KIND_BIASED};
+    for (size_t i = 0; i < 2; i++) {
+        struct place place;
+        uintptr_t root = (uintptr_t)make(64, kinds[i], 0);
+        assert_true(blockmap_find(root, &place));
+        uintptr_t *object =
+            (uintptr_t *)(place.start + block_kind_front(kinds[i]));
+        object[2] = (uintptr_t)make(64, KIND_LEAF, 0);
+        const uint32_t types[] = {1, COUNTED_ZOMBIE};
+        for (size_t n = 0; n < 2; n++) {
+            counted_of(object)->info = types[n] << COUNTED_TYPE_SHIFT;
+            mark_all(&root, 1);
+            struct audit audit;
+            uintptr_t example;
+            assert_true(audit_begin(&audit, &ground.heap));
+            audit_word(&audit, root, NULL);
+            assert_int_equal(audit.object_count, 2 - n);
+            assert_int_equal(audit_compare(&audit, &example), 0);
+            audit_end(&audit);
+            flip();
+        }
+    }
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_missed),   cmocka_unit_test(test_apart),
-        cmocka_unit_test(test_first),    cmocka_unit_test(test_frames),
-        cmocka_unit_test(test_shortage), cmocka_unit_test(test_memory),
+        cmocka_unit_test(test_missed),  cmocka_unit_test(test_apart),
+        cmocka_unit_test(test_first),   cmocka_unit_test(test_frames),
+        cmocka_unit_test(test_zombies), cmocka_unit_test(test_shortage),
+        cmocka_unit_test(test_memory),
     };
     static const size_t offsets[] = {8, 32};
     struct layout *layout = NULL;

@@ -12,6 +12,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "loam.h"
@@ -94,6 +95,12 @@ static void *run(void *unused) {
     return NULL;
 }
 
+static double seconds_now(void) {
+    struct timespec now;
+    (void)clock_gettime(CLOCK_MONOTONIC, &now);
+    return (double)now.tv_sec + (double)now.tv_nsec / 1e9;
+}
+
 int main(int argc, char **argv) {
     double seconds = argc == 3 ? strtod(argv[2], NULL) : 3;
     if (!load()) {
@@ -112,8 +119,9 @@ int main(int argc, char **argv) {
             abort();
         }
     }
-    (void)alarm((unsigned)seconds + 60); // a hang
-    for (double left = seconds; left > 0; left -= 0.01) {
+    (void)alarm((unsigned)seconds + 120); // a hang
+    double end = seconds_now() + seconds;
+    for (size_t turn = 0; turn < 30 || seconds_now() < end; turn++) {
         bazaar_nap(10000);
         (void)loam_collect();
     }

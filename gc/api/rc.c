@@ -65,7 +65,9 @@ static const struct kinds_type *rc_add_type(struct loam_type *type) {
         return NULL;
     }
     // Another thread may have been faster.
-    const struct kinds_type *added = kinds_get(type->id);
+    uint32_t id = type->id;
+    const struct kinds_type *added =
+        id <= COUNTED_TYPE_MAX ? kinds_get(id) : NULL;
     if (added == NULL || added->origin != type) {
         inquest_type(&own);
         added = kinds_add(&own);
@@ -81,12 +83,15 @@ static const struct kinds_type *rc_add_type(struct loam_type *type) {
     return added;
 }
 
+// A copy of a description that was used bears its id: it is another type.
 static inline const struct kinds_type *rc_type(struct loam_type *type) {
     uint32_t id = __atomic_load_n(&type->id, __ATOMIC_ACQUIRE);
-    if (UNLIKELY(id == 0 || id > COUNTED_TYPE_MAX)) {
+    const struct kinds_type *known =
+        LIKELY(id <= COUNTED_TYPE_MAX) ? kinds_get(id) : NULL;
+    if (UNLIKELY(known == NULL || known->origin != type)) {
         return rc_add_type(type);
     }
-    return kinds_get(id);
+    return known;
 }
 
 static void *rc_make(struct loam_type *description, size_t extra_bytes,

@@ -430,7 +430,9 @@ struct loam_ledger {
 /* Calls visit(&entry, data) for each place that made, retained or released
  * objects of the types that LOAM_RC_TRACE names in the environment; of `object`
  * alone, if it is not NULL.  Returns how many.  What owners released when they
- * died is in none of them: made + retained - released - loam_count. */
+ * died is in none of them: made + retained - released - loam_count.  Deferred
+ * types and LOAM_TYPE_TRACED are not noted: much of what leads to their objects
+ * has no count. */
 typedef void loam_ledger_fn(const struct loam_ledger *entry, void *data);
 LOAM_API size_t loam_rc_ledger(const void *object, loam_ledger_fn *visit,
                                void *data);

@@ -175,6 +175,32 @@ static void test_nonsense_types(void **state) {
     assert_int_equal(errno, ENOMEM);
 }
 
+// A description that was copied after its first object bears an id that is
+// another's: it is a type of its own.  So is one with an id that nobody has.
+static void test_copied_types(void **state) {
+    (void)state;
+    loam_release(loam_new(&node_type));
+    static const uint32_t ids[] = {0, 4000, 4094, 4095, UINT32_MAX};
+    static struct loam_type copies[sizeof ids / sizeof *ids];
+    for (size_t i = 0; i < sizeof ids / sizeof *ids; i++) {
+        copies[i] = node_type;
+        copies[i].bytes = 20 * sizeof(struct node);
+        copies[i].id = ids[i] == 0 ? node_type.id : ids[i];
+        for (size_t again = 0; again < 2; again++) {
+            struct node *n = loam_new(&copies[i]);
+            assert_non_null(n);
+            assert_ptr_equal(loam_type_of(n), &copies[i]);
+            assert_true(loam_usable_size(n) >= copies[i].bytes);
+            loam_release(n);
+        }
+        for (size_t j = 0; j < i; j++) {
+            assert_int_not_equal(copies[i].id, copies[j].id);
+        }
+    }
+    assert_int_equal(destroyed, 1 + 2 * sizeof ids / sizeof *ids);
+    assert_int_equal(warnings, 0);
+}
+
 // No memory: refused, and everything can still be released.
 static void test_short_of_memory(void **state) {
     (void)state;
@@ -250,6 +276,7 @@ int main(void) {
         cmocka_unit_test_setup(test_while_it_waits, set_up),
         cmocka_unit_test_setup(test_in_a_destructor, set_up),
         cmocka_unit_test_setup(test_nonsense_types, set_up),
+        cmocka_unit_test_setup(test_copied_types, set_up),
         cmocka_unit_test_setup(test_short_of_memory, set_up),
         cmocka_unit_test_setup(test_handler, set_up),
     };

@@ -6,6 +6,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/auxv.h>
 #include <unistd.h>
 
 #include "tool/program.h"
@@ -54,14 +55,23 @@ struct run_request {
 static const char *const run_places[] = {"", "/../gc", ("/../" LOAM_LIBDIR),
                                          "/../lib", "/../lib64"};
 
+// Where this command is: without /proc, the file that the kernel was given.
+static bool run_self(char self[static PATH_MAX]) {
+    ssize_t bytes = readlink("/proc/self/exe", self, PATH_MAX - 1);
+    if (bytes > 0) {
+        self[bytes] = '\0';
+        return true;
+    }
+    const char *name = (const char *)getauxval(AT_EXECFN);
+    return name != NULL && realpath(name, self) != NULL;
+}
+
 const char *run_library(void) {
     static char path[RUN_PATH_BYTES];
     char self[PATH_MAX];
-    ssize_t bytes = readlink("/proc/self/exe", self, sizeof self - 1);
-    if (bytes <= 0) {
+    if (!run_self(self)) {
         return NULL;
     }
-    self[bytes] = '\0';
     *strrchr(self, '/') = '\0';
     for (size_t i = 0; i < sizeof run_places / sizeof *run_places; i++) {
         (void)snprintf(path, sizeof path, "%s%s/" RUN_LIBRARY, self,
@@ -222,12 +232,7 @@ static bool run_preload(const char *library) {
 // The library asks this command for lines, wherever it is.
 static bool run_name_tool(void) {
     char self[PATH_MAX];
-    ssize_t bytes = readlink("/proc/self/exe", self, sizeof self - 1);
-    if (bytes <= 0) {
-        return true;
-    }
-    self[bytes] = '\0';
-    return setenv("LOAM_TOOL", self, 0) == 0;
+    return !run_self(self) || setenv("LOAM_TOOL", self, 0) == 0;
 }
 
 // 0, or the status with which to end.

@@ -55,6 +55,15 @@ def check_follow():
     assert one[2].count("active") == 1 and one[1] == "[]\n", one
 
 
+def check_no_proc():
+    """RN1: the library is found from a command that cannot ask /proc."""
+    bare = "unshare -rm sh -c 'mount -t tmpfs none /proc && {}'"
+    if run(shell=bare.format("true"))[0] != 0:
+        return  # no namespaces here
+    err = run(shell=bare.format(f"{COMMAND} run --verify true"))[2]
+    assert "active, 20 of 20" in err, err
+
+
 def check_refused(folder):
     """RN2: each with a reason; PG2: a file that is cut off anywhere."""
     assert run("run")[0] == 125
@@ -370,6 +379,7 @@ def main():
         folder = pathlib.Path(name)
         check_becomes(folder)
         check_follow()
+        check_no_proc()
         check_refused(folder)
         check_scripts(folder)
         check_doctor()

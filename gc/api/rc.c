@@ -85,6 +85,11 @@ static const struct kinds_type *rc_add_type(struct loam_type *type) {
 
 // A copy of a description that was used bears its id: it is another type.
 static inline const struct kinds_type *rc_type(struct loam_type *type) {
+    if (UNLIKELY(type == NULL)) {
+        report_type(NULL, "NULL is no type");
+        error_set_invalid();
+        return NULL;
+    }
     uint32_t id = __atomic_load_n(&type->id, __ATOMIC_ACQUIRE);
     const struct kinds_type *known =
         LIKELY(id <= COUNTED_TYPE_MAX) ? kinds_get(id) : NULL;
@@ -420,7 +425,7 @@ static void *rc_retain_target(struct counting *counting,
 void *loam_weak_retain(const struct loam_weak *weak) {
     struct counting *counting = counting_here();
     struct mutator *mutator = init_mutator;
-    if (counting == NULL || !init_is_free(mutator)) {
+    if (counting == NULL || !init_is_free(mutator) || weak == NULL) {
         return NULL;
     }
     void *object = NULL;

@@ -89,12 +89,16 @@ struct loam_weak *loam_weak_make_long(const void *target) {
 }
 
 void *loam_weak_get(const struct loam_weak *weak) {
-    return (void *)handle_get((const struct handle *)weak);
+    return weak == NULL ? NULL
+                        : (void *)handle_get((const struct handle *)weak);
 }
 
 bool loam_weak_set(struct loam_weak *weak, const void *target) {
     struct place place;
     struct handle *handle = (struct handle *)weak;
+    if (handle == NULL) {
+        return weak_refuse("loam_weak_set", NULL, __builtin_return_address(0));
+    }
     if (target == NULL) {
         handle_drop(handle);
         return true;

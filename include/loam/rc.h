@@ -317,11 +317,11 @@ LOAM_API bool loam_unique(const void *object);
  * (Reinking, Xie, de Moura and Leijen 2021). */
 LOAM_API void *loam_reuse(void *object, struct loam_type *type) LOAM_MUST_USE;
 
-/* The object of a weak reference (loam/weak.h), owned; NULL if it is gone, or
- * the first memory that this thread counts with is refused.  Any thread, of
- * types that threads share: whoever lets go meanwhile, and whatever is
- * collected, it is that object, alive.  A traced object is returned as it is.
- * loam_weak_get returns the same, borrowed. */
+/* The object of a weak reference (loam/weak.h), owned; NULL if it is gone, of
+ * NULL, or if the first memory that this thread counts with is refused.  Any
+ * thread, of types that threads share: whoever lets go meanwhile, and whatever
+ * is collected, it is that object, alive.  A traced object is returned as it
+ * is.  loam_weak_get returns the same, borrowed. */
 struct loam_weak;
 LOAM_API void *loam_weak_retain(const struct loam_weak *weak) LOAM_MUST_USE;
 

@@ -54,9 +54,10 @@ LOAM_API struct loam_weak *loam_weak_make(const void *target) LOAM_MUST_USE;
 LOAM_API struct loam_weak *
 loam_weak_make_long(const void *target) LOAM_MUST_USE;
 
-/* The target, as it was given, or NULL when it was found dead or freed.  What
- * it returns is a strong pointer: the object lives while it is held.  Any
- * thread, no lock, a nanosecond or two. */
+/* The target, as it was given, or NULL when it was found dead or freed; of
+ * NULL, as where making one was refused, NULL.  What it returns is a strong
+ * pointer: the object lives while it is held.  Any thread, no lock, a
+ * nanosecond or two. */
 LOAM_API void *loam_weak_get(const struct loam_weak *weak);
 
 /* Lets the reference lead to another object; NULL: to none.  False when it is

@@ -170,6 +170,15 @@ static void test_nonsense_types(void **state) {
         assert_int_equal(errno, EINVAL);
         assert_int_equal(warnings, i + 1);
     }
+    size_t before = warnings;
+    errno = 0;
+    assert_null(loam_new(NULL));
+    assert_int_equal(errno, EINVAL);
+    struct node *whole = loam_new(&node_type);
+    assert_null(loam_reuse(whole, NULL));
+    loam_release(whole);
+    assert_int_equal(warnings, before + 2);
+    assert_null(loam_weak_retain(NULL));
     errno = 0;
     assert_null(loam_new_flex(&node_type, SIZE_MAX - 4));
     assert_int_equal(errno, ENOMEM);

@@ -165,6 +165,9 @@ static void test_misuse(void **state) {
     loam_free(p);
     assert_null(loam_weak_make(LOAM_REVEAL(LOAM_HIDE(p))));
     assert_int_equal(warnings, 4);
+    assert_null(loam_weak_get(NULL));
+    assert_false(loam_weak_set(NULL, weak));
+    assert_int_equal(warnings, 5);
 }
 
 // One thread collects, others read: what they hold stays whole.

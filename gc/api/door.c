@@ -59,8 +59,8 @@ static COLD struct mutator *door_meet(void) {
         return NULL; // not met, or a mutator that is about to end
     }
     int saved = error_save();
-    struct mutator *mutator = init_ready_to_wait();
-    error_restore(saved); // D2
+    struct mutator *mutator = init_ready_to_wait(false); // D8
+    error_restore(saved);                                // D2
     return mutator;
 }
 
@@ -140,7 +140,7 @@ void loam_door_unhold(void) {
 // wait, would come for the lock that it has.
 void loam_door_lock(void) {
     struct mutator *mutator =
-        door_is_built() && !init_gone ? init_ready_to_wait() : init_mutator;
+        door_is_built() && !init_gone ? init_ready_to_wait(true) : init_mutator;
     if (mutator != NULL) {
         mutator_enter(mutator);
     }

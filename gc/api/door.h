@@ -36,6 +36,9 @@
 //               returned is taken after it
 //   D7  keys    the last value given for a key from 32 on is a root until
 //               another is given, the key is forgotten, or the thread is gone
+//   D8  ahead   a thread that is about to wait waits for nobody's lock but for
+//               a moment: it may hold one, and whoever has ours may have been
+//               stopped by another collector, until this thread goes on
 //
 // Any thread; all but the thread_ and key_ calls in a signal handler too.
 // Design, alternatives and measurements: docs/design/api/door.md

@@ -310,37 +310,38 @@ static COLD void init_meet_again(struct mutator *mutator) {
 
 // No handler of the program meanwhile, nor in init_detach: it would attach the
 // thread too, and wait for locks that the interrupted code holds.
-static struct mutator *init_attach_quietly(uint64_t mask, bool may_ask) {
+static struct mutator *init_attach_quietly(uint64_t mask, bool may_ask,
+                                           bool patient) {
     const struct conductor *conductor = &init_state.conductor;
     if ((!init_is_built() && !init_gate()) ||
         collect_is_by(conductor, thread_id())) {
         return NULL; // I2
     }
     bool single = init_state.options.collect_every != 0;
-    struct mutator *mutator =
-        world_attach_deaf(&init_state.home.heap, single, &init_mutator, mask);
+    struct mutator *mutator = world_attach_deaf(&init_state.home.heap, single,
+                                                &init_mutator, mask, patient);
     if (mutator != NULL) {
         init_meet(mutator, may_ask && init_may_allocate());
     }
     return mutator;
 }
 
-static COLD struct mutator *init_attach(bool may_ask) {
+static COLD struct mutator *init_attach(bool may_ask, bool patient) {
     uint64_t mask = suspend_block();
-    struct mutator *mutator = init_attach_quietly(mask, may_ask);
+    struct mutator *mutator = init_attach_quietly(mask, may_ask, patient);
     suspend_unblock(mask);
     return mutator;
 }
 
-struct mutator *init_ready_to_wait(void) {
+struct mutator *init_ready_to_wait(bool patient) {
     struct mutator *mutator = init_mutator;
-    return mutator != NULL ? mutator : init_attach(false);
+    return mutator != NULL ? mutator : init_attach(false, patient);
 }
 
 struct mutator *init_ready(void) {
     struct mutator *mutator = init_mutator;
     if (UNLIKELY(mutator == NULL)) {
-        return init_attach(true);
+        return init_attach(true, true);
     }
     if (UNLIKELY(mutator->guessed)) {
         init_meet_again(mutator);

@@ -108,7 +108,9 @@ struct mutator *init_ready(void);
 
 // The same for a thread that is about to wait, perhaps in the middle of an
 // allocator of its own: the C library is asked about it only when it allocates.
-struct mutator *init_ready_to_wait(void);
+// Not `patient`: NULL where the lock is not to be had soon (W9 of
+// roots/world.h).
+struct mutator *init_ready_to_wait(bool patient);
 
 // The thread is not in the middle of anything, an allocator least of all: asks
 // the C library about it, if that is still to be done.

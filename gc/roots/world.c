@@ -15,11 +15,10 @@
 #include "roots/fiber.h"
 #include "roots/stacks.h"
 
-#define WORLD_LOOK_NS      50000000 // between looks at the process itself
-#define WORLD_INQUIRE      8        // ticks without an answer: who, and why
-#define WORLD_INQUIRE_LAST 60       // the same, once more
-#define WORLD_PATIENCE     100      // ticks without an answer: withdrawn
-#define WORLD_STRONG       3        // the attempt from which all means are used
+#define WORLD_INQUIRE      8       // ticks without an answer: who, and why
+#define WORLD_INQUIRE_LAST 60      // the same, once more
+#define WORLD_PATIENCE     100     // ticks without an answer: withdrawn
+#define WORLD_STRONG       3       // the attempt from which all means are used
 #define WORLD_TRIES        8       // attempts for a thread that does not answer
 #define WORLD_TRIES_SLOW   80      // for one that gets no processor
 #define WORLD_NAP_NS       1000000 // the shortest rest between attempts
@@ -215,23 +214,12 @@ void world_lock_taken(struct mutator *mutator) {
 
 // --- Threads come and go ---------------------------------------------------
 
-// Takes the lock for a thread that nobody can find SAFE, with its signals
-// blocked: while it waits it hears them, lest a stop have to trace it.
-static void world_lock_deaf(uint64_t mask) {
-    while (__atomic_exchange_n(&world.lock.word, 2, __ATOMIC_ACQUIRE) != 0) {
-        if (copy_is_new()) {
-            world_lock(NULL);
-            return;
-        }
-        suspend_unblock(mask);
-        (void)lock_wait(&world.lock.word, 2, WORLD_LOOK_NS);
-        (void)suspend_block();
-    }
-}
-
 struct mutator *world_attach_deaf(struct heap *home, bool single,
-                                  struct mutator **here, uint64_t mask) {
-    world_lock_deaf(mask);
+                                  struct mutator **here, uint64_t mask,
+                                  bool patient) {
+    if (!world_lock_deaf(mask, patient)) {
+        return NULL;
+    }
     struct mutator *mutator = *here;
     if (mutator == NULL) {
         *here = mutator = roll_attach(&world.roll, thread_id(), home, single);

@@ -35,6 +35,8 @@
 //   W6  held     a thread whose state is HELD does not leave its safe region
 //   W7  ends     world_stop returns, whatever the threads do
 //   W8  errno    errno is as the caller left it
+//   W9  hurried  a thread that is attached and is not patient waits for the
+//                lock WORLD_LOOK_NS, or until WORLD_LOOKS wakes or signals
 //
 // The lock is named at each function.  world_park and the safe regions: the
 // mutator's own thread.
@@ -54,6 +56,8 @@
 #include "roots/roll.h"
 
 #define WORLD_NAME_BYTES 16
+#define WORLD_LOOK_NS    50000000 // between looks at the process itself
+#define WORLD_LOOKS      20       // that end early are as good as one
 
 // What became of a stop.
 struct world_stop_report {
@@ -102,14 +106,16 @@ MUST_USE bool world_init(int signal);
 // The caller has blocked all signals, lest a handler of the program attach the
 // thread too, and hears those of `mask` while it waits.  *here, where its
 // mutator is kept, is set; if it is set already, that is the answer.  Where its
-// stack is (cold_end) is for the caller to find out, without the lock.
+// stack is (cold_end) is for the caller to find out, without the lock.  Not
+// `patient`: NULL, too, where the lock is not free for a while (W9).
 struct mutator *world_attach_deaf(struct heap *home, bool single,
-                                  struct mutator **here, uint64_t mask);
+                                  struct mutator **here, uint64_t mask,
+                                  bool patient);
 
 static inline struct mutator *world_attach(struct heap *home, bool single) {
     struct mutator *mutator = NULL;
     uint64_t mask = suspend_block();
-    (void)world_attach_deaf(home, single, &mutator, mask);
+    (void)world_attach_deaf(home, single, &mutator, mask, true);
     if (mutator != NULL) {
         mutator->here = NULL;
         mutator_find_stack(mutator, true);
@@ -162,6 +168,27 @@ static inline void world_lock(struct mutator *mutator) {
 
 MUST_USE static inline bool world_try_lock(void) {
     return !copy_is_new() && lock_try(&world.lock);
+}
+
+// Takes the lock for a thread that nobody can find SAFE, with its signals
+// blocked: while it waits it hears them, lest a stop have to trace it.  False
+// only where it is not `patient`.
+MUST_USE static inline bool world_lock_deaf(uint64_t mask, bool patient) {
+    size_t looks = 0;
+    while (__atomic_exchange_n(&world.lock.word, 2, __ATOMIC_ACQUIRE) != 0) {
+        if (copy_is_new()) {
+            world_lock(NULL);
+            return true;
+        }
+        if (looks >= WORLD_LOOKS && !patient) {
+            return false; // W9
+        }
+        suspend_unblock(mask);
+        bool early = lock_wait(&world.lock.word, 2, WORLD_LOOK_NS);
+        (void)suspend_block();
+        looks += early ? 1 : WORLD_LOOKS;
+    }
+    return true;
 }
 
 // Before the lock is free, what handlers took without it is made good.

@@ -234,6 +234,45 @@ static void no_signal_comes_after_entering(void **state) { // D6
     assert_int_equal(early, 0);
 }
 
+// --- D8 ----------------------------------------------------------------
+
+static _Atomic int steps; // of the stranger
+
+static void *wait_while_locked(void *unused) {
+    (void)unused;
+    steps = 1;
+    while (steps != 2) {
+    }
+    bool entered = false;
+    loam_door_safe_enter(&entered);
+    if (entered) {
+        loam_door_safe_leave();
+    }
+    steps = 3;
+    return NULL;
+}
+
+// A thread that no wrapper made, and that a stop has met, holds a lock of its
+// own; whoever has Loam's waits for that one, in another collector's stop.
+static void a_lock_does_not_keep_a_stranger_from_waiting(void **state) { // D8
+    (void)state;
+    pthread_t thread;
+    steps = 0;
+    assert_int_equal(pthread_create(&thread, NULL, wait_while_locked, NULL), 0);
+    while (steps != 1) {
+    }
+    assert_true(loam_collect()); // W9: it is known, and no mutator
+    loam_door_lock();
+    steps = 2;
+    time_t end = time(NULL) + 60;
+    while (steps != 3 && time(NULL) < end) {
+    }
+    bool went_on = steps == 3;
+    loam_door_unlock();
+    assert_int_equal(pthread_join(thread, NULL), 0);
+    assert_true(went_on);
+}
+
 // --- D7 ----------------------------------------------------------------
 
 #define KEPT 20 // objects, of which a stale word may hold a few
@@ -287,6 +326,7 @@ int main(void) {
         cmocka_unit_test(a_handler_breaks_a_wait_and_mends_it),
         cmocka_unit_test(what_a_waiting_frame_holds_is_alive),
         cmocka_unit_test(no_signal_comes_after_entering),
+        cmocka_unit_test(a_lock_does_not_keep_a_stranger_from_waiting),
         cmocka_unit_test(values_of_keys_are_kept),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -317,6 +317,11 @@ static void test_lock(void **state) {
     crowd_end(4);
     assert_true(atomic_load(&waited) > 0);
     assert_true(world_try_lock());
+    uint64_t mask = suspend_block();
+    assert_false(world_lock_deaf(mask, false)); // W9
+    world_unlock();
+    assert_true(world_lock_deaf(mask, false));
+    suspend_unblock(mask);
     world_unlock();
 }
 

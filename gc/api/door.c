@@ -166,6 +166,19 @@ void loam_door_thread_begin(void) {
     }
 }
 
+// --- Limits ------------------------------------------------------------
+
+void loam_door_limited(void) {
+    int saved = error_save();
+    struct mutator *mutator =
+        door_is_built() && !init_gone ? init_lock() : NULL; // D1
+    if (mutator != NULL) {
+        range_fit();
+        init_unlock(mutator);
+    }
+    error_restore(saved); // D2
+}
+
 // --- Words that the system keeps ---------------------------------------
 
 // Only what may point to an object needs a place, or one that held such.

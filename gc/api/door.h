@@ -100,6 +100,13 @@ LOAM_API bool loam_door_is_open(void);
 // that nobody knows.
 LOAM_API void loam_door_thread_begin(void);
 
+// --- Limits ------------------------------------------------------------
+
+// The program has set another limit on its address space: what is reserved
+// beyond it, and not used, is given back.  Nothing happens where the thread is
+// inside of the collector.
+LOAM_API void loam_door_limited(void);
+
 // --- Words that the system keeps ---------------------------------------
 
 // The value of a pthread key from LOAM_DOOR_KEYS_INLINE on in this thread, told

@@ -98,6 +98,11 @@ static bool range_reserve(size_t bytes) {
     return true;
 }
 
+// Under a limit on address space the program needs some for itself.
+static size_t range_fitting(size_t left) {
+    return left == SIZE_MAX ? left : left / 2;
+}
+
 bool range_init(size_t bytes) {
     ASSERT(range.base == 0);
     if (bytes == 0) {
@@ -109,12 +114,8 @@ bool range_init(size_t bytes) {
     if (bytes > RANGE_BYTES_MAX) {
         bytes = RANGE_BYTES_MAX;
     }
-    // Under a limit on address space the program needs some for itself.
-    size_t left = memory_limit_bytes();
-    if (left != SIZE_MAX && bytes > left / 2) {
-        bytes = left / 2;
-    }
-    bytes = bits_round_down(bytes, CHUNK_BYTES);
+    size_t most = range_fitting(memory_limit_bytes(0));
+    bytes = bits_round_down(bytes < most ? bytes : most, CHUNK_BYTES);
     while (bytes >= RANGE_BYTES_MIN) {
         if (range_reserve(bytes)) {
             return true;
@@ -122,6 +123,29 @@ bool range_init(size_t bytes) {
         bytes = bits_round_down(bytes / 2, CHUNK_BYTES);
     }
     return false;
+}
+
+void range_fit(void) {
+    size_t chunks = range.bytes / CHUNK_BYTES;
+    size_t fits = range_fitting(
+        memory_limit_bytes(range.bytes + range_tables_bytes(chunks)));
+    size_t least = range.frontier_bytes > RANGE_BYTES_MIN ? range.frontier_bytes
+                                                          : RANGE_BYTES_MIN;
+    size_t bytes = fits > least ? bits_round_down(fits, CHUNK_BYTES)
+                                : bits_round_up(least, CHUNK_BYTES); // R3
+    if (bytes >= range.bytes) {
+        return;
+    }
+    // The tables stay where they are, each with less behind it.
+    for (int t = 0; t < TABLE_COUNT; t++) {
+        size_t kept = range_table_bytes(t, bytes / CHUNK_BYTES);
+        size_t over = range_table_bytes(t, chunks) - kept;
+        if (over != 0) {
+            memory_release(range_tables.at[t] + kept, over);
+        }
+    }
+    memory_release((char *)range.base + bytes, range.bytes - bytes);
+    range.bytes = bytes;
 }
 
 // How far table `t` must be committed for `blocks` blocks.

@@ -13,7 +13,7 @@
 //     table      a block's share   holds
 //     entries    2 bytes           class, kind, index in span, two bits
 //     bits       1 KiB             for 64 cells: mark word, allocation word
-//     blocks     32 bytes          struct block (heap/block.h)
+//     blocks     64 bytes          struct block (heap/block.h)
 //     distances  4 bytes           in a run: blocks back to its head
 //     taken      1 bit             the block belongs to a span or a run
 //     dirty      1 bit             its memory may hold something but zero
@@ -84,7 +84,7 @@ struct range {
     uintptr_t base;          // of block 0; constant after range_init
     size_t frontier_bytes;   // committed from base on; changed under the heap
                              // lock, atomically: anybody may compare
-    size_t bytes;            // reserved; constant after range_init
+    size_t bytes;            // reserved; heap lock
     uint16_t *entries;       // the tables, by block number
     uint64_t *bits;          //
     struct block *blocks;    //
@@ -105,6 +105,11 @@ extern struct range range;
 // use.  False when not even RANGE_BYTES_MIN can be had.
 #define RANGE_BYTES_MIN (8 * MiB)
 MUST_USE bool range_init(size_t bytes);
+
+// The limit on address space is another: gives back, from the end of what is
+// reserved and not committed, what range_init would not have taken under it.
+// Heap lock.
+void range_fit(void);
 
 // Moves the frontier up by `blocks`; false when the range is exhausted or the
 // system refuses.

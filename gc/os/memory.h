@@ -64,9 +64,9 @@ void memory_release(void *at, size_t bytes);
 // Asks for (or against) huge pages; false when the system has none.
 bool memory_huge(void *at, size_t bytes, bool on);
 
-// The address space that this process may still take (RLIMIT_AS less what it
-// uses); SIZE_MAX if nothing limits it.
-size_t memory_limit_bytes(void);
+// The address space that this process may still take, if it gave `spare_bytes`
+// back first (RLIMIT_AS less what it uses); SIZE_MAX if nothing limits it.
+size_t memory_limit_bytes(size_t spare_bytes);
 
 // The memory that this process may use: the machine's, or less if a control
 // group says so.

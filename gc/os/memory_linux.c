@@ -192,7 +192,7 @@ static size_t memory_parse(const char *string) {
     return number;
 }
 
-size_t memory_limit_bytes(void) {
+size_t memory_limit_bytes(size_t spare_bytes) {
     int saved = error_save();
     struct rlimit limit;
     size_t left = SIZE_MAX;
@@ -202,6 +202,7 @@ size_t memory_limit_bytes(void) {
         if (memory_read_file("/proc/self/statm", statm, sizeof statm)) {
             used = memory_parse(statm) * memory_page_bytes();
         }
+        used = used > spare_bytes ? used - spare_bytes : 0;
         left = limit.rlim_cur > used ? (size_t)limit.rlim_cur - used : 0;
     }
     error_restore(saved);

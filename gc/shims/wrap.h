@@ -16,6 +16,8 @@
 //                                                          wrap_thread.c
 //     processes  a parent that waits for its vfork child keeps nobody waiting
 //                                             wrap_process.c, wrap_vfork.S
+//     limits     what the heap has reserved leaves room below a limit on
+//                address space                               wrap_limit.c
 //
 // Two ways lead to the original.  In a program with shared libraries the next
 // library that has the name is asked for it (dlsym, RTLD_NEXT), once.  In a
@@ -58,6 +60,7 @@
 #include <sys/epoll.h>
 #include <sys/file.h>
 #include <sys/msg.h>
+#include <sys/resource.h>
 #include <sys/select.h>
 #include <sys/sem.h>
 #include <sys/signalfd.h>

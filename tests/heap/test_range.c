@@ -7,6 +7,7 @@
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <stdio.h>
 #include <string.h>
 #include <sys/resource.h>
 
@@ -179,9 +180,81 @@ static void test_limited(void **state) {
     assert_int_equal(child.status, 2); // not even RANGE_BYTES_MIN
 }
 
+static size_t space_bytes(void) {
+    FILE *file = fopen("/proc/self/statm", "re");
+    unsigned long pages = 0;
+    if (file == NULL || fscanf(file, "%lu", &pages) != 1) {
+        return 0;
+    }
+    (void)fclose(file);
+    return pages * 4096;
+}
+
+// A limit comes after the range, of which blocks are in use.
+static int child_limited_later(void *data) {
+    size_t limit_bytes = *(const size_t *)data;
+    if (!range_init(GiB) || range.bytes != GiB || !range_extend(100)) {
+        return 1;
+    }
+    range_fit(); // nothing limits it
+    size_t whole_bytes = space_bytes();
+    struct rlimit limit = {limit_bytes, RLIM_INFINITY};
+    if (range.bytes != GiB || setrlimit(RLIMIT_AS, &limit) != 0) {
+        return 2;
+    }
+    range_fit();
+    size_t given_bytes = GiB - range.bytes;
+    size_t fit_bytes = range.bytes;
+    if (fit_bytes > limit_bytes / 2 || fit_bytes < limit_bytes / 3 ||
+        fit_bytes % CHUNK_BYTES != 0 ||
+        space_bytes() + given_bytes > whole_bytes) {
+        return 3;
+    }
+    range_fit(); // once is enough
+    if (range.bytes != fit_bytes) {
+        return 4;
+    }
+    while (range_extend(1)) {
+        if (!is_covered(range_block_count() - 1)) { // R2
+            return 5;
+        }
+    }
+    if (range.frontier_bytes != range.bytes || !range_use_freed() ||
+        !range_use_age()) {
+        return 6;
+    }
+    limit.rlim_cur = 4 * MiB;
+    if (setrlimit(RLIMIT_AS, &limit) != 0) {
+        return 7;
+    }
+    range_fit(); // R3: what is in use stays
+    return range.bytes == fit_bytes && is_covered(range_block_count() - 1) ? 0
+                                                                           : 8;
+}
+
+static void test_limited_later(void **state) {
+    (void)state;
+    if (SANITIZED) {
+        skip();
+    }
+    static const size_t limits[] = {100 * MiB, 512 * MiB, 700 * MiB};
+    for (size_t i = 0; i < 3; i++) {
+        struct child child;
+        size_t limit_bytes = limits[i];
+        child_fork(&child, child_limited_later, &limit_bytes);
+        if (child.status != 0) {
+            child_show(&child);
+        }
+        assert_int_equal(child.status, 0);
+    }
+}
+
 int main(void) {
     // First what wants a process without a range.
-    const struct CMUnitTest limited[] = {cmocka_unit_test(test_limited)};
+    const struct CMUnitTest limited[] = {
+        cmocka_unit_test(test_limited),
+        cmocka_unit_test(test_limited_later),
+    };
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_reserve),   cmocka_unit_test(test_extend),
         cmocka_unit_test(test_exhausted), cmocka_unit_test(test_freed),

@@ -287,15 +287,15 @@ static bool limit_address_space(void) {
         return false;
     }
     errno = 92;
-    size_t left = memory_limit_bytes();
+    size_t left = memory_limit_bytes(0);
     char *too_much = memory_reserve(128 * MiB, 2 * MiB, 0);
     char *fits = memory_reserve(32 * MiB, 2 * MiB, 0);
-    size_t then = memory_limit_bytes();
+    size_t then = memory_limit_bytes(0);
     bool right = left <= 64 * MiB && left >= 63 * MiB && too_much == NULL &&
                  fits != NULL && then <= left - 32 * MiB && errno == 92;
     limit.rlim_cur = used / 2; // less than is in use already
     return right && setrlimit(RLIMIT_AS, &limit) == 0 &&
-           memory_limit_bytes() == 0;
+           memory_limit_bytes(0) == 0;
 }
 
 static bool limit_nothing(void) {
@@ -303,7 +303,7 @@ static bool limit_nothing(void) {
     if (getrlimit(RLIMIT_AS, &limit) != 0 || limit.rlim_cur != RLIM_INFINITY) {
         return true; // somebody has limited this test
     }
-    return memory_limit_bytes() == SIZE_MAX;
+    return memory_limit_bytes(0) == SIZE_MAX;
 }
 
 static void test_limit(void **state) {

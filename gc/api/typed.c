@@ -29,7 +29,7 @@ const struct loam_layout *loam_layout(size_t bytes, const size_t *offsets,
     struct layout *layout = NULL;
     struct mutator *mutator = init_lock();
     // A bitmap for what no range could hold would only cost time.
-    if (mutator != NULL && bytes <= range.bytes) {
+    if (mutator != NULL && bytes <= range_most_bytes()) {
         layout = layout_make(bytes, offsets, count);
     }
     if (mutator != NULL) {

@@ -461,7 +461,8 @@ void *refill_cell(struct collector *collector, struct mutator *mutator,
 
 void *refill_run(struct collector *collector, struct mutator *mutator,
                  const struct run_order *run, bool *zero) {
-    if (run->bytes > range.bytes || run->alignment > range.bytes) {
+    if (run->bytes > range_most_bytes() ||
+        run->alignment > range_most_bytes()) {
         return NULL; // no collection makes room for this
     }
     struct climb climb = {.collector = collector,
@@ -488,7 +489,7 @@ static bool refill_may_add(const struct climb *climb, size_t more_bytes) {
 bool refill_resize_run(struct collector *collector, struct mutator *mutator,
                        uint32_t block, size_t bytes, bool *zero) {
     struct heap *heap = collector->heap;
-    if (bytes > range.bytes) {
+    if (bytes > range_most_bytes()) {
         return false;
     }
     world_lock(mutator);

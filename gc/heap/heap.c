@@ -202,7 +202,7 @@ struct object *heap_make_run(struct heap *heap, unsigned kind, size_t bytes,
         return NULL;
     }
     size_t align = bits_div_ceil(alignment, BLOCK_BYTES);
-    if (align > 1 && align > range.bytes / BLOCK_BYTES) {
+    if (align > 1 && align > range_most_bytes() / BLOCK_BYTES) {
         return NULL;
     }
     uint32_t block = heap_take_ground(heap, count, align, zero);
@@ -216,7 +216,7 @@ struct object *heap_make_run(struct heap *heap, unsigned kind, size_t bytes,
 struct object *heap_make_roomy_run(struct heap *heap, unsigned kind,
                                    size_t bytes, bool *zero) {
     size_t count = bits_div_ceil(bytes, BLOCK_BYTES);
-    uint32_t block = bytes > range.bytes || block_kind_is_counted(kind)
+    uint32_t block = bytes > range_most_bytes() || block_kind_is_counted(kind)
                          ? BLOCK_NONE
                          : region_take_roomy(heap->ground, count, zero);
     if (block == BLOCK_NONE) {

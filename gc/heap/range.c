@@ -66,8 +66,9 @@ static uintptr_t range_hint(void) {
     return ((uintptr_t)0x11 << 40) + (salt >> 54) * 4 * GiB;
 }
 
-static bool range_reserve(size_t bytes) {
-    size_t chunks = bytes / CHUNK_BYTES;
+// Reserves `bytes`, and tables for `most_bytes`.
+static bool range_reserve(size_t bytes, size_t most_bytes) {
+    size_t chunks = most_bytes / CHUNK_BYTES;
     char *tables = memory_reserve(range_tables_bytes(chunks), CHUNK_BYTES, 0);
     if (tables == NULL) {
         return false;
@@ -86,6 +87,7 @@ static bool range_reserve(size_t bytes) {
     }
     range.base = (uintptr_t)base;
     range.bytes = bytes;
+    range.most_bytes = most_bytes;
     range.entries = (uint16_t *)(void *)range_tables.at[TABLE_ENTRIES];
     range.bits = (uint64_t *)(void *)range_tables.at[TABLE_BITS];
     range.blocks = (struct block *)(void *)range_tables.at[TABLE_BLOCKS];
@@ -96,11 +98,6 @@ static bool range_reserve(size_t bytes) {
     range.freed = (uint64_t *)(void *)range_tables.at[TABLE_FREED];
     range.age = (uint64_t *)(void *)range_tables.at[TABLE_AGE];
     return true;
-}
-
-// Under a limit on address space the program needs some for itself.
-static size_t range_fitting(size_t left) {
-    return left == SIZE_MAX ? left : left / 2;
 }
 
 bool range_init(size_t bytes) {
@@ -114,38 +111,82 @@ bool range_init(size_t bytes) {
     if (bytes > RANGE_BYTES_MAX) {
         bytes = RANGE_BYTES_MAX;
     }
-    size_t most = range_fitting(memory_limit_bytes(0));
-    bytes = bits_round_down(bytes < most ? bytes : most, CHUNK_BYTES);
+    size_t left = memory_limit_bytes(0);
+    size_t most = bytes < left ? bytes : left;
+    if (left != SIZE_MAX && bytes > left / 2) {
+        bytes = left / 2;
+    }
+    bytes = bits_round_down(bytes, CHUNK_BYTES);
+    most = bits_round_down(most, CHUNK_BYTES);
     while (bytes >= RANGE_BYTES_MIN) {
-        if (range_reserve(bytes)) {
+        if (range_reserve(bytes, most)) {
             return true;
         }
         bytes = bits_round_down(bytes / 2, CHUNK_BYTES);
+        most = bits_round_down(most / 2, CHUNK_BYTES);
     }
     return false;
 }
 
-void range_fit(void) {
-    size_t chunks = range.bytes / CHUNK_BYTES;
-    size_t fits = range_fitting(
-        memory_limit_bytes(range.bytes + range_tables_bytes(chunks)));
-    size_t least = range.frontier_bytes > RANGE_BYTES_MIN ? range.frontier_bytes
-                                                          : RANGE_BYTES_MIN;
-    size_t bytes = fits > least ? bits_round_down(fits, CHUNK_BYTES)
-                                : bits_round_up(least, CHUNK_BYTES); // R3
-    if (bytes >= range.bytes) {
-        return;
-    }
-    // The tables stay where they are, each with less behind it.
+// The end of each table goes, and all stay where they are.
+static void range_cut_tables(size_t most_bytes) {
     for (int t = 0; t < TABLE_COUNT; t++) {
-        size_t kept = range_table_bytes(t, bytes / CHUNK_BYTES);
-        size_t over = range_table_bytes(t, chunks) - kept;
+        size_t kept = range_table_bytes(t, most_bytes / CHUNK_BYTES);
+        size_t over =
+            range_table_bytes(t, range.most_bytes / CHUNK_BYTES) - kept;
         if (over != 0) {
             memory_release(range_tables.at[t] + kept, over);
         }
     }
-    memory_release((char *)range.base + bytes, range.bytes - bytes);
-    range.bytes = bytes;
+    __atomic_store_n(&range.most_bytes, most_bytes, __ATOMIC_RELAXED);
+}
+
+void range_fit(void) {
+    size_t tables_bytes = range_tables_bytes(range.most_bytes / CHUNK_BYTES);
+    size_t left = memory_limit_bytes(range.bytes + tables_bytes);
+    size_t least = range.frontier_bytes > RANGE_BYTES_MIN ? range.frontier_bytes
+                                                          : RANGE_BYTES_MIN;
+    least = bits_round_up(least, CHUNK_BYTES); // R3
+    size_t most = bits_round_down(left > least ? left : least, CHUNK_BYTES);
+    if (most < range.most_bytes) {
+        range_cut_tables(most);
+    }
+    size_t bytes = bits_round_down(left / 2, CHUNK_BYTES);
+    bytes = bytes > least ? bytes : least;
+    if (left != SIZE_MAX && bytes < range.bytes) {
+        memory_release((char *)range.base + bytes, range.bytes - bytes);
+        range.bytes = bytes;
+    }
+}
+
+// Reserves what follows the range up to `wanted` bytes of it, and then half of
+// what the limit leaves, so as not to come back at once.
+static bool range_widen(size_t wanted) {
+    size_t left = memory_limit_bytes(0);
+    size_t spare = range.most_bytes / 16 + RANGE_SPARE_BYTES;
+    size_t least = bits_round_up(wanted, CHUNK_BYTES) - range.bytes;
+    if (wanted > range.most_bytes || left < spare || least > left - spare) {
+        return false;
+    }
+    size_t more = bits_round_down((left - spare) / 2, CHUNK_BYTES);
+    more = more > range.most_bytes - range.bytes
+               ? range.most_bytes - range.bytes
+               : more;
+    more = more > least ? more : least;
+    char *end = (char *)range.base + range.bytes;
+    char *at = memory_reserve(more, CHUNK_BYTES, (uintptr_t)end);
+    if (at != end) { // it belongs to somebody else
+        if (at != NULL) {
+            memory_release(at, more);
+        }
+        return false;
+    }
+    memory_name(end, more, "loam heap");
+    if (range_tables.huge) {
+        memory_huge(end, more, true);
+    }
+    range.bytes += more;
+    return true;
 }
 
 // How far table `t` must be committed for `blocks` blocks.
@@ -191,7 +232,9 @@ size_t range_extend_bytes(size_t blocks) {
 // zero, and used when the frontier does move.
 bool range_extend(size_t blocks) {
     size_t now = range_block_count();
-    if (blocks > range.bytes / BLOCK_BYTES - now) {
+    if (blocks > range.most_bytes / BLOCK_BYTES - now ||
+        (blocks > range.bytes / BLOCK_BYTES - now &&
+         !range_widen((now + blocks) * BLOCK_BYTES))) {
         return false;
     }
     for (int t = 0; t < TABLE_COUNT; t++) {
@@ -233,9 +276,10 @@ void range_use_huge(void) {
         return;
     }
     range_tables.huge = true;
-    // On the whole reservation: later commits split no mapping this way, and
+    // On all that is reserved: later commits split no mapping this way, and
     // pages that are not committed cannot be touched anyhow.
     memory_huge((void *)range.base, range.bytes, true);
     memory_huge(range_tables.at[TABLE_BITS],
-                range_table_bytes(TABLE_BITS, range.bytes / CHUNK_BYTES), true);
+                range_table_bytes(TABLE_BITS, range.most_bytes / CHUNK_BYTES),
+                true);
 }

@@ -25,6 +25,10 @@
 // bytes, so neither text nor numbers in use look like it.  Block 0 is never
 // given out: 0 means "no block" in every list.
 //
+// Under a limit on address space only half of what is left is reserved at
+// first, and more, where the range ends, as the heap grows and the rest of the
+// program leaves it; the tables have room for all of it.
+//
 // Committing moves the frontier up by blocks, tables first.  Chunks of 2 MiB,
 // aligned, are the unit in which memory is given back (heap/region.h).  The
 // bits of a block whose entry is free are all clear, and so are its struct and
@@ -85,6 +89,7 @@ struct range {
     size_t frontier_bytes;   // committed from base on; changed under the heap
                              // lock, atomically: anybody may compare
     size_t bytes;            // reserved; heap lock
+    size_t most_bytes;       // that the tables can serve; heap lock, atomic
     uint16_t *entries;       // the tables, by block number
     uint64_t *bits;          //
     struct block *blocks;    //
@@ -103,7 +108,8 @@ extern struct range range;
 // Reserves `bytes` of address space, or as much as the system and the limit on
 // this process allow, halving; 0 means as much as a machine of this size can
 // use.  False when not even RANGE_BYTES_MIN can be had.
-#define RANGE_BYTES_MIN (8 * MiB)
+#define RANGE_BYTES_MIN   (8 * MiB)
+#define RANGE_SPARE_BYTES (16 * MiB) // never taken where there is a limit
 MUST_USE bool range_init(size_t bytes);
 
 // The limit on address space is another: gives back, from the end of what is
@@ -126,6 +132,11 @@ MUST_USE bool range_use_age(void);
 
 // Huge pages for what is committed now and later.
 void range_use_huge(void);
+
+// The range cannot become larger than that.  Any thread.
+static inline size_t range_most_bytes(void) {
+    return __atomic_load_n(&range.most_bytes, __ATOMIC_RELAXED);
+}
 
 // Blocks below the frontier.
 static inline size_t range_block_count(void) {

@@ -88,7 +88,7 @@ static size_t region_step(size_t end) {
 static size_t region_grow(struct region *region, size_t count,
                           size_t alignment) {
     size_t end = region_blocks();
-    size_t most = range.bytes / BLOCK_BYTES;
+    size_t most = range_most_bytes() / BLOCK_BYTES;
     size_t start = end == 0 ? 1 : end;
     while (start > 1 && !bitmap_get(range.taken, start - 1)) {
         start--;

@@ -9,6 +9,7 @@
 #include <stdint.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <sys/resource.h>
 
 #include <cmocka.h>
@@ -156,7 +157,47 @@ static int child_limited(void *data) {
         memset((void *)(range.base + range.frontier_bytes - BLOCK_BYTES), 1,
                BLOCK_BYTES);
     }
-    return range.frontier_bytes == range.bytes ? 0 : 5;
+    if (range.frontier_bytes != range.bytes) {
+        return 5;
+    }
+    // More than at first, where that leaves something to the program.
+    return limit_bytes < 256 * MiB || range.bytes >= limit_bytes / 4 * 3 ? 0
+                                                                         : 6;
+}
+
+// What follows the range is somebody else's: it ends there.
+static int child_hemmed(void *unused) {
+    (void)unused;
+    struct rlimit limit = {256 * MiB, RLIM_INFINITY};
+    if (setrlimit(RLIMIT_AS, &limit) != 0 || !range_init(0)) {
+        return 1;
+    }
+    size_t bytes = range.bytes;
+    void *end = (void *)(range.base + bytes);
+    void *at = mmap(end, 4096, PROT_READ, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    if (at != end) {
+        return 2;
+    }
+    while (range_extend(1)) {
+    }
+    if (range.frontier_bytes != bytes || range.bytes != bytes) {
+        return 3;
+    }
+    if (munmap(at, 4096) != 0 || !range_extend(1) ||
+        !is_covered(range_block_count() - 1)) { // R4
+        return 4;
+    }
+    return 0;
+}
+
+static void test_hemmed(void **state) {
+    (void)state;
+    if (SANITIZED) {
+        skip();
+    }
+    struct child child;
+    child_fork(&child, child_hemmed, NULL);
+    assert_int_equal(child.status, 0);
 }
 
 static void test_limited(void **state) {
@@ -205,8 +246,8 @@ static int child_limited_later(void *data) {
     range_fit();
     size_t given_bytes = GiB - range.bytes;
     size_t fit_bytes = range.bytes;
-    if (fit_bytes > limit_bytes / 2 || fit_bytes < limit_bytes / 3 ||
-        fit_bytes % CHUNK_BYTES != 0 ||
+    if (range_most_bytes() > limit_bytes || fit_bytes > limit_bytes / 2 ||
+        fit_bytes < limit_bytes / 3 || fit_bytes % CHUNK_BYTES != 0 ||
         space_bytes() + given_bytes > whole_bytes) {
         return 3;
     }
@@ -223,6 +264,7 @@ static int child_limited_later(void *data) {
         !range_use_age()) {
         return 6;
     }
+    fit_bytes = range.bytes;
     limit.rlim_cur = 4 * MiB;
     if (setrlimit(RLIMIT_AS, &limit) != 0) {
         return 7;
@@ -254,6 +296,7 @@ int main(void) {
     const struct CMUnitTest limited[] = {
         cmocka_unit_test(test_limited),
         cmocka_unit_test(test_limited_later),
+        cmocka_unit_test(test_hemmed),
     };
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_reserve),   cmocka_unit_test(test_extend),

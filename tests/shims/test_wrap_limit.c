@@ -81,7 +81,7 @@ static int fill(void) {
             return 30;
         }
     }
-    if (errno != ENOMEM || count * sizeof *list < LIMIT / 8) {
+    if (errno != ENOMEM || count * sizeof *list < LIMIT / 16 * 7) {
         return 31;
     }
     for (; list != NULL; list = list->next) {

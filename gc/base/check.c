@@ -4,12 +4,16 @@
 #include <string.h>
 #include <unistd.h>
 
+// The C library's write by its other name: the first is wrapped, and what its
+// wrapper does may be what is broken.
+ssize_t __write(int file, const void *bytes, size_t count);
+
 // We may be inside malloc, in a signal handler, with the world stopped:
 // write and abort are all that is safe to call here.
 static void check_say(const char *text) {
     size_t left = strlen(text);
     while (left != 0) {
-        ssize_t done = write(STDERR_FILENO, text, left);
+        ssize_t done = __write(STDERR_FILENO, text, left);
         if (done <= 0) {
             return; // we are about to stop anyway
         }

@@ -213,24 +213,45 @@ struct mutator *roll_find_id(const struct roll *roll, uint32_t id) {
     return id == 0 || id > roll->slot_count ? NULL : roll->slots[id - 1];
 }
 
-bool roll_forked(struct roll *roll, uint32_t thread, struct mutator *self) {
+// Forgets all but what one thread needs: a leaf and a record, which stay such
+// (J2), and room for ids.  What another thread was changing there does no harm.
+static void roll_empty(struct roll *roll, uint32_t thread, uint32_t id) {
+    struct record *record =
+        roll->records != NULL ? roll->records : roll->unused;
+    struct roll_leaf *leaf = NULL;
+    for (size_t at = 0; at < ROLL_LEAVES && leaf == NULL; at++) {
+        leaf = roll->leaves[at];
+    }
+    size_t count = id > ROLL_SLOTS ? id : ROLL_SLOTS;
+    struct mutator **slots = roll->slot_count >= count ? roll->slots : NULL;
     void (*buried)(struct mutator *) = roll->buried;
     memset(roll, 0, sizeof *roll);
     roll->buried = buried;
+    if (record != NULL) {
+        roll->unused = memset(record, 0, sizeof *record);
+    }
+    if (leaf != NULL && thread >> ROLL_LEAF_BITS < ROLL_LEAVES) {
+        roll->leaves[thread >> ROLL_LEAF_BITS] = memset(leaf, 0, sizeof *leaf);
+    }
+    if (slots != NULL) {
+        roll->slots = memset(slots, 0, count * sizeof *slots);
+        roll->slot_count = count;
+    }
+}
+
+// A child may have been made because there is no more memory: it has what its
+// parent had.
+bool roll_forked(struct roll *roll, uint32_t thread, struct mutator *self) {
+    roll_empty(roll, thread, self != NULL ? self->id : 0);
     struct record *record = roll_meet(roll, thread);
-    size_t count =
-        self != NULL && self->id > ROLL_SLOTS ? self->id : ROLL_SLOTS;
-    struct mutator **slots = meta_make(count * sizeof *slots);
-    if (record == NULL || slots == NULL) {
+    if (record == NULL) {
         return false;
     }
-    roll->slots = slots;
-    roll->slot_count = count;
     if (self != NULL) {
         self->thread = thread;
         self->next = NULL;
         self->leaving = false;
-        slots[self->id - 1] = self;
+        roll->slots[self->id - 1] = self;
         roll->mutators = self;
         record->mutator = self;
         roll->strangers = 0;

@@ -122,7 +122,8 @@ void roll_bury(struct roll *roll, struct record *record);
 void roll_reap(struct roll *roll);
 
 // In a forked child: forgets all but the calling thread and its mutator, whose
-// memory is not given back.  False: no memory, nobody is on the roll.
+// memory is not given back, but for what that thread needs.  False: the parent
+// had nobody on the roll, and there is no memory.
 MUST_USE bool roll_forked(struct roll *roll, uint32_t thread,
                           struct mutator *self);
 

@@ -13,6 +13,7 @@
 
 #include <cmocka.h>
 
+#include "heap/meta.h"
 #include "os/thread.h"
 #include "roots/mutator.h"
 #include "support/gen.h"
@@ -170,12 +171,32 @@ static void test_forked(void **state) {
     assert_null(mutator->next);
 }
 
+// It needs no memory that its parent did not have.
+static void test_forked_bare(void **state) {
+    (void)state;
+    struct mutator *mutator = roll_attach(&roll, 4192001, NULL, false);
+    for (uint32_t thread = 1; thread < 100 * 1024; thread += 1024) {
+        assert_non_null(roll_meet(&roll, thread));
+    }
+    assert_non_null(mutator);
+    size_t bytes = meta_bytes();
+    for (uint32_t thread = 500; thread < 4000 * 1024; thread += 999) {
+        assert_true(roll_forked(&roll, thread, mutator));
+        assert_ptr_equal(roll_find(&roll, thread)->mutator, mutator);
+        assert_int_equal(roll.count, 1);
+    }
+    assert_int_equal(meta_bytes(), bytes);
+    assert_non_null(roll_attach(&roll, 7, NULL, false)); // there is room
+    assert_true(roll_forked(&roll, 8, NULL));
+    assert_int_equal(roll.strangers, 1);
+    assert_non_null(roll_attach(&roll, 8, NULL, false));
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_random),
-        cmocka_unit_test(test_ids),
-        cmocka_unit_test(test_leaving),
-        cmocka_unit_test(test_forked),
+        cmocka_unit_test(test_random),      cmocka_unit_test(test_ids),
+        cmocka_unit_test(test_leaving),     cmocka_unit_test(test_forked),
+        cmocka_unit_test(test_forked_bare),
     };
     roll.buried = note;
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -168,6 +168,29 @@ static int below_use(void *unused) {
     return 0;
 }
 
+// A child of a process that can map nothing more.
+static int forks(void *unused) {
+    (void)unused;
+    int *volatile first = loam_alloc(1000);
+    pthread_t thread;
+    struct rlimit limit = {MIB, RLIM_INFINITY};
+    if (first == NULL || pthread_create(&thread, NULL, run, NULL) != 0 ||
+        setrlimit(RLIMIT_AS, &limit) != 0) {
+        return 1;
+    }
+    first[3] = 7;
+    pid_t child = fork();
+    if (child == 0) {
+        int done = loam_alloc(1000) != NULL;
+        _exit(done + loam_collect() == 2 && first[3] == 7 ? 0 : 1);
+    }
+    int status;
+    if (child < 0 || waitpid(child, &status, 0) != child) {
+        return 2;
+    }
+    return status == 0 && pthread_join(thread, NULL) == 0 ? 0 : 3;
+}
+
 // Other limits, other processes and questions change nothing; nor does a child
 // of vfork, which has a limit of its own in its parent's memory.
 static int of_others(void *unused) {
@@ -223,6 +246,11 @@ static void test_below_use(void **state) {
     passes(below_use);
 }
 
+static void test_forks(void **state) {
+    (void)state;
+    passes(forks);
+}
+
 static void test_others(void **state) {
     (void)state;
     passes(of_others); // W8
@@ -230,9 +258,8 @@ static void test_others(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_setrlimit),
-        cmocka_unit_test(test_prlimit),
-        cmocka_unit_test(test_below_use),
+        cmocka_unit_test(test_setrlimit), cmocka_unit_test(test_prlimit),
+        cmocka_unit_test(test_below_use), cmocka_unit_test(test_forks),
         cmocka_unit_test(test_others),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -368,10 +368,10 @@ static bool refill_caches(struct climb *climb) {
 }
 
 // Memory was refused, and a cycle has not brought enough: what is held is let
-// go, for the program comes first.
+// go, for the program comes first, whatever kind of object it asks for.
 static bool refill_let_go(struct climb *climb) {
     struct quarantine *quarantine = &climb->collector->conductor->quarantine;
-    if (climb->collected && !climb->let_go && refill_holds(climb)) {
+    if (climb->collected && !climb->let_go && climb->collector->heap->holds) {
         climb->let_go = true;
         quarantine->gives_way = true;
         climb->again =

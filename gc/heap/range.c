@@ -7,7 +7,8 @@
 #include "os/thread.h"
 
 #define RANGE_BYTES_MAX ((size_t)1 << 44)
-#define RANGE_GUARD     (64 * KiB) // untouchable pages round every table
+// Untouchable pages round every table; a table has a multiple of that.
+#define RANGE_GUARD (64 * KiB)
 
 struct range range;
 
@@ -46,7 +47,7 @@ static struct {
 
 // Bytes reserved for table `t` when the range has `chunks` chunks.
 static size_t range_table_bytes(int t, size_t chunks) {
-    return bits_round_up(chunks * range_table_share[t], CHUNK_BYTES);
+    return bits_round_up(chunks * range_table_share[t], RANGE_GUARD);
 }
 
 static size_t range_tables_bytes(size_t chunks) {

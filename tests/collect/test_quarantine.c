@@ -368,6 +368,29 @@ static void test_gives_way(void **state) {
     assert_true(served_free(again));
 }
 
+// QU3 of objects that are not malloc's: the record of a new thread, for one.
+static void test_gives_way_to_all(void **state) {
+    (void)state;
+    enum { PIECES = 8192 };
+    size_t bytes = 64 * KiB, count = 0;
+    void **stale = served_make_zero(PIECES * sizeof *stale, NULL);
+    struct region *ground = &init_state.home.heap.region;
+    ground->limit_bytes = 1; // no growth from here on
+    while (count < PIECES &&
+           (stale[count] = served_make(bytes, NULL)) != NULL) {
+        count++;
+    }
+    assert_in_range(count, 1, PIECES - 1);
+    for (size_t i = 0; i < count; i++) {
+        assert_true(served_free(stale[i]));
+    }
+    void *pinned = loam_alloc_pinned(bytes);
+    assert_non_null(pinned);
+    loam_free(pinned);
+    ground->limit_bytes = 0;
+    assert_true(served_free(stale));
+}
+
 // --- Threads ---------------------------------------------------------------
 
 #define SLOTS 512
@@ -445,11 +468,17 @@ static void test_forked(void **state) {
 
 int main(int count, char **words) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_room),   cmocka_unit_test(test_due),
-        cmocka_unit_test(test_led_to), cmocka_unit_test(test_mapped),
-        cmocka_unit_test(test_reuse),  cmocka_unit_test(test_threads),
-        cmocka_unit_test(test_forked), cmocka_unit_test(test_gives_way),
-        cmocka_unit_test(test_empty),  cmocka_unit_test(test_stacks),
+        cmocka_unit_test(test_room),
+        cmocka_unit_test(test_due),
+        cmocka_unit_test(test_led_to),
+        cmocka_unit_test(test_mapped),
+        cmocka_unit_test(test_reuse),
+        cmocka_unit_test(test_threads),
+        cmocka_unit_test(test_forked),
+        cmocka_unit_test(test_gives_way),
+        cmocka_unit_test(test_gives_way_to_all),
+        cmocka_unit_test(test_empty),
+        cmocka_unit_test(test_stacks),
         cmocka_unit_test(test_beside),
     };
     setenv("LOAM_MODE", "quarantine", 1);

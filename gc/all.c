@@ -44,6 +44,7 @@
 #include "heap/sizeclass.c"
 #include "heap/table.c"
 
+#include "roots/assist.c"
 #include "roots/deaf.c"
 #include "roots/fiber.c"
 #include "roots/halt.c"
@@ -59,6 +60,7 @@
 #include "trace/ephemeron.c"
 #include "trace/mark.c"
 #include "trace/order.c"
+#include "trace/packets.c"
 #include "trace/worklist.c"
 
 #include "rc/bias.c"
@@ -76,6 +78,7 @@
 #include "rc/trial.c"
 
 #include "collect/collect.c"
+#include "collect/help.c"
 #include "collect/lost.c"
 #include "collect/pacer.c"
 #include "collect/quarantine.c"

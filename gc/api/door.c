@@ -5,6 +5,7 @@
 #include "api/leak.h"
 #include "api/report.h"
 #include "api/served.h"
+#include "collect/help.h"
 #include "heap/meta.h"
 #include "heap/origin.h"
 #include "heap/range.h"
@@ -174,6 +175,7 @@ void loam_door_limited(void) {
         door_is_built() && !init_gone ? init_lock() : NULL; // D1
     if (mutator != NULL) {
         range_fit();
+        help_fit(&init_state.conductor.help);
         init_unlock(mutator);
     }
     error_restore(saved); // D2

@@ -1,5 +1,6 @@
 #include "api/fork.h"
 
+#include "collect/help.h"
 #include "heap/cache.h"
 #include "heap/fate.h"
 #include "heap/heap.h"
@@ -62,6 +63,10 @@ static void fork_copied(struct mutator *self) {
     // What the marker of a cycle had on its stacks.
     conductor->marker.list.word_count = 0;
     conductor->marker.list.piece_count = 0;
+    conductor->marker.packets = NULL;
+    if (conductor->phase != COLLECT_IDLE) {
+        help_forked(&conductor->help);
+    }
     conductor->phase = COLLECT_IDLE;
     conductor->thread = 0;
     conductor->held = 0; // by threads that are not here

@@ -56,6 +56,7 @@ static void init_configure(void) {
     conductor->check_verify =
         LOAM_CHECK >= 2 || (options->check_flags & OPTIONS_CHECK_VERIFY) != 0;
     conductor->collect_every = options->collect_every;
+    conductor->help.most = options->markers - 1;
     conductor->disabled = options->disable ? 1 : 0;
     conductor->shortage = init_shortage;
     conductor->report =

@@ -55,6 +55,7 @@ struct options {
     size_t floor_bytes;       // the heap grows to this before it collects
     uint32_t growth_percent;  // room beyond what is alive, 10 to 1000
     uint32_t collect_every;   // slow paths between collections; 0: never
+    uint32_t markers;         // at most, in a collection; 1 to 16
     uint32_t check_flags;     // OPTIONS_CHECK_*
     const char *rc_trace;     // types of counted objects, as in the environment
     uint32_t release_step;    // objects a release destroys; 0: all

@@ -7,7 +7,6 @@
 #include "collect/verify.h"
 #include "heap/block.h"
 #include "heap/blockmap.h"
-#include "heap/cache.h"
 #include "heap/region.h"
 #include "os/clock.h"
 #include "os/output.h"
@@ -19,10 +18,6 @@
 #include "roots/stacks.h"
 #include "roots/world.h"
 #include "trace/audit.h"
-
-bool collect_init_conductor(struct conductor *conductor) {
-    return mark_init(&conductor->marker);
-}
 
 void collect_init(struct collector *collector, struct conductor *conductor,
                   struct heap *heap) {
@@ -42,6 +37,7 @@ struct collect_walk {
     struct audit *audit; // NULL: the marker walks
     bool exact;          // only words that point into an object count
     struct collect_report *report;
+    size_t idle; // threads that may help
 };
 
 static void collect_walk_range(const struct collect_walk *walk,
@@ -293,10 +289,6 @@ static void collect_audit(struct collect_walk *walk) {
 
 // --- Between stop and resume ---------------------------------------------
 
-void collect_add_tally(struct cacheset *set) {
-    cache_add_tally(set->heap, &set->tally);
-}
-
 static void collect_tally_mutator(struct mutator *mutator, void *data) {
     struct heap *heap = data;
     struct cacheset *set = mutator_find_set(mutator, heap);
@@ -385,6 +377,7 @@ static void collect_mark_sought(struct collect_walk *walk) {
     walk->exact = !heap->reclaims;
     collect_mark_roots(walk);
     mark_drain(marker);
+    help_end(&walk->conductor->help, marker);
     if (heap->reclaims) {
         walk->report->pending_bytes =
             lost_age(heap, marker, &walk->report->root_bytes);
@@ -401,6 +394,11 @@ static void collect_mark(struct collect_walk *walk) {
     struct marker *marker = &conductor->marker;
     uint64_t began_ns = clock_now_ns();
     mark_begin(marker);
+    if (!conductor->quarantine.alone) {
+        const struct collect_report *last = &walk->collector->figures.last;
+        help_begin(&conductor->help, marker, walk->idle,
+                   last->mark_ns * last->markers);
+    }
     if (walk->collector->heap->seeks) {
         collect_mark_sought(walk);
     } else {
@@ -409,6 +407,7 @@ static void collect_mark(struct collect_walk *walk) {
     }
     collect_turn(conductor, COLLECT_MARK);
     mark_drain(marker);
+    help_end(&conductor->help, marker);
     collect_explain(walk);
     settle_mark(&conductor->settle, marker, &walk->report->settled);
     collect_condemn(walk);
@@ -418,6 +417,7 @@ static void collect_mark(struct collect_walk *walk) {
         walk->report->foreign_bytes = conductor->quarantine.foreign_bytes;
     }
     walk->report->mark_ns = clock_now_ns() - began_ns;
+    walk->report->markers = conductor->help.used;
     walk->report->scanned_bytes = marker->scanned_bytes;
 }
 
@@ -554,6 +554,8 @@ bool collect_cycle(struct collector *collector, struct mutator *self,
     __atomic_store_n(&conductor->stops, true, __ATOMIC_RELAXED);
     uint64_t stopped_ns = clock_now_ns();
     quarantine_ready(&conductor->quarantine, collector->heap);
+    help_ready(&conductor->help, collector->heap->ground,
+               world.roll.count <= 1);
     struct world_stop_report stop = {0};
     if (!world_stop(self, &stop)) {
         collect_give_up(collector, &stop);
@@ -565,8 +567,8 @@ bool collect_cycle(struct collector *collector, struct mutator *self,
         .threads = (size_t)stop.signalled + stop.safe + stop.strangers,
     };
     report.stop_ns = clock_now_ns() - stopped_ns;
-    struct collect_walk walk = {collector, conductor, self,
-                                NULL,      false,     &report};
+    struct collect_walk walk = {collector, conductor,        self, NULL, false,
+                                &report,   world_idle(&stop)};
     collect_stopped(&walk);
     world_resume();
     report.pause_ns = clock_now_ns() - stopped_ns;
@@ -592,8 +594,4 @@ void collect_enter(struct mutator *mutator, void (*body)(void *data),
                    void *data) {
     struct collect_call call = {mutator, body, data};
     stack_spill(collect_spilled, &call);
-}
-
-void collect_trim(struct collector *collector) {
-    region_trim(collector->heap->ground, true);
 }

@@ -39,11 +39,14 @@
 #define COLLECT_COLLECT_H
 
 #include "base/defs.h"
+#include "collect/help.h"
 #include "collect/lost.h"
 #include "collect/pacer.h"
 #include "collect/quarantine.h"
 #include "collect/settle.h"
+#include "heap/cache.h"
 #include "heap/heap.h"
+#include "heap/region.h"
 #include "rc/explain.h"
 #include "roots/mutator.h"
 #include "roots/roots.h"
@@ -86,6 +89,7 @@ struct collect_report {
     uint64_t stop_ns;       // of these, until the last thread stood
     uint64_t mark_ns;       // and marking
     size_t threads;         // stopped, the conductor not counted
+    size_t markers;         // that marked side by side
     size_t audited_objects; // reached by the audit, if it ran
     struct settle_report settled;    // weak references and their like
     struct explain_report explained; // counted objects
@@ -103,6 +107,7 @@ struct collect_figures {
 struct conductor {
     struct roots roots;           // lock
     struct marker marker;         // conductor, in a stop
+    struct help help;             // lock
     struct settle settle;         // lock
     struct quarantine quarantine; // of the heap that holds
     struct lost_tally lost;       // of the last report; lock
@@ -152,7 +157,11 @@ struct collector {
 
 // Readies what all share, and a collector, from all zero; false when memory is
 // short.
-MUST_USE bool collect_init_conductor(struct conductor *conductor);
+MUST_USE static inline bool
+collect_init_conductor(struct conductor *conductor) {
+    return mark_init(&conductor->marker);
+}
+
 void collect_init(struct collector *collector, struct conductor *conductor,
                   struct heap *heap);
 
@@ -182,11 +191,15 @@ static inline bool collect_is_by(const struct conductor *conductor,
 }
 
 // Gives every free chunk back to the system at once; lock.
-void collect_trim(struct collector *collector);
+static inline void collect_trim(struct collector *collector) {
+    region_trim(collector->heap->ground, true);
+}
 
 // Adds the tally of a set to its heap's sums; by its mutator with the lock, or
 // in a stop.
-void collect_add_tally(struct cacheset *set);
+static inline void collect_add_tally(struct cacheset *set) {
+    cache_add_tally(set->heap, &set->tally);
+}
 
 // Brings the counted blocks that a flip, or the rebuilding of a child's heap,
 // has left to their mutators (E3 of heap/heap.h) to the caches they belong to.

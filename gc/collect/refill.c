@@ -2,6 +2,7 @@
 
 #include "base/bits.h"
 #include "base/check.h"
+#include "collect/help.h"
 #include "collect/pacer.h"
 #include "collect/quarantine.h"
 #include "heap/block.h"
@@ -36,6 +37,7 @@ static void refill_grown(struct collector *collector) {
     const struct region *ground = collector->heap->ground;
     worklist_grow(&conductor->marker.list, ground->committed_bytes,
                   region_spare_bytes(ground));
+    help_grow(&conductor->help, ground);
     if (conductor->huge_bytes != 0 &&
         ground->committed_bytes >= conductor->huge_bytes) {
         range_use_huge();

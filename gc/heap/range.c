@@ -22,6 +22,7 @@ enum {
     TABLE_CHUNKS,
     TABLE_FREED,
     TABLE_AGE,
+    TABLE_ASIDE,
     TABLE_COUNT
 };
 
@@ -36,6 +37,7 @@ static const size_t range_table_share[TABLE_COUNT] = {
     [TABLE_CHUNKS] = 1,
     [TABLE_FREED] = CHUNK_BLOCKS * FREED_WORDS_PER_BLOCK * 8,
     [TABLE_AGE] = CHUNK_BLOCKS * AGE_WORDS_PER_BLOCK * 8,
+    [TABLE_ASIDE] = CHUNK_BLOCKS * ASIDE_WORDS_PER_BLOCK * 8,
 };
 
 // Where each table lies, and how much of it is committed.
@@ -98,6 +100,7 @@ static bool range_reserve(size_t bytes, size_t most_bytes) {
     range.chunks = (uint8_t *)range_tables.at[TABLE_CHUNKS];
     range.freed = (uint64_t *)(void *)range_tables.at[TABLE_FREED];
     range.age = (uint64_t *)(void *)range_tables.at[TABLE_AGE];
+    range.aside = (uint64_t *)(void *)range_tables.at[TABLE_ASIDE];
     return true;
 }
 
@@ -214,7 +217,8 @@ static bool range_table_commit(int t, size_t blocks) {
 // Some tables are committed by those who need them.
 static bool range_table_in_use(int t) {
     return (t != TABLE_FREED || range.freed_in_use) &&
-           (t != TABLE_AGE || range.age_in_use);
+           (t != TABLE_AGE || range.age_in_use) &&
+           (t != TABLE_ASIDE || range.aside_in_use);
 }
 
 size_t range_extend_bytes(size_t blocks) {
@@ -270,6 +274,14 @@ bool range_use_age(void) {
         range.age_in_use = true;
     }
     return range.age_in_use;
+}
+
+bool range_use_aside(void) {
+    if (!range.aside_in_use &&
+        range_table_commit(TABLE_ASIDE, range_block_count())) {
+        range.aside_in_use = true;
+    }
+    return range.aside_in_use;
 }
 
 void range_use_huge(void) {

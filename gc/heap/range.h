@@ -19,6 +19,8 @@
 //     dirty      1 bit             its memory may hold something but zero
 //     freed      512 bytes         cells freed by other threads; committed
 //                                  only after range_use_freed
+//     aside      512 bytes         marks of helpers, in a stop (trace/mark.h);
+//                                  committed only after range_use_aside
 //
 // The range begins where words are unlikely to be anything but pointers: bits
 // 40 to 47 of an address there are a control character, above them two zero
@@ -81,6 +83,7 @@ enum {
 #define BITS_WORDS_PER_BLOCK  ((size_t)128) // 64 pairs of mark and allocation
 #define FREED_WORDS_PER_BLOCK ((size_t)64)
 #define AGE_WORDS_PER_BLOCK   ((size_t)128) // 64 pairs: two bits a cell
+#define ASIDE_WORDS_PER_BLOCK ((size_t)64)
 
 struct block;
 
@@ -100,6 +103,8 @@ struct range {
     bool freed_in_use;       // set under the heap lock; atomic
     uint64_t *age;           // committed if age_in_use; conductor, in a stop
     bool age_in_use;         // set under the heap lock
+    uint64_t *aside;         // committed if aside_in_use; markers, in a stop
+    bool aside_in_use;       // set under the heap lock
     size_t table_bytes;      // committed in tables; heap lock
 };
 
@@ -127,8 +132,9 @@ size_t range_extend_bytes(size_t blocks);
 // Commits the freed table, for blocks yet to come too.
 MUST_USE bool range_use_freed(void);
 
-// The same for the age table.
+// The same for the age table, and for that of helpers' marks.
 MUST_USE bool range_use_age(void);
+MUST_USE bool range_use_aside(void);
 
 // Huge pages for what is committed now and later.
 void range_use_huge(void);

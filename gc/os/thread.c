@@ -8,6 +8,8 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
+#include "os/kernel.h"
+
 uint32_t thread_id(void) {
     return (uint32_t)syscall(SYS_gettid);
 }
@@ -15,6 +17,19 @@ uint32_t thread_id(void) {
 uint32_t thread_process_id(void) {
     // By the kernel: some libraries remember the answer across a raw fork.
     return (uint32_t)syscall(SYS_getpid);
+}
+
+void thread_find_cpus(struct thread_cpus *cpus) {
+    *cpus = (struct thread_cpus){{0}};
+    (void)kernel_call(SYS_sched_getaffinity, 0, sizeof *cpus,
+                      (uintptr_t)cpus->bits, 0);
+}
+
+unsigned thread_cpu(void) {
+    // Not the library's: it may look into thread-local storage.
+    unsigned cpu = 0;
+    (void)kernel_call(SYS_getcpu, (uintptr_t)&cpu, 0, 0, 0);
+    return cpu;
 }
 
 // --- The end of a thread ---------------------------------------------------

@@ -24,6 +24,19 @@
 
 #include "base/defs.h"
 
+#define THREAD_CPUS 1024
+
+struct thread_cpus {
+    uint64_t bits[THREAD_CPUS / 64];
+};
+
+// The processors on which the calling thread may run; none where the system
+// does not tell, or has more.  Async-signal-safe.
+void thread_find_cpus(struct thread_cpus *cpus);
+
+// The one it runs on at this moment.  Async-signal-safe.
+unsigned thread_cpu(void);
+
 // The kernel's id of the calling thread; never 0.
 uint32_t thread_id(void);
 

@@ -6,6 +6,7 @@
 #include "os/lock.h"
 #include "os/segments.h"
 #include "os/suspend.h"
+#include "os/thread.h"
 #include "roots/mutator.h"
 #include "roots/roll.h"
 
@@ -13,6 +14,7 @@
 #define HALT_WAITS ((uint32_t)MUTATOR_HELD + 1)
 
 #define HALT_SPINS   400     // looks at the answers before sleeping
+#define HALT_LINGERS 2500    // the same, of a thread at the end of the stop
 #define HALT_TICK_NS 1000000 // a nap of the conductor
 #define HALT_NAPS    16      // in which answers came, and then a look
 #define HALT_IDLE    4       // naps without, and who is LENT answers, too
@@ -42,6 +44,22 @@ void halt_note_alternate(struct record *record) {
     }
 }
 
+// Looks for a while whether the stop is over, or there is work that is wanted.
+// Who sleeps and is woken may well be put on the conductor's processor.
+static bool halt_linger(const struct halt *halt, uint32_t epoch, bool wants) {
+    if (!halt->lingers || thread_cpu() == halt->assist.cpu) {
+        return false;
+    }
+    for (size_t turn = 0; turn < HALT_LINGERS; turn++) {
+        if (__atomic_load_n(&halt->stopping, __ATOMIC_SEQ_CST) != epoch ||
+            (wants && assist_is_open(&halt->assist))) {
+            return true;
+        }
+        lock_pause();
+    }
+    return false;
+}
+
 void halt_answer(struct halt *halt, struct record *record,
                  const void *hot_end) {
     record->hot_end = hot_end;
@@ -55,7 +73,10 @@ void halt_answer(struct halt *halt, struct record *record,
         halt_tell(halt);
         uint32_t now = epoch;
         while (now == epoch) {
-            (void)lock_wait(&halt->stopping, epoch, 0);
+            bool helped = assist_take(&halt->assist);
+            if (!halt_linger(halt, epoch, !helped)) {
+                (void)lock_wait(&halt->stopping, epoch, 0);
+            }
             now = __atomic_load_n(&halt->stopping, __ATOMIC_SEQ_CST);
         }
         epoch = now; // the next may be on already, and may count on this one
@@ -140,6 +161,7 @@ uint32_t halt_begin(struct halt *halt) {
     __atomic_store_n(&halt->wanted, halt_answers(halt) + INT32_MAX,
                      __ATOMIC_SEQ_CST);
     __atomic_store_n(&halt->idle, 0, __ATOMIC_SEQ_CST);
+    halt->assist.cpu = thread_cpu();
     __atomic_store_n(&halt->stopping, halt->epoch, __ATOMIC_SEQ_CST);
     return halt->epoch;
 }

@@ -21,7 +21,8 @@
 //
 // Invariants
 //   H1  number  acknowledged == e of a record means: its thread stores nothing
-//               and runs no program code until `stopping` is not e
+//               and runs no program code until `stopping` is not e, but for
+//               work that the conductor offers (roots/assist.h)
 //   H2  woken   the conductor never sleeps when as many answers as it wants
 //               have been given
 //   H3  seen    a thread that becomes SAFE while a stop is on is found by the
@@ -42,6 +43,7 @@
 #define ROOTS_HALT_H
 
 #include "base/defs.h"
+#include "roots/assist.h"
 
 struct mutator;
 struct record;
@@ -53,6 +55,8 @@ struct halt {
     uint32_t wanted;                // wake the conductor at so many; it says
                                     // how many before it sleeps
     uint32_t idle; // naps of this attempt in which nobody answered; atomic
+    bool lingers;  // who has answered looks about before it sleeps; conductor
+    struct assist assist; // what is offered to those who answered
 };
 
 // --- A thread that runs ----------------------------------------------------

@@ -21,6 +21,7 @@
 #define WORLD_STRONG       3       // the attempt from which all means are used
 #define WORLD_TRIES        8       // attempts for a thread that does not answer
 #define WORLD_TRIES_SLOW   80      // for one that gets no processor
+#define WORLD_LINGERERS    8       // more threads sleep at once
 #define WORLD_NAP_NS       1000000 // the shortest rest between attempts
 #define WORLD_ROUNDS       100     // looks at who is there, in an attempt
 
@@ -202,10 +203,13 @@ void world_lock_taken(struct mutator *mutator) {
     // looks whether there is anybody left to release it.
     uint32_t *word = &world.lock.word;
     lock_linger(&world.lock);
+    __atomic_add_fetch(&world.waiting, 1, __ATOMIC_RELAXED);
     while (!copy_is_new() &&
            __atomic_exchange_n(word, 2, __ATOMIC_ACQUIRE) != 0) {
+        assist_take_deaf(&world.halt.assist); // it stands as well
         (void)lock_wait(word, 2, WORLD_LOOK_NS);
     }
+    __atomic_sub_fetch(&world.waiting, 1, __ATOMIC_RELAXED);
     world_safe_leave(mutator); // there is no stop now: it does not wait
     if (UNLIKELY(copy_is_new())) {
         world_begin_anew(mutator);
@@ -557,6 +561,7 @@ bool world_stop(struct mutator *self, struct world_stop_report *report) {
     (void)(SUSPEND_COOPERATIVE || suspend_refresh());
     for (;;) {
         report->attempts++;
+        world.halt.lingers = world.roll.count <= WORLD_LINGERERS;
         halt_begin(&world.halt);
         if (world_gather(self, report)) {
             world_tally(report, begin_ns);

@@ -50,6 +50,7 @@
 #include "os/copy.h"
 #include "os/lock.h"
 #include "os/suspend.h"
+#include "roots/assist.h"
 #include "roots/halt.h"
 #include "roots/mutator.h"
 #include "roots/reserve.h"
@@ -82,6 +83,7 @@ struct world {
     bool recount;                    // ask the kernel who is there; lock
     bool leader_gone; // the first thread ended before others; lock
     bool ready;       // world_init has been
+    uint32_t waiting; // mutators that wait for the lock; atomic
     // Bells, set before world_init; rung under the lock, in a stop or not.
     // A thread cannot be stopped, and why; a mutator's thread has vanished with
     // its caches, which are to be given up.
@@ -253,6 +255,33 @@ MUST_USE bool world_stop(struct mutator *self,
 
 // Lets them go on.
 void world_resume(void);
+
+// Wakes so many of those who may come and have not, or have gone away; any
+// thread that takes part.
+static inline void world_invite(size_t count) {
+    (void)lock_wake(&world.halt.stopping, count);
+    if (__atomic_load_n(&world.waiting, __ATOMIC_RELAXED) != 0) {
+        (void)lock_wake(&world.lock.word, count);
+    }
+}
+
+// Offers work to at most `count` threads that answered (roots/assist.h).
+static inline void world_offer(assist_work *work, void *data, size_t count) {
+    assist_offer(&world.halt.assist, work, data, count);
+    world_invite(count);
+}
+
+// Waits until nobody has a seat: the work has told them to go.
+static inline void world_recall(void) {
+    assist_recall(&world.halt.assist);
+}
+
+// How many threads may follow such an offer: who answered, and who waits for
+// the lock.
+static inline size_t world_idle(const struct world_stop_report *report) {
+    return report->signalled +
+           __atomic_load_n(&world.waiting, __ATOMIC_RELAXED);
+}
 
 // Is given words [start, end).
 typedef void world_words(const uintptr_t *start, const uintptr_t *end,

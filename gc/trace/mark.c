@@ -1,5 +1,7 @@
 #include "trace/mark.h"
 
+#include <string.h>
+
 #include "base/bits.h"
 #include "base/check.h"
 #include "heap/block.h"
@@ -7,12 +9,9 @@
 #include "heap/heap.h"
 #include "heap/layout.h"
 #include "heap/range.h"
+#include "trace/piece.h"
 
-enum {
-    MARK_BATCH = LOAM_TINY ? 2 : 16,
-    MARK_PIECE_WORDS = LOAM_TINY ? 4 : 256,
-    MARK_LINE_BYTES = 64
-};
+enum { MARK_BATCH = LOAM_TINY ? 2 : 16, MARK_LINE_BYTES = 64 };
 
 // A word that was looked up: where its mark is, and what to read.
 struct edge {
@@ -36,82 +35,10 @@ bool mark_init(struct marker *marker) {
 void mark_begin(struct marker *marker) {
     ASSERT(worklist_is_empty(&marker->list));
     marker->ephemerons = NULL;
+    marker->packets = NULL;
     marker->overflowed = false;
     marker->object_count = 0;
     marker->scanned_bytes = 0;
-}
-
-// Pushes the words of [words, words + count) that lie below the frontier at
-// `top`, where there is room for all, and returns the new top.  No branch
-// depends on what is read.
-static inline NO_SANITIZE uintptr_t *
-mark_push_words(uintptr_t *top, const uintptr_t *words, size_t count) {
-    uintptr_t base = range.base;
-    size_t frontier = range.frontier_bytes;
-    const uintptr_t *end = words + count;
-    // Two at a time: a cell has an even number of words, only a root may not.
-    if (count % 2 != 0) {
-        uintptr_t word = *words++;
-        *top = word;
-        top += word - base < frontier;
-    }
-    for (; words < end; words += 2) {
-        uintptr_t first = words[0];
-        uintptr_t second = words[1];
-        *top = first;
-        top += first - base < frontier;
-        *top = second;
-        top += second - base < frontier;
-    }
-    return top;
-}
-
-// The same for roots and large arrays, where most words are no pointers: four
-// are turned away together.
-static inline NO_SANITIZE uintptr_t *
-mark_push_sparse(uintptr_t *top, const uintptr_t *words, size_t count) {
-    uintptr_t base = range.base;
-    size_t frontier = range.frontier_bytes;
-    const uintptr_t *end = words + count;
-    for (; end - words >= 4; words += 4) {
-        bool any = (words[0] - base < frontier) | (words[1] - base < frontier) |
-                   (words[2] - base < frontier) | (words[3] - base < frontier);
-        if (UNLIKELY(any)) {
-            top = mark_push_words(top, words, 4);
-        }
-    }
-    return mark_push_words(top, words, (size_t)(end - words));
-}
-
-// The same for the words that a layout names, beginning with word *phase of an
-// element; *phase becomes that of the word behind them.
-static NO_SANITIZE uintptr_t *
-mark_push_described(uintptr_t *top, const struct layout *layout,
-                    const uintptr_t *words, size_t count, uint32_t *phase) {
-    for (size_t i = 0; i < count; i++) {
-        uint64_t bits = layout->pointer_bits[*phase / 64];
-        *top = words[i];
-        top += ((bits >> (*phase % 64)) & 1) & range_has(words[i]);
-        *phase = *phase + 1 == layout->element_words ? 0 : *phase + 1;
-    }
-    return top;
-}
-
-// The words of a marked object, as its block says.
-static struct piece mark_object_piece(uint32_t block, uint32_t cell) {
-    const uintptr_t *from = (const uintptr_t *)block_cell_address(block, cell);
-    struct piece piece = {from, from + block_cell_bytes(block) / WORD_BYTES, 0,
-                          0};
-    unsigned kind = ENTRY_KIND(block_entry(block));
-    if (!block_kind_is_read(kind)) {
-        piece.end = from;
-    } else if (kind == KIND_DESCRIBED) {
-        piece.layout = block_get(block)->layout;
-        if (layout_get(piece.layout)->pointer_count == 0) {
-            piece.end = from;
-        }
-    }
-    return piece;
 }
 
 // The block and cell of an object that was found before.
@@ -122,11 +49,16 @@ static struct place mark_place(const uintptr_t *object) {
     return place;
 }
 
-// Lets the block that holds an object be read again.
+// Lets the block that holds an object be read again.  The conductor may be
+// doing so just now: then it begins anew when it has seen that this one marked.
 static COLD void mark_overflow(struct marker *marker, const uintptr_t *object) {
-    block_get(mark_place(object).block)->rescan = 1;
+    struct block *block = block_get(mark_place(object).block);
+    __atomic_store_n(&block->rescan, 1, __ATOMIC_RELEASE);
     marker->overflowed = true;
     marker->overflow_count++;
+    if (marker->packets != NULL) {
+        __atomic_store_n(&marker->packets->overflowed, true, __ATOMIC_RELEASE);
+    }
 }
 
 // An object of more than a piece: its words are counted anew, since those of a
@@ -134,11 +66,25 @@ static COLD void mark_overflow(struct marker *marker, const uintptr_t *object) {
 static NOINLINE void mark_scan_large(struct marker *marker,
                                      const uintptr_t *object) {
     struct place place = mark_place(object);
-    struct piece piece = mark_object_piece(place.block, place.cell);
+    struct piece piece = piece_of(place.block, place.cell);
     marker->scanned_bytes += place.bytes;
     if (!worklist_push_piece(&marker->list, piece)) {
         mark_overflow(marker, object);
     }
+}
+
+// Which loop it is: constant in each, so that the first asks no questions.
+enum mark_way {
+    MARK_ALONE,
+    MARK_KEYED,  // ephemerons count
+    MARK_FIRST,  // helpers mark beside it
+    MARK_SECOND, // the one helper
+    MARK_AMONG   // one of several
+};
+
+// Where a helper marks what has its mark at *pair.
+static ALWAYS_INLINE uint64_t *mark_aside(const uint64_t *pair) {
+    return &range.aside[(size_t)(pair - range.bits) / 2];
 }
 
 // What the loop below would otherwise load anew after every store: to the
@@ -158,7 +104,7 @@ struct mark_hot {
 static ALWAYS_INLINE void mark_scan(struct marker *marker, struct mark_hot *hot,
                                     const struct edge *edge) {
     size_t count = edge->word_count;
-    if (UNLIKELY(count > MARK_PIECE_WORDS)) {
+    if (UNLIKELY(count > PIECE_WORDS)) {
         mark_scan_large(marker, edge->words);
         return;
     }
@@ -167,10 +113,10 @@ static ALWAYS_INLINE void mark_scan(struct marker *marker, struct mark_hot *hot,
         mark_overflow(marker, edge->words);
     } else if (UNLIKELY(edge->layout != 0)) {
         uint32_t phase = 0;
-        hot->top = mark_push_described(hot->top, layout_get(edge->layout),
-                                       edge->words, count, &phase);
+        hot->top = piece_push_described(hot->top, layout_get(edge->layout),
+                                        edge->words, count, &phase);
     } else {
-        hot->top = mark_push_words(hot->top, edge->words, count);
+        hot->top = piece_push_words(hot->top, edge->words, count);
     }
 }
 
@@ -204,7 +150,8 @@ static NOINLINE bool mark_look_closer(uintptr_t word, struct edge *edge) {
 
 // Looks a word up and asks for its lines; false if it leads to no cell.
 static ALWAYS_INLINE bool mark_resolve(const struct mark_hot *hot,
-                                       uintptr_t word, struct edge *edge) {
+                                       uintptr_t word, struct edge *edge,
+                                       enum mark_way way) {
     uintptr_t offset = word - hot->base;
     size_t block = offset >> BLOCK_SHIFT;
     unsigned entry = hot->entries[block];
@@ -229,6 +176,9 @@ static ALWAYS_INLINE bool mark_resolve(const struct mark_hot *hot,
     size_t reach =
         read <= MARK_LINE_BYTES ? read - (read != 0) : MARK_LINE_BYTES;
     PREFETCH(pair);
+    if (way >= MARK_FIRST) {
+        PREFETCH(mark_aside(pair));
+    }
     PREFETCH((const void *)first);
     PREFETCH((const void *)(first + reach)); // the second line, if it has one
     edge->pair = pair;
@@ -240,12 +190,13 @@ static ALWAYS_INLINE bool mark_resolve(const struct mark_hot *hot,
 }
 
 // Fills a batch from the top of the stack.
-static ALWAYS_INLINE void mark_fill(struct mark_hot *hot, struct batch *batch) {
+static ALWAYS_INLINE void mark_fill(struct mark_hot *hot, struct batch *batch,
+                                    enum mark_way way) {
     size_t left = (size_t)(hot->top - hot->bottom);
     size_t count = left < MARK_BATCH ? left : MARK_BATCH;
     size_t filled = 0;
     for (size_t i = 0; i < count; i++) {
-        filled += mark_resolve(hot, *--hot->top, &batch->edges[filled]);
+        filled += mark_resolve(hot, *--hot->top, &batch->edges[filled], way);
     }
     batch->count = filled;
 }
@@ -259,18 +210,36 @@ static NOINLINE void mark_tell(struct marker *marker, const struct edge *edge) {
                      (uint32_t)(word * 64 + bits_lowest(edge->bit)));
 }
 
-// Marks an object if it is not marked yet, and reads it.  `keyed` is constant:
-// the loop that knows no ephemerons does not ask about them.
+// Sets the mark of an object; false if it was set, or is of no object.
+static ALWAYS_INLINE bool mark_set(const struct edge *edge, enum mark_way way) {
+    uint64_t *aside = way >= MARK_FIRST ? mark_aside(edge->pair) : NULL;
+    uint64_t mark = __atomic_load_n(&edge->pair[0], __ATOMIC_RELAXED);
+    if (way >= MARK_FIRST) {
+        mark |= __atomic_load_n(aside, __ATOMIC_RELAXED);
+    }
+    if ((edge->pair[1] & ~mark & edge->bit) == 0) { // K2, K3
+        return false;
+    }
+    // Each word has one writer, or is or-ed to at once (K8).
+    if (way == MARK_AMONG) {
+        mark = __atomic_fetch_or(aside, edge->bit, __ATOMIC_RELAXED);
+        return (mark & edge->bit) == 0;
+    }
+    uint64_t *mine = way == MARK_SECOND ? aside : &edge->pair[0];
+    __atomic_store_n(mine, mark | edge->bit, __ATOMIC_RELAXED);
+    return true;
+}
+
+// Marks an object if it is not marked yet, and reads it.
 static ALWAYS_INLINE void mark_visit(struct marker *marker,
                                      struct mark_hot *hot,
-                                     const struct edge *edge, bool keyed) {
-    uint64_t mark = edge->pair[0];
-    if ((edge->pair[1] & ~mark & edge->bit) == 0) { // K2, K3
+                                     const struct edge *edge,
+                                     enum mark_way way) {
+    if (!mark_set(edge, way)) {
         return;
     }
-    edge->pair[0] = mark | edge->bit;
     hot->object_count++;
-    if (keyed) {
+    if (way == MARK_KEYED) {
         mark_tell(marker, edge);
     }
     if (edge->word_count != 0) {
@@ -280,15 +249,28 @@ static ALWAYS_INLINE void mark_visit(struct marker *marker,
 
 static ALWAYS_INLINE void mark_finish(struct marker *marker,
                                       struct mark_hot *hot,
-                                      const struct batch *batch, bool keyed) {
+                                      const struct batch *batch,
+                                      enum mark_way way) {
     size_t count = batch->count;
     for (size_t i = 0; i < count; i++) {
-        mark_visit(marker, hot, &batch->edges[i], keyed);
+        mark_visit(marker, hot, &batch->edges[i], way);
+    }
+}
+
+// Somebody has nothing to do: the oldest words go, half of them at most, and
+// the newest take their place.
+static NOINLINE void mark_share(struct marker *marker, struct mark_hot *hot) {
+    size_t count = (size_t)(hot->top - hot->bottom);
+    size_t half = count / 2 < PACKET_WORDS ? count / 2 : PACKET_WORDS;
+    if (packets_put(marker->packets, hot->bottom, half)) {
+        memcpy(hot->bottom, hot->top - half, half * sizeof *hot->bottom);
+        hot->top -= half;
     }
 }
 
 // Empties the stack of words.
-static ALWAYS_INLINE void mark_drain_loop(struct marker *marker, bool keyed) {
+static ALWAYS_INLINE void mark_drain_loop(struct marker *marker,
+                                          enum mark_way way) {
     struct worklist *list = &marker->list;
     struct mark_hot hot = {.base = range.base,
                            .entries = range.entries,
@@ -299,27 +281,52 @@ static ALWAYS_INLINE void mark_drain_loop(struct marker *marker, bool keyed) {
     struct batch batches[2];
     batches[0].count = batches[1].count = 0;
     do {
-        mark_fill(&hot, &batches[0]);
-        mark_finish(marker, &hot, &batches[1], keyed);
-        mark_fill(&hot, &batches[1]);
-        mark_finish(marker, &hot, &batches[0], keyed);
+        size_t count = (size_t)(hot.top - hot.bottom);
+        if (way >= MARK_FIRST && count >= PACKET_WORDS_LEAST &&
+            UNLIKELY(packets_are_wanted(marker->packets, count))) {
+            mark_share(marker, &hot);
+        }
+        mark_fill(&hot, &batches[0], way);
+        mark_finish(marker, &hot, &batches[1], way);
+        mark_fill(&hot, &batches[1], way);
+        mark_finish(marker, &hot, &batches[0], way);
     } while (batches[1].count != 0 || hot.top != hot.bottom);
     list->word_count = 0;
     marker->object_count += hot.object_count;
     marker->scanned_bytes += hot.scanned_words * WORD_BYTES;
 }
 
-static NOINLINE void mark_drain_plain(struct marker *marker) {
-    mark_drain_loop(marker, false);
+static NOINLINE void mark_drain_alone(struct marker *marker) {
+    mark_drain_loop(marker, MARK_ALONE);
 }
 
 static NOINLINE void mark_drain_keyed(struct marker *marker) {
-    mark_drain_loop(marker, true);
+    mark_drain_loop(marker, MARK_KEYED);
+}
+
+static NOINLINE void mark_drain_first(struct marker *marker) {
+    mark_drain_loop(marker, MARK_FIRST);
+}
+
+static NOINLINE void mark_drain_second(struct marker *marker) {
+    mark_drain_loop(marker, MARK_SECOND);
+}
+
+static NOINLINE void mark_drain_among(struct marker *marker) {
+    mark_drain_loop(marker, MARK_AMONG);
 }
 
 static void mark_drain_words(struct marker *marker) {
-    if (LIKELY(marker->ephemerons == NULL)) {
-        mark_drain_plain(marker);
+    if (UNLIKELY(marker->packets != NULL)) {
+        if (!marker->helps) {
+            mark_drain_first(marker);
+        } else if (marker->packets->helpers == 1) {
+            mark_drain_second(marker);
+        } else {
+            mark_drain_among(marker);
+        }
+    } else if (LIKELY(marker->ephemerons == NULL)) {
+        mark_drain_alone(marker);
     } else {
         mark_drain_keyed(marker);
     }
@@ -329,7 +336,7 @@ static void mark_drain_words(struct marker *marker) {
 // and of a layout only those it names.
 static void mark_read(struct marker *marker, struct piece piece) {
     struct worklist *list = &marker->list;
-    size_t step = MARK_PIECE_WORDS;
+    size_t step = PIECE_WORDS;
     while (piece.from < piece.end) {
         size_t count = (size_t)(piece.end - piece.from);
         count = count < step ? count : step;
@@ -338,13 +345,24 @@ static void mark_read(struct marker *marker, struct piece piece) {
         }
         uintptr_t *top = list->words + list->word_count;
         if (piece.layout == 0) {
-            top = mark_push_sparse(top, piece.from, count);
+            top = piece_push_sparse(top, piece.from, count);
         } else {
-            top = mark_push_described(top, layout_get(piece.layout), piece.from,
-                                      count, &piece.phase);
+            top = piece_push_described(top, layout_get(piece.layout),
+                                       piece.from, count, &piece.phase);
         }
         list->word_count = (size_t)(top - list->words);
         piece.from += count;
+    }
+}
+
+// The second half of a large piece, where somebody has nothing to do.
+static void mark_share_piece(struct marker *marker, struct piece *piece) {
+    size_t half = (size_t)(piece->end - piece->from) / 2;
+    if (half >= PIECE_WORDS && packets_are_wanted(marker->packets, half)) {
+        struct piece whole = *piece;
+        if (!packets_put_piece(marker->packets, piece_cut(piece, half))) {
+            *piece = whole;
+        }
     }
 }
 
@@ -353,19 +371,15 @@ static void mark_drain_stacks(struct marker *marker) {
     struct worklist *list = &marker->list;
     mark_drain_words(marker);
     while (list->piece_count != 0) {
-        struct piece piece = worklist_pop_piece(list);
-        struct piece part = piece;
-        if ((size_t)(piece.end - piece.from) > MARK_PIECE_WORDS) {
+        struct piece part = worklist_pop_piece(list);
+        if (marker->packets != NULL) {
+            mark_share_piece(marker, &part);
+        }
+        if ((size_t)(part.end - part.from) > PIECE_WORDS) {
             // The rest goes back before what this part leads to is pushed on
             // top: there is room, for it was just popped.
-            part.end = piece.from + MARK_PIECE_WORDS;
-            piece.from = part.end;
-            if (piece.layout != 0) {
-                size_t words = layout_get(piece.layout)->element_words;
-                piece.phase =
-                    (uint32_t)((piece.phase + MARK_PIECE_WORDS) % words);
-            }
-            bool pushed = worklist_push_piece(list, piece);
+            struct piece rest = piece_cut(&part, PIECE_WORDS);
+            bool pushed = worklist_push_piece(list, rest);
             CHECK(pushed);
         }
         mark_read(marker, part);
@@ -373,32 +387,92 @@ static void mark_drain_stacks(struct marker *marker) {
     }
 }
 
-// Reads every marked object of a block, with the stacks drained in between.
+// Whether a helper has marked a cell.
+static bool mark_is_aside(uint32_t block, uint32_t cell) {
+    uint64_t marks = __atomic_load_n(mark_aside(block_pair(block, cell / 64)),
+                                     __ATOMIC_RELAXED);
+    return (marks >> (cell % 64) & 1) != 0;
+}
+
+// Reads every marked object of a block, with the stacks drained in between: not
+// after each object, for a batch is to be full, and there is to be room for
+// what the objects lead to.
 static void mark_read_block(struct marker *marker, uint32_t block) {
     uint32_t cells = (uint32_t)block_cells(block);
     for (uint32_t cell = 0; cell < cells; cell++) {
-        if (block_is_marked(block, cell)) {
-            mark_read(marker, mark_object_piece(block, cell));
-            mark_drain_stacks(marker);
+        if (block_is_marked(block, cell) ||
+            (marker->packets != NULL && mark_is_aside(block, cell))) {
+            mark_read(marker, piece_of(block, cell));
+            if (marker->list.word_count >= marker->list.word_capacity / 4) {
+                mark_drain_stacks(marker);
+            }
         }
     }
+    mark_drain_stacks(marker);
 }
 
 static void mark_again(uint32_t block, void *data) {
-    if (block_get(block)->rescan) {
-        block_get(block)->rescan = 0;
+    uint8_t *rescan = &block_get(block)->rescan;
+    if (__atomic_load_n(rescan, __ATOMIC_RELAXED) != 0) {
+        (void)__atomic_exchange_n(rescan, 0, __ATOMIC_ACQ_REL);
         mark_read_block(data, block);
+    }
+}
+
+// The stacks of all markers, and the packets.
+static void mark_drain_everywhere(struct marker *marker) {
+    mark_drain_stacks(marker);
+    if (marker->packets != NULL) {
+        while (packets_await(marker->packets, &marker->list)) {
+            mark_drain_stacks(marker);
+        }
+        marker->overflowed |= __atomic_exchange_n(&marker->packets->overflowed,
+                                                  false, __ATOMIC_ACQ_REL);
     }
 }
 
 // Until nothing is left but values of ephemerons.
 static void mark_drain_all(struct marker *marker) {
-    mark_drain_stacks(marker);
+    mark_drain_everywhere(marker);
     while (marker->overflowed) { // K5
         marker->overflowed = false;
         heap_each_block(mark_again, marker);
+        mark_drain_everywhere(marker);
     }
     ASSERT(worklist_is_empty(&marker->list)); // K1
+}
+
+void mark_together(struct marker *marker, struct packets *packets,
+                   size_t helpers) {
+    ASSERT(marker->ephemerons == NULL && range.aside_in_use);
+    packets_begin(packets, helpers);
+    marker->packets = packets;
+}
+
+void mark_apart(struct marker *marker) {
+    struct packets *packets = marker->packets;
+    if (packets != NULL) {
+        ASSERT(worklist_is_empty(&marker->list));
+        packets_end(packets);
+        marker->packets = NULL;
+    }
+}
+
+void mark_fold(struct marker *marker, struct marker *helper) {
+    marker->object_count += helper->object_count;
+    marker->scanned_bytes += helper->scanned_bytes;
+    marker->overflow_count += helper->overflow_count;
+    helper->overflow_count = 0;
+}
+
+void mark_help(struct marker *marker, struct packets *packets) {
+    marker->packets = packets;
+    marker->helps = true;
+    bool first = true;
+    while (packets_seek(packets, &marker->list, first)) {
+        mark_drain_stacks(marker);
+        first = false;
+    }
 }
 
 void mark_drain(struct marker *marker) {
@@ -416,7 +490,7 @@ void mark_drain(struct marker *marker) {
 }
 
 void mark_ephemerons(struct marker *marker, struct ephemerons *ephemerons) {
-    ASSERT(worklist_is_empty(&marker->list));
+    ASSERT(worklist_is_empty(&marker->list) && marker->packets == NULL);
     marker->ephemerons = ephemerons;
     ephemeron_begin(ephemerons);
 }
@@ -447,7 +521,7 @@ static NO_SANITIZE const uintptr_t *mark_find_self(const uintptr_t *from,
 }
 
 void mark_inside(struct marker *marker, const struct place *place, bool self) {
-    struct piece piece = mark_object_piece(place->block, place->cell);
+    struct piece piece = piece_of(place->block, place->cell);
     const uintptr_t *first = piece.from;
     uint32_t words = 1;
     if (piece.layout != 0) {
@@ -474,7 +548,7 @@ static void mark_read_marked(struct marker *marker, uint32_t block) {
     uint32_t cells = (uint32_t)block_cells(block);
     for (uint32_t cell = 0; cell < cells; cell++) {
         if (block_is_marked(block, cell)) {
-            struct piece piece = mark_object_piece(block, cell);
+            struct piece piece = piece_of(block, cell);
             marker->scanned_bytes +=
                 (size_t)(piece.end - piece.from) * WORD_BYTES;
             mark_read(marker, piece);

@@ -31,8 +31,11 @@
 //   K7  keyed     after mark_ephemerons the marker is closed under ephemerons
 //                 too: mark_drain marks the value of each that is marked and
 //                 whose key is
+//   K8  together  between mark_together and mark_apart other threads may mark
+//                 as well: K1 to K3 hold for all of them as for one
 //
-// Called by the conductor in a stop, from heap_prepare to heap_flip.
+// Called by the conductor in a stop, from heap_prepare to heap_flip; mark_help
+// by any thread that the conductor lets, until mark_apart.
 // After Cher, Hosking and Vijaykumar (2004) and Garner, Blackburn and Frampton
 // (2007): edges are enqueued, and prefetched in order of arrival.
 // Design, alternatives and measurements: docs/design/trace/mark.md
@@ -44,11 +47,14 @@
 #include "heap/blockmap.h"
 #include "heap/heap.h"
 #include "trace/ephemeron.h"
+#include "trace/packets.h"
 #include "trace/worklist.h"
 
 struct marker {
     struct worklist list;
     struct ephemerons *ephemerons; // told of each object marked, or NULL
+    struct packets *packets;       // shared with other markers, or NULL
+    bool helps;                    // it is not the conductor's
     bool overflowed;               // some block has its rescan flag set
     uint64_t overflow_count;       // times a stack was full, for ever
     size_t object_count;           // marked in this cycle
@@ -85,5 +91,23 @@ void mark_ephemerons(struct marker *marker, struct ephemerons *ephemerons);
 
 // Until nothing is left to be looked at (K1).
 void mark_drain(struct marker *marker);
+
+// --- More than one marker --------------------------------------------------
+
+// From here to mark_apart at most `helpers` others may help, by way of the
+// packets.  Before mark_ephemerons.
+void mark_together(struct marker *marker, struct packets *packets,
+                   size_t helpers);
+
+// Helpers are told to go, if there were any.  After mark_drain; what they
+// marked stands in range.aside, and block_is_marked says nothing of it.
+void mark_apart(struct marker *marker);
+
+// Helps with a marker of its own, which mark_init made, until there has been
+// nothing to do for a while, or mark_apart.
+void mark_help(struct marker *marker, struct packets *packets);
+
+// Adds what a helper counted to the conductor's counts; it has gone.
+void mark_fold(struct marker *marker, struct marker *helper);
 
 #endif

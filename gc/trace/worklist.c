@@ -61,3 +61,13 @@ void worklist_grow(struct worklist *list, size_t heap_bytes,
         meta_count(want_bytes - now_bytes);
     }
 }
+
+void worklist_fit(struct worklist *list, size_t most_bytes) {
+    size_t has_bytes = list->word_capacity * sizeof *list->words;
+    size_t kept = most_bytes > has_bytes ? most_bytes : has_bytes;
+    if (kept < list->word_reserved) {
+        kept = bits_round_up(kept, memory_page_bytes());
+        memory_release((char *)list->words + kept, list->word_reserved - kept);
+        list->word_reserved = kept;
+    }
+}

@@ -24,19 +24,14 @@
 
 #include "base/check.h"
 #include "base/defs.h"
-
-// The rest of a large object.
-struct piece {
-    const uintptr_t *from, *end; // words still to be read
-    uint32_t layout;             // id if described, else 0
-    uint32_t phase;              // of a layout: word of the element at `from`
-};
+#include "trace/piece.h"
 
 struct worklist {
     uintptr_t *words;      // the stack of words; marker
     size_t word_count;     // words on it
     size_t word_capacity;  // grows between cycles
-    size_t word_reserved;  // bytes of address space it may grow into; constant
+    size_t word_reserved;  // bytes of address space it may grow into; never
+                           // more again
     struct piece *pieces;  // the stack of pieces; marker
     size_t piece_count;    // pieces on it
     size_t piece_capacity; // constant
@@ -49,6 +44,10 @@ MUST_USE bool worklist_init(struct worklist *list);
 // `spare_bytes` more and as far as the system allows.  Between cycles.
 void worklist_grow(struct worklist *list, size_t heap_bytes,
                    size_t spare_bytes);
+
+// Address space is short: gives back what is reserved beyond `most_bytes` and
+// beyond what the stack of words has.  Between cycles.
+void worklist_fit(struct worklist *list, size_t most_bytes);
 
 // Whether `count` more words fit.
 static inline bool worklist_has_room(const struct worklist *list,

@@ -46,6 +46,7 @@ static void test_defaults(void **state) {
     assert_int_equal(options.floor_bytes, 256 << 10);
     assert_int_equal(options.growth_percent, 100);
     assert_int_equal(options.collect_every, 0);
+    assert_int_equal(options.markers, 16);
     assert_int_equal(options.check_flags, 0);
     assert_null(options.rc_trace);
     assert_false(options.trace);
@@ -318,7 +319,7 @@ static void test_listing(void **state) {
     (void)state;
     unsigned rows = 0;
     options_each(visit_default, &rows);
-    assert_int_equal(rows, 26);
+    assert_int_equal(rows, 27);
 }
 
 static void print_row(const struct options_row *row, void *data) {

@@ -114,6 +114,20 @@ static void test_exhausted(void **state) {
     assert_false(range_extend(1));
 }
 
+static void test_aside(void **state) {
+    (void)state;
+    size_t table_bytes = range.table_bytes;
+    assert_true(range_use_aside());
+    assert_true(range_use_aside());
+    assert_true(range.aside_in_use);
+    assert_true(range.table_bytes - table_bytes >=
+                range_block_count() * ASIDE_WORDS_PER_BLOCK * 8);
+    for (size_t i = 0; i < range_block_count() * ASIDE_WORDS_PER_BLOCK; i++) {
+        assert_int_equal(range.aside[i], 0); // R2
+        range.aside[i] = 0;
+    }
+}
+
 static void test_freed(void **state) {
     (void)state;
     size_t table_bytes = range.table_bytes;
@@ -301,7 +315,7 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_reserve),   cmocka_unit_test(test_extend),
         cmocka_unit_test(test_exhausted), cmocka_unit_test(test_freed),
-        cmocka_unit_test(test_huge),
+        cmocka_unit_test(test_aside),     cmocka_unit_test(test_huge),
     };
     int failed = cmocka_run_group_tests_name("limited", limited, NULL, NULL);
     return failed + cmocka_run_group_tests(tests, make_range, NULL);

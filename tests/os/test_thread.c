@@ -1,9 +1,14 @@
 // Ids while threads come and go, and what is called when they end.
 
+#ifndef _GNU_SOURCE
+#define _GNU_SOURCE // sched_setaffinity
+#endif
+
 #include "os/thread.h"
 
 #include <errno.h>
 #include <pthread.h>
+#include <sched.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <sys/wait.h>
@@ -137,11 +142,33 @@ static void test_errno(void **state) {
     assert_int_equal(errno, 82);
 }
 
+// On one that it may run on; pinned to one, on that.
+static void test_cpus(void **state) {
+    (void)state;
+    cpu_set_t was, one;
+    struct thread_cpus cpus;
+    if (sched_getaffinity(0, sizeof was, &was) != 0) {
+        skip();
+    }
+    thread_find_cpus(&cpus);
+    for (size_t i = 0; i < THREAD_CPUS; i++) {
+        assert_int_equal(cpus.bits[i / 64] >> (i % 64) & 1,
+                         CPU_ISSET(i, &was) != 0);
+    }
+    for (size_t i = 0; i < THREAD_CPUS; i++) {
+        CPU_ZERO(&one);
+        CPU_SET(i, &one);
+        if (CPU_ISSET(i, &was) && sched_setaffinity(0, sizeof one, &one) == 0) {
+            assert_int_equal(thread_cpu(), i);
+        }
+    }
+    assert_int_equal(sched_setaffinity(0, sizeof was, &was), 0);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_threads),
-        cmocka_unit_test(test_parting),
-        cmocka_unit_test(test_process),
+        cmocka_unit_test(test_threads), cmocka_unit_test(test_parting),
+        cmocka_unit_test(test_process), cmocka_unit_test(test_cpus),
         cmocka_unit_test(test_errno),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

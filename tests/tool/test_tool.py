@@ -253,7 +253,7 @@ CYCLE = {"event", "reason", "pid", "cycle", "used_before_bytes",
          "held_after_bytes", "held_after_objects", "freed_bytes",
          "freed_objects", "block_bytes", "committed_bytes", "next_bytes",
          "read_heap_bytes", "read_root_bytes", "read_foreign_bytes",
-         "threads", "pause_ns", "stop_ns", "mark_ns"}
+         "threads", "markers", "pause_ns", "stop_ns", "mark_ns"}
 
 
 def check_cycles(lines):

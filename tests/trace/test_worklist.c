@@ -22,13 +22,13 @@ static int make_list(void **state) {
 }
 
 // A piece that can be told from every other.
-static struct piece piece_of(size_t i) {
+static struct piece make_piece(size_t i) {
     const uintptr_t *from = (const uintptr_t *)(uintptr_t)(i * 16);
     return (struct piece){from, from + i, (uint32_t)i, (uint32_t)(i * 7)};
 }
 
 static void check_piece(struct piece piece, size_t i) {
-    struct piece wanted = piece_of(i);
+    struct piece wanted = make_piece(i);
     assert_ptr_equal(piece.from, wanted.from);
     assert_ptr_equal(piece.end, wanted.end);
     assert_int_equal(piece.layout, wanted.layout);
@@ -42,11 +42,11 @@ static void test_pieces(void **state) {
     size_t capacity = list.piece_capacity;
     assert_in_range(capacity, LOAM_TINY ? 1 : 1000, 1 << 20);
     for (size_t i = 0; i < capacity; i++) {
-        assert_true(worklist_push_piece(&list, piece_of(i)));
+        assert_true(worklist_push_piece(&list, make_piece(i)));
         assert_int_equal(list.piece_count, i + 1);
         assert_false(worklist_is_empty(&list));
     }
-    assert_false(worklist_push_piece(&list, piece_of(capacity)));
+    assert_false(worklist_push_piece(&list, make_piece(capacity)));
     assert_int_equal(list.piece_count, capacity);
     for (size_t i = capacity; i-- > 0;) {
         check_piece(worklist_pop_piece(&list), i);
@@ -64,7 +64,7 @@ static void test_words(void **state) {
     assert_true(worklist_has_room(&list, capacity));
     assert_false(worklist_has_room(&list, capacity + 1));
     assert_false(worklist_has_room(&list, SIZE_MAX));
-    assert_true(worklist_push_piece(&list, piece_of(1)));
+    assert_true(worklist_push_piece(&list, make_piece(1)));
     for (size_t i = 0; i < capacity; i++) {
         assert_true(worklist_has_room(&list, capacity - i));
         assert_false(worklist_has_room(&list, capacity - i + 1));
@@ -155,11 +155,33 @@ static void test_shortage(void **state) {
     assert_int_equal(child.status, 0);
 }
 
+// W1: what is given back is what nobody had, and it does not grow into that.
+static void test_fit(void **state) {
+    (void)state;
+    struct worklist small;
+    if (!worklist_init(&small)) {
+        skip();
+    }
+    size_t words = small.word_capacity, reserved = small.word_reserved;
+    worklist_fit(&small, SIZE_MAX);
+    assert_int_equal(small.word_reserved, reserved);
+    worklist_fit(&small, reserved / 2);
+    assert_int_equal(small.word_reserved, reserved / 2);
+    worklist_fit(&small, 0);
+    assert_int_equal(small.word_capacity, words);
+    assert_in_range(small.word_reserved, 0, words * sizeof *small.words);
+    worklist_grow(&small, GiB, SIZE_MAX);
+    assert_int_equal(small.word_capacity, words);
+    for (size_t i = 0; i < words; i++) {
+        small.words[i] = i;
+    }
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_pieces), cmocka_unit_test(test_words),
         cmocka_unit_test(test_apart),  cmocka_unit_test(test_shortage),
-        cmocka_unit_test(test_growth),
+        cmocka_unit_test(test_growth), cmocka_unit_test(test_fit),
     };
     return cmocka_run_group_tests(tests, make_list, NULL);
 }

@@ -16,8 +16,8 @@
 //                 after help_end
 //   HP3  frugal   a stop asks for no memory
 //
-// help_ready, help_grow and help_fit: under the lock; the rest: the conductor in
-// a stop.
+// help_ready, help_grow and help_fit: under the lock; the rest: the conductor
+// in a stop.
 // Design, alternatives and measurements: docs/design/collect/help.md
 
 #ifndef COLLECT_HELP_H

@@ -17,7 +17,7 @@ void assist_offer(struct assist *assist, assist_work *work, void *data,
                   size_t count) {
     assist->work = work;
     assist->data = data;
-    assist->cpu = thread_cpu();
+    __atomic_store_n(&assist->cpu, thread_cpu(), __ATOMIC_RELAXED);
     uint32_t seats = ASSIST_OPEN | (((uint32_t)1 << count) - 1);
     __atomic_store_n(&assist->seats, seats, __ATOMIC_SEQ_CST);
 }
@@ -77,9 +77,13 @@ static bool assist_has_room(void) {
            (size_t)(here - (const char *)lowest) >= ASSIST_ROOM_BYTES;
 }
 
+bool assist_is_beside(const struct assist *assist) {
+    return thread_cpu() == __atomic_load_n(&assist->cpu, __ATOMIC_RELAXED);
+}
+
 bool assist_take(struct assist *assist) {
     size_t seat;
-    if (!assist_is_open(assist) || thread_cpu() == assist->cpu ||
+    if (!assist_is_open(assist) || assist_is_beside(assist) ||
         !assist_has_room() || !assist_sit(assist, &seat)) { // A3
         return false;
     }

@@ -41,7 +41,7 @@ struct assist {
     uint32_t seats;    // open, free ones, taken ones; atomic; futex
     assist_work *work; // what is offered; conductor
     void *data;        // for it; conductor
-    unsigned cpu;      // on which the conductor runs; conductor
+    unsigned cpu;      // on which the conductor runs; atomic
 };
 
 // Offers seats, at most ASSIST_SEATS; who sleeps is for the caller to wake.
@@ -56,6 +56,9 @@ static inline bool assist_is_open(const struct assist *assist) {
     return (__atomic_load_n(&assist->seats, __ATOMIC_SEQ_CST) & ASSIST_FREE) !=
            0;
 }
+
+// Whether the calling thread runs on the conductor's processor.
+bool assist_is_beside(const struct assist *assist);
 
 // Helps if there is a free seat; whether it did.
 bool assist_take(struct assist *assist);

@@ -47,7 +47,8 @@ void halt_note_alternate(struct record *record) {
 // Looks for a while whether the stop is over, or there is work that is wanted.
 // Who sleeps and is woken may well be put on the conductor's processor.
 static bool halt_linger(const struct halt *halt, uint32_t epoch, bool wants) {
-    if (!halt->lingers || thread_cpu() == halt->assist.cpu) {
+    if (!__atomic_load_n(&halt->lingers, __ATOMIC_RELAXED) ||
+        assist_is_beside(&halt->assist)) {
         return false;
     }
     for (size_t turn = 0; turn < HALT_LINGERS; turn++) {
@@ -161,7 +162,7 @@ uint32_t halt_begin(struct halt *halt) {
     __atomic_store_n(&halt->wanted, halt_answers(halt) + INT32_MAX,
                      __ATOMIC_SEQ_CST);
     __atomic_store_n(&halt->idle, 0, __ATOMIC_SEQ_CST);
-    halt->assist.cpu = thread_cpu();
+    __atomic_store_n(&halt->assist.cpu, thread_cpu(), __ATOMIC_RELAXED);
     __atomic_store_n(&halt->stopping, halt->epoch, __ATOMIC_SEQ_CST);
     return halt->epoch;
 }

@@ -55,7 +55,7 @@ struct halt {
     uint32_t wanted;                // wake the conductor at so many; it says
                                     // how many before it sleeps
     uint32_t idle; // naps of this attempt in which nobody answered; atomic
-    bool lingers;  // who has answered looks about before it sleeps; conductor
+    bool lingers;  // who has answered looks about before it sleeps; atomic
     struct assist assist; // what is offered to those who answered
 };
 

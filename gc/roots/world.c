@@ -561,7 +561,8 @@ bool world_stop(struct mutator *self, struct world_stop_report *report) {
     (void)(SUSPEND_COOPERATIVE || suspend_refresh());
     for (;;) {
         report->attempts++;
-        world.halt.lingers = world.roll.count <= WORLD_LINGERERS;
+        __atomic_store_n(&world.halt.lingers,
+                         world.roll.count <= WORLD_LINGERERS, __ATOMIC_RELAXED);
         halt_begin(&world.halt);
         if (world_gather(self, report)) {
             world_tally(report, begin_ns);

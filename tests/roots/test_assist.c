@@ -65,7 +65,7 @@ static void *help(void *data) {
 // With the conductor on no processor that there is: this thread may come.
 static void offer(size_t *count) {
     assist_offer(&assist, work, count, *count);
-    assist.cpu = UINT_MAX;
+    __atomic_store_n(&assist.cpu, UINT_MAX, __ATOMIC_RELAXED);
 }
 
 // A1, A2: while the conductor ends it in the middle, again and again.
@@ -130,7 +130,7 @@ static void test_same_cpu(void **state) {
     size_t count = 2;
     assist_offer(&assist, work, &count, count);
     assert_false(assist_take(&assist)); // A3
-    assist.cpu = UINT_MAX;
+    __atomic_store_n(&assist.cpu, UINT_MAX, __ATOMIC_RELAXED);
     assert_true(assist_take(&assist));
     assist_recall(&assist);
     assert_int_equal(sched_setaffinity(0, sizeof was, &was), 0);

@@ -11,7 +11,8 @@
 #include "trace/worklist.h"
 
 // What one marker has done before anybody has come.
-#define HELP_SPACE_SHARE 256 // of a limit on address space, for one of them
+#define HELP_MARKER_BYTES (128 * KiB) // for the stacks of one
+#define HELP_SPACE_SHARE  256 // of a limit on address space, for one of them
 static const uint64_t help_least_ns = LOAM_TINY ? 0 : 100 * 1000;
 
 static size_t help_wanted(const struct help *help) {
@@ -26,11 +27,20 @@ static size_t help_wanted(const struct help *help) {
     return count < ASSIST_SEATS ? count : ASSIST_SEATS;
 }
 
+// What they take at first, about.
+static size_t help_bytes(size_t count) {
+    return sizeof(struct packets) + count * HELP_MARKER_BYTES +
+           range_block_count() * ASIDE_WORDS_PER_BLOCK * sizeof *range.aside;
+}
+
 void help_ready(struct help *help, const struct region *ground, bool alone) {
     if (alone || help->most == 0 || help->packets != NULL) {
         return;
     }
     size_t count = help_wanted(help);
+    if (help_bytes(count) > region_spare_bytes(ground)) {
+        return; // a limit: the program comes first
+    }
     struct packets *packets = meta_make(sizeof *packets);
     struct marker *markers = meta_make(count * sizeof *markers);
     if (range_use_aside() && packets != NULL && markers != NULL) {

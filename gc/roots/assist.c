@@ -102,3 +102,17 @@ void assist_take_deaf(struct assist *assist) {
         suspend_unblock(mask);
     }
 }
+
+void assist_wait(struct assist *assist, bool begins) {
+    uint32_t was = __atomic_load_n(&assist->waiting, __ATOMIC_RELAXED);
+    while ((begins || was != 0) &&
+           !__atomic_compare_exchange_n(&assist->waiting, &was,
+                                        begins ? was + 1 : was - 1, false,
+                                        __ATOMIC_RELAXED, __ATOMIC_RELAXED)) {
+    }
+}
+
+void assist_forked(struct assist *assist) {
+    assist->seats = 0;
+    assist->waiting = 0;
+}

@@ -42,6 +42,7 @@ struct assist {
     assist_work *work; // what is offered; conductor
     void *data;        // for it; conductor
     unsigned cpu;      // on which the conductor runs; atomic
+    uint32_t waiting;  // threads that wait in safe regions and may come; atomic
 };
 
 // Offers seats, at most ASSIST_SEATS; who sleeps is for the caller to wake.
@@ -65,5 +66,12 @@ bool assist_take(struct assist *assist);
 
 // The same for a thread in a safe region, whose signals are not blocked yet.
 void assist_take_deaf(struct assist *assist);
+
+// Such a thread begins to wait, or ends it: in a child it may end what was
+// begun in the parent.
+void assist_wait(struct assist *assist, bool begins);
+
+// In a forked child: a stop that was on was the parent's.
+void assist_forked(struct assist *assist);
 
 #endif

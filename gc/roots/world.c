@@ -170,6 +170,7 @@ static COLD void world_begin_anew(struct mutator *self) {
         check_stop("a forked child has no memory for a list of its threads");
     }
     world.lock.word = 1;
+    assist_forked(&world.halt.assist);
     if (!was_alone) {
         fiber_rebuild();
         if (world.copied != NULL) {
@@ -203,13 +204,13 @@ void world_lock_taken(struct mutator *mutator) {
     // looks whether there is anybody left to release it.
     uint32_t *word = &world.lock.word;
     lock_linger(&world.lock);
-    __atomic_add_fetch(&world.waiting, 1, __ATOMIC_RELAXED);
+    assist_wait(&world.halt.assist, true);
     while (!copy_is_new() &&
            __atomic_exchange_n(word, 2, __ATOMIC_ACQUIRE) != 0) {
         assist_take_deaf(&world.halt.assist); // it stands as well
         (void)lock_wait(word, 2, WORLD_LOOK_NS);
     }
-    __atomic_sub_fetch(&world.waiting, 1, __ATOMIC_RELAXED);
+    assist_wait(&world.halt.assist, false);
     world_safe_leave(mutator); // there is no stop now: it does not wait
     if (UNLIKELY(copy_is_new())) {
         world_begin_anew(mutator);

@@ -83,7 +83,6 @@ struct world {
     bool recount;                    // ask the kernel who is there; lock
     bool leader_gone; // the first thread ended before others; lock
     bool ready;       // world_init has been
-    uint32_t waiting; // mutators that wait for the lock; atomic
     // Bells, set before world_init; rung under the lock, in a stop or not.
     // A thread cannot be stopped, and why; a mutator's thread has vanished with
     // its caches, which are to be given up.
@@ -260,7 +259,7 @@ void world_resume(void);
 // thread that takes part.
 static inline void world_invite(size_t count) {
     (void)lock_wake(&world.halt.stopping, count);
-    if (__atomic_load_n(&world.waiting, __ATOMIC_RELAXED) != 0) {
+    if (__atomic_load_n(&world.halt.assist.waiting, __ATOMIC_RELAXED) != 0) {
         (void)lock_wake(&world.lock.word, count);
     }
 }
@@ -280,7 +279,7 @@ static inline void world_recall(void) {
 // the lock.
 static inline size_t world_idle(const struct world_stop_report *report) {
     return report->signalled +
-           __atomic_load_n(&world.waiting, __ATOMIC_RELAXED);
+           __atomic_load_n(&world.halt.assist.waiting, __ATOMIC_RELAXED);
 }
 
 // Is given words [start, end).

@@ -187,12 +187,30 @@ static void test_room(void **state) {
     assist_recall(&assist);
 }
 
+// A2: in a child there is no stop; who waited in the parent's ends it once.
+static void test_forked(void **state) {
+    (void)state;
+    size_t count = 3;
+    offer(&count);
+    assist_wait(&assist, true);
+    assist_wait(&assist, true);
+    assert_int_equal(assist.waiting, 2);
+    assist_forked(&assist);
+    assert_false(assist_is_open(&assist)); // A2
+    assert_false(assist_take(&assist));
+    assist_wait(&assist, false);
+    assert_int_equal(assist.waiting, 0);
+    assist_wait(&assist, true);
+    assert_int_equal(assist.waiting, 1);
+    assist_wait(&assist, false);
+    assert_int_equal(assist.waiting, 0);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_seats),
-        cmocka_unit_test(test_all_seats),
-        cmocka_unit_test(test_same_cpu),
-        cmocka_unit_test(test_room),
+        cmocka_unit_test(test_seats),    cmocka_unit_test(test_all_seats),
+        cmocka_unit_test(test_same_cpu), cmocka_unit_test(test_room),
+        cmocka_unit_test(test_forked),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -96,7 +96,9 @@ static inline struct shim_figures shim_figures(void) {
 
 static inline const char *shim_config(void) {
     static char text[64];
-    snprintf(text, sizeof text, "Loam %s, one marker", loam_version());
+    const char *markers = getenv("LOAM_MARKERS");
+    snprintf(text, sizeof text, "Loam %s, at most %s markers", loam_version(),
+             markers == NULL ? "16" : markers);
     return text;
 }
 

@@ -517,6 +517,9 @@ static void collect_finish(struct collector *collector, uint64_t stopped_ns,
     if (!collector->heap->holds) { // malloc gives back in its own time
         region_trim(ground, false);
     }
+    if (report->threads != 0 && !collector->conductor->quarantine.alone) {
+        help_ready(&collector->conductor->help, ground, report->mark_ns);
+    }
     report->heap_bytes = ground->committed_bytes;
     report->goal_bytes = collector->pacer.goal_bytes;
     collector->resumed_ns = clock_now_ns();
@@ -554,8 +557,6 @@ bool collect_cycle(struct collector *collector, struct mutator *self,
     __atomic_store_n(&conductor->stops, true, __ATOMIC_RELAXED);
     uint64_t stopped_ns = clock_now_ns();
     quarantine_ready(&conductor->quarantine, collector->heap);
-    help_ready(&conductor->help, collector->heap->ground,
-               world.roll.count <= 1);
     struct world_stop_report stop = {0};
     if (!world_stop(self, &stop)) {
         collect_give_up(collector, &stop);

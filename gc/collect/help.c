@@ -33,8 +33,9 @@ static size_t help_bytes(size_t count) {
            range_block_count() * ASIDE_WORDS_PER_BLOCK * sizeof *range.aside;
 }
 
-void help_ready(struct help *help, const struct region *ground, bool alone) {
-    if (alone || help->most == 0 || help->packets != NULL) {
+void help_ready(struct help *help, const struct region *ground,
+                uint64_t mark_ns) {
+    if (mark_ns < help_least_ns || help->most == 0 || help->packets != NULL) {
         return;
     }
     size_t count = help_wanted(help);

@@ -6,8 +6,8 @@
 // much of goes to others in packets (trace/packets).  A program with one thread
 // marks as one thread: Loam starts none of its own.
 //
-// The helpers' markers are made before the first stop in which they may be of
-// use, and kept.  Where memory is short there are none.
+// The helpers' markers are made after the first cycle in which they would have
+// been of use, and kept.  Where memory is short there are none.
 //
 // Invariants
 //   HP1  apart    between help_end and the next help_begin no thread but the
@@ -35,8 +35,10 @@ struct help {
     size_t used;             // markers of the last cycle, the conductor's too
 };
 
-// Makes the markers, if there may be threads to help; once.
-void help_ready(struct help *help, const struct region *ground, bool alone);
+// Makes the markers for cycles to come, if the last one, in which threads were
+// stopped, took long enough; once.
+void help_ready(struct help *help, const struct region *ground,
+                uint64_t mark_ns);
 
 // The heap has grown: as worklist_grow, for each.
 void help_grow(struct help *help, const struct region *ground);

@@ -96,6 +96,10 @@ bool suspend_is_in(uint64_t mask);
 uint64_t suspend_block(void);
 void suspend_unblock(uint64_t mask);
 
+// The same with those of faults, which programs send to threads, too; a real
+// one ends the process then, whatever handler it has.
+uint64_t suspend_block_faults(void);
+
 // Rests for so long with the signals of `mask`, and blocks all again.
 void suspend_rest(uint64_t mask, uint64_t ns);
 

@@ -235,12 +235,19 @@ bool suspend_is_in(uint64_t mask) {
     return (mask & suspend_bit(suspend.signal)) != 0;
 }
 
-uint64_t suspend_block(void) {
-    uint64_t all = suspend_all();
+static uint64_t suspend_block_set(uint64_t set) {
     uint64_t was = 0;
-    (void)kernel_call(SYS_rt_sigprocmask, SIG_BLOCK, (uintptr_t)&all,
-                      (uintptr_t)&was, sizeof all);
+    (void)kernel_call(SYS_rt_sigprocmask, SIG_BLOCK, (uintptr_t)&set,
+                      (uintptr_t)&was, sizeof set);
     return was;
+}
+
+uint64_t suspend_block(void) {
+    return suspend_block_set(suspend_all());
+}
+
+uint64_t suspend_block_faults(void) {
+    return suspend_block_set(UINT64_MAX);
 }
 
 void suspend_unblock(uint64_t mask) {

@@ -87,8 +87,10 @@ bool assist_take(struct assist *assist) {
         !assist_has_room() || !assist_sit(assist, &seat)) { // A3
         return false;
     }
+    uint64_t mask = suspend_block_faults(); // A4
     assist->work(assist->data, seat);
     assist_rise(assist, seat);
+    suspend_unblock(mask);
     return true;
 }
 

@@ -22,6 +22,7 @@
 //   A2  end    after assist_recall nobody has a seat, and nobody gets one
 //   A3  room   who is on a signal stack with little room left does not help,
 //              nor does one that could only take turns with the conductor
+//   A4  quiet  no handler of the program runs in a thread that has a seat
 //
 // assist_offer and assist_recall: the conductor, in a stop.  assist_take: a
 // thread that has answered it, its signals blocked; async-signal-safe, as all.

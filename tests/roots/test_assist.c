@@ -90,7 +90,7 @@ static void test_seats(void **state) {
         for (size_t i = 0; i < ASSIST_SEATS; i++) {
             assert_int_equal(atomic_load(&holders[i]), 0); // A2
         }
-        assert_int_equal(assist.seats, 0);
+        assert_int_equal(__atomic_load_n(&assist.seats, __ATOMIC_SEQ_CST), 0);
     }
     atomic_store(&done, true);
     for (size_t i = 0; i < THREADS; i++) {

@@ -209,7 +209,7 @@ static void test_quiet(void **state) {
     assist_offer(&assist, trap, NULL, 1);
     __atomic_store_n(&assist.cpu, UINT_MAX, __ATOMIC_RELAXED);
     assert_true(assist_take(&assist));
-    assert_int_equal(trapped_inside, 0); // A4
+    assert_int_equal(trapped_inside, 0);              // A4
     assert_true(trapped == 1 || SUSPEND_COOPERATIVE); // put off by TSan
     assist_recall(&assist);
 }

@@ -64,9 +64,7 @@ static void fork_copied(struct mutator *self) {
     conductor->marker.list.word_count = 0;
     conductor->marker.list.piece_count = 0;
     conductor->marker.packets = NULL;
-    if (conductor->phase != COLLECT_IDLE) {
-        help_forked(&conductor->help);
-    }
+    help_forked(&conductor->help, conductor->phase != COLLECT_IDLE);
     conductor->phase = COLLECT_IDLE;
     conductor->thread = 0;
     conductor->held = 0; // by threads that are not here

@@ -394,6 +394,7 @@ static void collect_mark(struct collect_walk *walk) {
     struct marker *marker = &conductor->marker;
     uint64_t began_ns = clock_now_ns();
     mark_begin(marker);
+    conductor->help.used = 1;
     if (!conductor->quarantine.alone) {
         const struct collect_report *last = &walk->collector->figures.last;
         help_begin(&conductor->help, marker, walk->idle,

@@ -42,22 +42,25 @@ void help_ready(struct help *help, const struct region *ground,
     if (help_bytes(count) > region_spare_bytes(ground)) {
         return; // a limit: the program comes first
     }
+    size_t made = 0;
     struct packets *packets = meta_make(sizeof *packets);
     struct marker *markers = meta_make(count * sizeof *markers);
     if (range_use_aside() && packets != NULL && markers != NULL) {
-        while (help->count < count && mark_init(&markers[help->count])) {
-            help->count++;
+        while (made < count && mark_init(&markers[made])) {
+            made++;
         }
     }
-    if (help->count == 0) {
+    if (made == 0) {
         meta_free(markers, count * sizeof *markers);
         meta_free(packets, sizeof *packets);
         help->most = 0; // nor will there be room later
         return;
     }
-    help->packets = packets;
-    help->markers = markers;
     packets->call = world_invite;
+    // Last what the others go by: a child forked meanwhile has all or none.
+    help->markers = markers;
+    help->count = made;
+    __atomic_store_n(&help->packets, packets, __ATOMIC_RELEASE);
     help_fit(help);
     help_grow(help, ground);
 }
@@ -96,7 +99,6 @@ static void help_gather(uint32_t block, void *data) {
 void help_begin(struct help *help, struct marker *marker, size_t threads,
                 uint64_t mark_ns) {
     size_t count = threads < help->count ? threads : help->count;
-    help->used = 1;
     if (count == 0 || mark_ns < help_least_ns) {
         return;
     }
@@ -120,7 +122,13 @@ void help_end(struct help *help, struct marker *marker) {
     }
 }
 
-void help_forked(struct help *help) {
+void help_forked(struct help *help, bool in_cycle) {
+    if (help->packets == NULL) {
+        help->count = 0; // it was being made
+    }
+    if (!in_cycle) {
+        return;
+    }
     for (size_t i = 0; i < help->count; i++) {
         help->markers[i].list.word_count = 0;
         help->markers[i].list.piece_count = 0;

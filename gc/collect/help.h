@@ -54,7 +54,7 @@ void help_begin(struct help *help, struct marker *marker, size_t threads,
 // The marker is drained: helpers go, if there were any.
 void help_end(struct help *help, struct marker *marker);
 
-// In a child that was forked in the middle of a cycle.
-void help_forked(struct help *help);
+// In a forked child; `in_cycle`: its parent was in the middle of one.
+void help_forked(struct help *help, bool in_cycle);
 
 #endif

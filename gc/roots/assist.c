@@ -84,14 +84,17 @@ bool assist_is_beside(const struct assist *assist) {
 bool assist_take(struct assist *assist) {
     size_t seat;
     if (!assist_is_open(assist) || assist_is_beside(assist) ||
-        !assist_has_room() || !assist_sit(assist, &seat)) { // A3
+        !assist_has_room()) { // A3
         return false;
     }
     uint64_t mask = suspend_block_faults(); // A4
-    assist->work(assist->data, seat);
-    assist_rise(assist, seat);
+    bool sits = assist_sit(assist, &seat);
+    if (sits) {
+        assist->work(assist->data, seat);
+        assist_rise(assist, seat);
+    }
     suspend_unblock(mask);
-    return true;
+    return sits;
 }
 
 // No handler of the program runs meanwhile: it would wait for the stop's end.

@@ -74,8 +74,10 @@ void halt_answer(struct halt *halt, struct record *record,
         halt_tell(halt);
         uint32_t now = epoch;
         while (now == epoch) {
-            bool helped = assist_take(&halt->assist);
-            if (!halt_linger(halt, epoch, !helped)) {
+            // Who was not taken, or has had enough, waits until it is called.
+            bool wants = !assist_is_open(&halt->assist);
+            (void)(!wants && assist_take(&halt->assist));
+            if (!halt_linger(halt, epoch, wants)) {
                 (void)lock_wait(&halt->stopping, epoch, 0);
             }
             now = __atomic_load_n(&halt->stopping, __ATOMIC_SEQ_CST);

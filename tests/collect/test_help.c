@@ -147,11 +147,16 @@ static void test_forked(void **state) {
     help->markers[0].list.word_count = 3;
     help->markers[0].list.piece_count = 1;
     range.aside[5] = 7;
-    help_forked(help);
+    help_forked(help, false);
+    assert_int_equal(range.aside[5], 7);
+    help_forked(help, true);
     assert_int_equal(help->markers[0].list.word_count, 0);
     assert_int_equal(help->markers[0].list.piece_count, 0);
     check_aside();
     (void)collect();
+    struct help half = {.count = 3}; // made, and not published
+    help_forked(&half, false);
+    assert_int_equal(half.count, 0);
 }
 
 int main(void) {

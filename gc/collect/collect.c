@@ -504,8 +504,9 @@ static void collect_count(struct collector *collector,
 }
 
 // What can wait until the others run again.
-static void collect_finish(struct collector *collector, uint64_t stopped_ns,
-                           struct collect_report *report) {
+static void collect_finish(struct collect_walk *walk, uint64_t stopped_ns) {
+    struct collector *collector = walk->collector;
+    struct collect_report *report = walk->report;
     struct region *ground = collector->heap->ground;
     collect_pace(collector, stopped_ns, report);
     if (collector->heap->holds) {
@@ -518,7 +519,7 @@ static void collect_finish(struct collector *collector, uint64_t stopped_ns,
     if (!collector->heap->holds) { // malloc gives back in its own time
         region_trim(ground, false);
     }
-    if (report->threads != 0 && !collector->conductor->quarantine.alone) {
+    if (walk->idle != 0 && !collector->conductor->quarantine.alone) {
         help_ready(&collector->conductor->help, ground, report->mark_ns);
     }
     report->heap_bytes = ground->committed_bytes;
@@ -574,7 +575,7 @@ bool collect_cycle(struct collector *collector, struct mutator *self,
     collect_stopped(&walk);
     world_resume();
     report.pause_ns = clock_now_ns() - stopped_ns;
-    collect_finish(collector, stopped_ns, &report);
+    collect_finish(&walk, stopped_ns);
     return true;
 }
 

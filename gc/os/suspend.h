@@ -100,6 +100,16 @@ void suspend_unblock(uint64_t mask);
 // one ends the process then, whatever handler it has.
 uint64_t suspend_block_faults(void);
 
+// Whether the calling thread traps at each of its instructions (x86's trap
+// flag): SIGTRAP cannot be blocked then.
+static inline bool suspend_is_stepped(void) {
+#if defined(__x86_64__)
+    return (__builtin_ia32_readeflags_u64() & 0x100) != 0;
+#else
+    return false; // aarch64 leaves stepping to the kernel
+#endif
+}
+
 // Rests for so long with the signals of `mask`, and blocks all again.
 void suspend_rest(uint64_t mask, uint64_t ns);
 

@@ -9,9 +9,8 @@
 #define ASSIST_OPEN  ((uint32_t)1 << 31)
 #define ASSIST_TAKEN (ASSIST_FREE << ASSIST_SEATS)
 
-#define ASSIST_ROOM_BYTES ((size_t)4 * KiB) // of a stack, more than it takes
-#define ASSIST_SPINS      1000              // looks before sleeping
-#define ASSIST_TICK_NS    1000000           // of the sleep
+#define ASSIST_SPINS   1000    // looks before sleeping
+#define ASSIST_TICK_NS 1000000 // of the sleep
 
 void assist_offer(struct assist *assist, assist_work *work, void *data,
                   size_t count) {
@@ -84,7 +83,7 @@ bool assist_is_beside(const struct assist *assist) {
 bool assist_take(struct assist *assist) {
     size_t seat;
     if (!assist_is_open(assist) || assist_is_beside(assist) ||
-        !assist_has_room()) { // A3
+        !assist_has_room() || suspend_is_stepped()) { // A3, A4
         return false;
     }
     uint64_t mask = suspend_block_faults(); // A4

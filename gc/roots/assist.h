@@ -21,7 +21,9 @@
 //              below the count
 //   A2  end    after assist_recall nobody has a seat, and nobody gets one
 //   A3  room   who is on a signal stack with little room left does not help,
-//              nor does one that could only take turns with the conductor
+//              nor does one that could only take turns with the conductor, nor
+//              one that is stepped (SIGTRAP would kill it, by A4).  What other
+//              stack the caller is on is for it to know
 //   A4  quiet  no handler of the program runs in a thread that has a seat
 //
 // assist_offer and assist_recall: the conductor, in a stop.  assist_take: a
@@ -33,8 +35,9 @@
 
 #include "base/defs.h"
 
-#define ASSIST_SEATS ((size_t)15)
-#define ASSIST_FREE  (((uint32_t)1 << ASSIST_SEATS) - 1) // bits of `seats`
+#define ASSIST_SEATS      ((size_t)15)
+#define ASSIST_ROOM_BYTES (4 * KiB) // of a stack: more than it takes
+#define ASSIST_FREE       (((uint32_t)1 << ASSIST_SEATS) - 1) // bits of `seats`
 
 typedef void assist_work(void *data, size_t seat);
 

@@ -61,6 +61,13 @@ static bool halt_linger(const struct halt *halt, uint32_t epoch, bool wants) {
     return false;
 }
 
+// Whose stack nobody knows might have no room for marking.
+static bool halt_may_help(const struct record *record) {
+    return record->alternate_lowest != NULL || // which assist_take looks at
+           (record->mutator != NULL &&
+            mutator_has_room(record->mutator, ASSIST_ROOM_BYTES));
+}
+
 void halt_answer(struct halt *halt, struct record *record,
                  const void *hot_end) {
     record->hot_end = hot_end;
@@ -68,6 +75,7 @@ void halt_answer(struct halt *halt, struct record *record,
     if (record->mutator == NULL) {
         record->thread_pointer = segments_thread_pointer();
     }
+    bool may_help = halt_may_help(record);
     uint32_t epoch = __atomic_load_n(&halt->stopping, __ATOMIC_SEQ_CST);
     while (epoch != 0) {
         __atomic_store_n(&record->acknowledged, epoch, __ATOMIC_SEQ_CST); // H1
@@ -75,8 +83,8 @@ void halt_answer(struct halt *halt, struct record *record,
         uint32_t now = epoch;
         while (now == epoch) {
             // Who was not taken, or has had enough, waits until it is called.
-            bool wants = !assist_is_open(&halt->assist);
-            (void)(!wants && assist_take(&halt->assist));
+            bool wants = may_help && !assist_is_open(&halt->assist);
+            (void)(may_help && !wants && assist_take(&halt->assist));
             if (!halt_linger(halt, epoch, wants)) {
                 (void)lock_wait(&halt->stopping, epoch, 0);
             }

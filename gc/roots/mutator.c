@@ -6,6 +6,9 @@
 #include "os/stack.h"
 #include "os/thread.h"
 
+// The least that the kernel leaves free below a stack that grows is twice that.
+#define MUTATOR_GROWS_BYTES (64 * MiB)
+
 struct mutator *mutator_make(uint32_t id, struct heap *heap, bool single) {
     ASSERT(id != 0); // U3
     struct mutator *mutator = meta_make(sizeof *mutator);
@@ -35,6 +38,20 @@ void mutator_find_stack(struct mutator *mutator, bool may_allocate) {
 // The tables of a set, whose caches were given up.
 static void mutator_clear_set(struct cacheset *set) {
     table_drop(&set->described, sizeof(struct cache));
+}
+
+bool mutator_has_room(const struct mutator *mutator, size_t bytes) {
+    uintptr_t here = (uintptr_t)__builtin_frame_address(0);
+    uintptr_t lowest = (uintptr_t)mutator->lowest;
+    uintptr_t end = (uintptr_t)mutator->cold_end;
+    const struct fiber *fiber = mutator->seat.running;
+    if (fiber != NULL && here - fiber->lowest < fiber->end - fiber->lowest) {
+        return here - fiber->lowest >= bytes;
+    }
+    if (lowest == 0) { // it grows, and the kernel keeps others away from it
+        return !mutator->guessed && end - here < MUTATOR_GROWS_BYTES;
+    }
+    return here < end && here >= lowest && here - lowest >= bytes;
 }
 
 void mutator_free(struct mutator *mutator) {

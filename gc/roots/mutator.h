@@ -129,6 +129,10 @@ MUST_USE struct mutator *mutator_make(uint32_t id, struct heap *heap,
 // the far end is known then, where the library has put its control block.
 void mutator_find_stack(struct mutator *mutator, bool may_allocate);
 
+// Whether the calling thread, which is on no signal stack, has so much room
+// below it: false, too, where one cannot know (a stack that is not registered).
+bool mutator_has_room(const struct mutator *mutator, size_t bytes);
+
 // Gives one back whose caches are empty.  Under the lock.
 void mutator_free(struct mutator *mutator);
 

@@ -37,6 +37,7 @@ static atomic_uint running;
 static _Atomic(void *) cell;
 
 static void *spin(void *data) {
+    cell = loam_alloc_leaf(16); // a stranger's stack nobody knows
     atomic_fetch_add(&running, 1);
     while (!atomic_load(&done)) {
         if (SUSPEND_COOPERATIVE) { // stops where it allocates

@@ -23,6 +23,7 @@
 
 #include "os/suspend.h"
 #include "os/thread.h"
+#include "support/step.h"
 
 #define THREADS 6
 #define ROUNDS  300
@@ -233,11 +234,38 @@ static void test_forked(void **state) {
     assert_int_equal(assist.waiting, 0);
 }
 
+static void step_once(void *data) {
+    bool *took_it = data;
+    *took_it = assist_take(&assist);
+}
+
+static void look(size_t instructions, void *data) {
+    (void)instructions;
+    (void)data;
+}
+
+// A3, A4: whom its own handler steps would be killed by it.
+static void test_stepped(void **state) {
+    (void)state;
+    size_t count = 1;
+    bool took_it = true;
+    offer(&count);
+    if (!step_run(step_once, look, &took_it)) {
+        assist_recall(&assist);
+        skip();
+    }
+    assert_false(took_it);
+    step_once(&took_it);
+    assert_true(took_it);
+    assist_recall(&assist);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_seats),    cmocka_unit_test(test_all_seats),
         cmocka_unit_test(test_same_cpu), cmocka_unit_test(test_room),
         cmocka_unit_test(test_quiet),    cmocka_unit_test(test_forked),
+        cmocka_unit_test(test_stepped),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

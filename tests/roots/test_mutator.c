@@ -205,11 +205,43 @@ static void test_states(void **state) {
     world_unlock();
 }
 
+// Room is what is certain: on a stack that nobody knows there is none.
+static void test_room(void **state) {
+    (void)state;
+    char *here = __builtin_frame_address(0);
+    static struct mutator mutator;
+    assert_false(mutator_has_room(&mutator, 1)); // not asked for yet
+    mutator.cold_end = here + KiB;
+    mutator.guessed = true;
+    assert_false(mutator_has_room(&mutator, 1)); // only its end is known
+    mutator.guessed = false;
+    mutator.cold_end = here + MiB;
+    assert_true(mutator_has_room(&mutator, MiB)); // it grows
+    mutator.cold_end = here + GiB;
+    assert_false(mutator_has_room(&mutator, 1)); // somewhere below it
+    mutator.cold_end = here + MiB;
+    mutator.lowest = here - 8 * KiB;
+    assert_true(mutator_has_room(&mutator, 4 * KiB));
+    assert_false(mutator_has_room(&mutator, 8 * KiB));
+    mutator.lowest = here + KiB; // another stack, above and below
+    assert_false(mutator_has_room(&mutator, 1));
+    mutator.cold_end = here - MiB;
+    mutator.lowest = here - 2 * MiB;
+    assert_false(mutator_has_room(&mutator, 1));
+    struct fiber fiber = {.lowest = (uintptr_t)here - 8 * KiB,
+                          .end = (uintptr_t)here + 8 * KiB};
+    mutator.seat.running = &fiber;
+    assert_true(mutator_has_room(&mutator, 4 * KiB));
+    assert_false(mutator_has_room(&mutator, 8 * KiB));
+    fiber.lowest = (uintptr_t)here + 4 * KiB; // it was left a moment ago
+    assert_false(mutator_has_room(&mutator, 1));
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_caches), cmocka_unit_test(test_sets),
         cmocka_unit_test(test_inbox),  cmocka_unit_test(test_apart),
-        cmocka_unit_test(test_states),
+        cmocka_unit_test(test_states), cmocka_unit_test(test_room),
     };
     return cmocka_run_group_tests(tests, make_heaps, NULL);
 }

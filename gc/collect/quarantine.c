@@ -144,12 +144,12 @@ void quarantine_read(const uintptr_t *start, const uintptr_t *end) {
 struct quarantine_walk {
     const struct heap *heap;
     size_t read_bytes;
-    bool alone; // no block has objects that are traced
+    bool alone; // no block has objects that die by tracing
 };
 
 static void quarantine_ask(uint32_t block, void *data) {
     struct quarantine_walk *walk = data;
-    walk->alone &= block_is_holding(block);
+    walk->alone &= block_kind_is_pinned(ENTRY_KIND(block_entry(block)));
 }
 
 void quarantine_look(struct quarantine *quarantine, const struct heap *heap) {

@@ -83,9 +83,9 @@ struct quarantine {
     size_t threads;            // besides the conductor, in this cycle; lock
     void (*unseen)(void); // bell: foreign mappings were not read, as the system
                           // does not tell them; in a stop, may be NULL
-    bool alone;     // all cells of all heaps are of those that are held, so
-                    // that nothing is to be traced; conductor
-    bool gives_way; // memory is short: all is let go; lock
+    bool alone;           // all cells of all heaps are held or pinned, so that
+                          // nothing is to be traced; conductor
+    bool gives_way;       // memory is short: all is let go; lock
 };
 
 // What a cycle cost, and found.

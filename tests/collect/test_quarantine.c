@@ -156,6 +156,24 @@ static void test_led_to(void **state) {
     check_place(on_stack);
 }
 
+// From what is never collected, with which the marker has nothing to trace; and
+// beside what is traced, where it has.
+static void test_led_from(void **state) {
+    (void)state;
+    const bool *alone = &init_state.conductor.quarantine.alone;
+    uintptr_t *pinned = loam_alloc_pinned(MANY * sizeof *pinned);
+    assert_non_null(pinned);
+    check_place(pinned);
+    assert_true(*alone);
+    uintptr_t *traced = loam_alloc(MANY * sizeof *traced);
+    assert_non_null(traced);
+    check_place(traced);
+    assert_false(*alone);
+    check_place(pinned);
+    loam_free(traced);
+    loam_free(pinned);
+}
+
 static size_t count_present(void *at, size_t bytes) {
     unsigned char present[64];
     assert_true(bytes / 4096 <= sizeof present);
@@ -471,6 +489,7 @@ int main(int count, char **words) {
         cmocka_unit_test(test_room),
         cmocka_unit_test(test_due),
         cmocka_unit_test(test_led_to),
+        cmocka_unit_test(test_led_from),
         cmocka_unit_test(test_mapped),
         cmocka_unit_test(test_reuse),
         cmocka_unit_test(test_threads),

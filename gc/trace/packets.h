@@ -87,7 +87,7 @@ static inline bool packets_are_wanted(const struct packets *packets,
                                       size_t count) {
     return __atomic_load_n(&packets->hungry, __ATOMIC_RELAXED) >
                __atomic_load_n(&packets->full, __ATOMIC_RELAXED) ||
-           (count >= 2 * (size_t)PACKET_WORDS &&
+           (count >= 2 * (size_t)PACKET_WORDS_LEAST &&
             __atomic_load_n(&packets->away, __ATOMIC_RELAXED) != 0);
 }
 

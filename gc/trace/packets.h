@@ -39,8 +39,9 @@
 
 enum {
     PACKETS = LOAM_TINY ? 2 : 16,
-    PACKET_WORDS = LOAM_TINY ? 2 : 254,    // no more than any worklist has room
-    PACKET_WORDS_LEAST = LOAM_TINY ? 2 : 8 // a worklist shorter keeps them
+    PACKET_WORDS = LOAM_TINY ? 2 : 254, // no more than any worklist has room
+    PACKET_WORDS_LEAST = LOAM_TINY ? 2 : 8,     // a worklist shorter keeps them
+    PACKETS_CALL_WORDS = 2 * PACKET_WORDS_LEAST // for these some are called
 };
 
 enum packet_state {
@@ -87,7 +88,7 @@ static inline bool packets_are_wanted(const struct packets *packets,
                                       size_t count) {
     return __atomic_load_n(&packets->hungry, __ATOMIC_RELAXED) >
                __atomic_load_n(&packets->full, __ATOMIC_RELAXED) ||
-           (count >= 2 * (size_t)PACKET_WORDS_LEAST &&
+           (count >= (size_t)PACKETS_CALL_WORDS &&
             __atomic_load_n(&packets->away, __ATOMIC_RELAXED) != 0);
 }
 

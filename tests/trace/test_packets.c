@@ -424,10 +424,10 @@ static void test_calls(void **state) {
     packets_begin(&packets, MARKERS - 1);
     packets.call = called;
     atomic_store(&calls, 0);
-    assert_false(packets_are_wanted(&packets, 2 * PACKET_WORDS - 1));
+    assert_false(packets_are_wanted(&packets, PACKETS_CALL_WORDS - 1));
     size_t put = 0;
     for (size_t i = 0; i < 1000; i++) {
-        assert_true(packets_are_wanted(&packets, 2 * PACKET_WORDS));
+        assert_true(packets_are_wanted(&packets, PACKETS_CALL_WORDS));
         put += packets_put(&packets, words, 1);
     }
     assert_int_equal(atomic_load(&calls), 10); // 1, 2, 4 ... 512

@@ -82,7 +82,13 @@ bool suspend_refresh(void);
 
 // Sends the signal to a thread of this process, as it was when suspend_refresh
 // was last called.
-enum suspend_sent { SUSPEND_SENT, SUSPEND_GONE, SUSPEND_REFUSED };
+// SHORT: the system has no room for it just now.  REFUSED: nor will it ever.
+enum suspend_sent {
+    SUSPEND_SENT,
+    SUSPEND_GONE,
+    SUSPEND_SHORT,
+    SUSPEND_REFUSED
+};
 enum suspend_sent suspend_send(uint32_t thread);
 
 // Whether a thread of this process has this id (a zombie has, too).

@@ -224,6 +224,9 @@ enum suspend_sent suspend_send(uint32_t thread) {
     if (said == -ESRCH) {
         return SUSPEND_GONE;
     }
+    if (said == -EAGAIN) {
+        return SUSPEND_SHORT;
+    }
     return said == 0 ? SUSPEND_SENT : SUSPEND_REFUSED;
 }
 

@@ -19,7 +19,7 @@ enum deaf_answer deaf_ask(struct record *record, struct task_status *status) {
     if (record->apart) {
         return DEAF_APART;
     }
-    if (record->deaf) {
+    if (record->deaf || record->refused) {
         return DEAF_BLOCKS;
     }
     return suspend_is_in(status->pending) ? DEAF_PENDING : DEAF_LOST;
@@ -61,6 +61,9 @@ bool deaf_trace(struct record *record) {
 
 const char *deaf_reason(const struct record *record,
                         const struct task_status *status) {
+    if (record->refused) { // D3
+        return "the system lets nobody signal it, nor trace it";
+    }
     if (suspend_is_in(status->blocked)) {
         return "it blocks the signal, and the system lets nobody trace it";
     }

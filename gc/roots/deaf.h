@@ -24,7 +24,7 @@
 enum deaf_answer {
     DEAF_GONE,    // it has ended (D1); the first thread may be a zombie
     DEAF_APART,   // a worker of the kernel: it has no references
-    DEAF_BLOCKS,  // it blocks the signal
+    DEAF_BLOCKS,  // it blocks the signal, or the system does not send it
     DEAF_PENDING, // the signal waits for it, or it for a processor
     DEAF_LOST,    // it could have had the signal: send it again
 };

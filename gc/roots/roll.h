@@ -62,6 +62,7 @@ struct record {
     bool apart;            // not of the program (a worker of the kernel, of
                            // an emulator): never stopped; conductor
     bool deaf;             // it blocked the signal when last seen; conductor
+    bool refused;          // the system would not send it; conductor
     bool slow;             // it could run when last seen, and did not;
                            // conductor
     bool named;            // the program was warned of it; conductor

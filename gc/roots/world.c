@@ -280,8 +280,9 @@ static bool world_signal(struct record *record, bool again) {
     if (sent != SUSPEND_SENT) {
         halt_not_sent(record);
     }
+    record->refused = sent == SUSPEND_REFUSED;
     if (sent != SUSPEND_GONE) {
-        return true; // a refusal is temporary: it is sent again
+        return true; // what is short now is sent again
     }
     world_gone(record);
     return false;

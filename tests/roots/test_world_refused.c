@@ -1,5 +1,6 @@
 // Where the system lets nobody trace: a mutator that blocks every signal makes
-// the stop fail, is named within a second, and all go on (W7).
+// the stop fail, is named within a second, and all go on (W7).  So does any
+// that runs, where nobody may send a signal either.
 
 #include "roots/world.h"
 
@@ -20,21 +21,23 @@
 
 #include "support/crowd.h"
 
-// As many a container does: for this process and its children.
-static bool forbid_tracing(void) {
+// As many a container does: for the calling thread and its children.
+static bool forbid(unsigned call) {
     struct sock_filter steps[] = {
         BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, nr)),
-        BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYS_ptrace, 0, 1),
+        BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, call, 0, 1),
         BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ERRNO | EPERM),
         BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW),
     };
     struct sock_fprog filter = {sizeof steps / sizeof *steps, steps};
-    if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) != 0 ||
-        prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &filter, 0, 0) != 0) {
-        return false;
-    }
+    return prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) == 0 &&
+           prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &filter, 0, 0) == 0;
+}
+
+static bool forbid_tracing(void) {
     errno = 0; // an emulator may have said yes and done nothing
-    return ptrace(PTRACE_TRACEME, 0, NULL, NULL) < 0 && errno == EPERM;
+    return forbid(SYS_ptrace) && ptrace(PTRACE_TRACEME, 0, NULL, NULL) < 0 &&
+           errno == EPERM;
 }
 
 static atomic_bool hears; // lets the signals in again
@@ -93,9 +96,36 @@ static void test_named(void **state) {
     crowd_end(1);
 }
 
+static void work_openly(struct worker *worker) {
+    while (!atomic_load(&over)) {
+        atomic_fetch_add(&worker->before, 1);
+        atomic_fetch_add(&worker->after, 1);
+    }
+}
+
+// The last: nothing takes a filter away.  It hears, but nobody may tell it.
+static void test_not_sent(void **state) {
+    (void)state;
+    named_thread = 0;
+    crowd_begin(1, true, work_openly);
+    while (atomic_load(&workers[0].before) == 0) {
+        crowd_nap_ms(1);
+    }
+    assert_true(forbid(SYS_tgkill));
+    world_lock(self);
+    self->hot_end = __builtin_frame_address(0);
+    assert_false(world_stop(self, &report));
+    self->hot_end = NULL;
+    world_unlock();
+    assert_int_equal(named_thread, workers[0].id);
+    assert_non_null(strstr(named_reason, "lets nobody signal it")); // D3
+    crowd_end(1);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_named),
+        cmocka_unit_test(test_not_sent),
     };
     if (SUSPEND_COOPERATIVE || !forbid_tracing()) {
         return 77;

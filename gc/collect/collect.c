@@ -259,7 +259,7 @@ static void collect_audit(struct collect_walk *walk) {
     struct audit audit;
     static const char short_of[] =
         "loam: LOAM_CHECK=mark: no memory for the check of this cycle\n";
-    if (!audit_begin(&audit, walk->collector->heap)) {
+    if (!audit_begin(&audit, walk->collector->heap, world_is_dead)) {
         output_write(short_of, sizeof short_of - 1);
         return;
     }

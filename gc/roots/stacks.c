@@ -296,6 +296,32 @@ uint32_t stacks_nearest(const struct record *records, const void *at) {
     return thread;
 }
 
+// How far down what a thread stopped on goes, as far as that is known.
+static uintptr_t stacks_lowest(const struct record *record, uintptr_t hot_end) {
+    const struct mutator *mutator = record->mutator;
+    if (stacks_is_alternate(record, hot_end)) {
+        return (uintptr_t)record->alternate_lowest;
+    }
+    const struct fiber *fiber = fiber_find(hot_end);
+    if (fiber != NULL) {
+        return fiber->lowest;
+    }
+    bool own = mutator != NULL && mutator->lowest != NULL &&
+               hot_end < (uintptr_t)mutator->cold_end;
+    return own ? (uintptr_t)mutator->lowest : hot_end;
+}
+
+bool stacks_is_dead(const struct record *records, const void *at) {
+    for (const struct record *r = records; r != NULL; r = r->next) {
+        uintptr_t hot_end = stacks_hot_end(r);
+        if ((uintptr_t)at < hot_end &&
+            stacks_lowest(r, hot_end) <= (uintptr_t)at) {
+            return true;
+        }
+    }
+    return false;
+}
+
 void stacks_each_pointer(const struct record *records, stacks_pointer *visit,
                          void *data) {
     for (const struct record *r = records; r != NULL; r = r->next) {

@@ -51,6 +51,11 @@ void stacks_all(const struct record *records, stacks_visit *visit, void *data);
 // The thread that stopped nearest below `at`, a word of a stack; 0: nobody.
 uint32_t stacks_nearest(const struct record *records, const void *at);
 
+// Whether `at` lies below the place where a thread stopped, in its stack or the
+// signal stack or fiber that it was on.  Such words may change in a stop: who
+// helps to mark has frames there, and a handler that comes in while it is held.
+bool stacks_is_dead(const struct record *records, const void *at);
+
 // Visits the thread pointer of each that has one.
 typedef void stacks_pointer(uintptr_t thread_pointer, void *data);
 void stacks_each_pointer(const struct record *records, stacks_pointer *visit,

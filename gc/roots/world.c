@@ -594,3 +594,7 @@ void world_each_stack(world_words *visit, void *data) {
 void world_each_thread_pointer(world_pointer *visit, void *data) {
     stacks_each_pointer(world.roll.records, visit, data);
 }
+
+bool world_is_dead(const void *at) {
+    return stacks_is_dead(world.roll.records, at);
+}

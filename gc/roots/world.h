@@ -282,6 +282,10 @@ static inline size_t world_idle(const struct world_stop_report *report) {
            __atomic_load_n(&world.halt.assist.waiting, __ATOMIC_RELAXED);
 }
 
+// Whether a word stands in what is dead of a stopped thread's stack, and may
+// change (roots/stacks.h).  In a stop.
+bool world_is_dead(const void *at);
+
 // Is given words [start, end).
 typedef void world_words(const uintptr_t *start, const uintptr_t *end,
                          void *data);

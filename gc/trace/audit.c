@@ -14,8 +14,9 @@
 
 #define AUDIT_CELLS_PER_BLOCK (BLOCK_BYTES / GRANULE_BYTES)
 
-bool audit_begin(struct audit *audit, const struct heap *heap) {
-    *audit = (struct audit){.heap = heap, .complete = true};
+bool audit_begin(struct audit *audit, const struct heap *heap,
+                 audit_dead *is_dead) {
+    *audit = (struct audit){.heap = heap, .is_dead = is_dead, .complete = true};
     audit->seen_bytes = (range_block_count() + 1) * AUDIT_CELLS_PER_BLOCK / 8;
     audit->capacity = META_MAP_BYTES / sizeof *audit->stack;
     audit->seen = meta_make(audit->seen_bytes);
@@ -196,11 +197,15 @@ static void audit_look(struct audit *audit, struct audit_word word) {
     if (bitmap_get(audit->seen, bit)) {
         return;
     }
+    if (!block_is_marked(object.block, object.cell)) {
+        if (word.at != NULL && audit->is_dead != NULL &&
+            audit->is_dead(word.at)) {
+            return; // Q6
+        }
+        audit->first = audit->first.word == 0 ? word : audit->first; // Q5
+    }
     bitmap_set(audit->seen, bit);
     audit->object_count++;
-    if (audit->first.word == 0 && !block_is_marked(object.block, object.cell)) {
-        audit->first = word; // Q5
-    }
     audit_scan(audit, &object);
     if (audit->pending_capacity != 0) {
         audit_wake(audit, bit);

@@ -20,7 +20,9 @@
 //                 root
 //   Q6  frames    a word that stands in [frames_start, frames_start +
 //                 frames_bytes) leads nowhere: there the cycle has its own
-//                 frames, which change between two walks
+//                 frames, which change between two walks.  Nor does a word for
+//                 which is_dead says so lead to an object that is not marked:
+//                 there others have frames that they made in the stop
 //   Q7  zombies   it does not go on from a counted object that was destroyed
 //                 and waits for a buffer that names it (heap/counted.h)
 //
@@ -42,8 +44,12 @@ struct audit_word {
     const uintptr_t *at;
 };
 
+// Whether what stands at `at` may have been written in this stop (Q6).
+typedef bool audit_dead(const void *at);
+
 struct audit {
     const struct heap *heap;  // whose objects are walked; others end the walk
+    audit_dead *is_dead;      // NULL: of no place
     uint64_t *seen;           // one bit a cell, 64 words a block
     uintptr_t frames_start;   // set by the caller after audit_begin
     size_t frames_bytes;      // 0: none
@@ -59,7 +65,8 @@ struct audit {
 };
 
 // Maps what the audit needs; false when memory is short.
-MUST_USE bool audit_begin(struct audit *audit, const struct heap *heap);
+MUST_USE bool audit_begin(struct audit *audit, const struct heap *heap,
+                          audit_dead *is_dead);
 
 // Walks from one root word, which stands at `at` (NULL: nowhere), or from all
 // words of a range.

@@ -73,7 +73,7 @@ static void cycle(const uintptr_t *roots, size_t count) {
     settle_roots(&settle, false, mark_one, &marker);
     mark_drain(&marker);
     settle_mark(&settle, &marker, &report);
-    assert_true(audit_begin(&audit, &ground.heap));
+    assert_true(audit_begin(&audit, &ground.heap, NULL));
     audit_range(&audit, roots, roots + count);
     settle_roots(&settle, true, audit_one, &audit);
     audit_ephemerons(&audit);

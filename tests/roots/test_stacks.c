@@ -118,6 +118,37 @@ static void test_foreign(void **state) {
     assert_int_equal(find(&record, 11), 1);
 }
 
+// What is below the place where a thread stopped, on whatever it stopped.
+static void test_dead(void **state) {
+    (void)state;
+    char *area = make_area(), *other = make_area();
+    static struct mutator mutator;
+    mutator.lowest = area - page;
+    mutator.cold_end = area + PAGES * page;
+    struct record record = {.thread = 1,
+                            .stop = RECORD_ANSWERED,
+                            .hot_end = area + 4 * page,
+                            .mutator = &mutator};
+    assert_true(stacks_is_dead(&record, area));
+    assert_true(stacks_is_dead(&record, area + 4 * page - 8));
+    assert_false(stacks_is_dead(&record, area + 4 * page));
+    assert_false(stacks_is_dead(&record, other));
+    record.alternate_lowest = area + 3 * page; // an array in a frame
+    record.alternate_end = area + 5 * page;
+    assert_false(stacks_is_dead(&record, area + 3 * page - 8));
+    assert_true(stacks_is_dead(&record, area + 3 * page));
+    record.hot_end = other + 2 * page; // nobody told what it is on
+    assert_false(stacks_is_dead(&record, other + 2 * page - 8));
+    assert_false(stacks_is_dead(&record, area));
+    record.alternate_lowest = other;
+    record.alternate_end = other + 4 * page;
+    assert_true(stacks_is_dead(&record, other));
+    assert_false(stacks_is_dead(&record, other + 2 * page));
+    record.mutator = NULL; // a stranger's own stack: nobody knows how far
+    record.alternate_lowest = record.alternate_end = NULL;
+    assert_false(stacks_is_dead(&record, other + 2 * page - 8));
+}
+
 // A stranger: what can be known of it.
 static void test_stranger(void **state) {
     (void)state;
@@ -339,7 +370,7 @@ int main(void) {
         cmocka_unit_test(test_own),          cmocka_unit_test(test_foreign),
         cmocka_unit_test(test_stranger),     cmocka_unit_test(test_cut),
         cmocka_unit_test(test_signal_stack), cmocka_unit_test(test_coroutine),
-        cmocka_unit_test(test_unused),
+        cmocka_unit_test(test_unused),       cmocka_unit_test(test_dead),
     };
     page = (size_t)sysconf(_SC_PAGESIZE);
     return crowd_init() ? cmocka_run_group_tests(tests, NULL, NULL) : 1;

@@ -29,7 +29,7 @@ static size_t audit_from(const uintptr_t *roots, size_t count,
                          size_t *reached) {
     struct audit audit;
     uintptr_t example;
-    assert_true(audit_begin(&audit, &keyed.ground.heap));
+    assert_true(audit_begin(&audit, &keyed.ground.heap, NULL));
     audit_range(&audit, roots, roots + count);
     audit_ephemerons(&audit);
     assert_true(audit.complete);

@@ -347,7 +347,7 @@ __attribute__((destructor)) static void loam_exit(void) {
     if (init_state.built && init_state.options.stats) {
         struct loam_stats stats;
         figures_copy(&init_state.home, &stats, sizeof stats);
-        report_exit(&stats);
+        report_exit(&stats, init_state.home.heap.holds);
         summary_say();
     }
 }

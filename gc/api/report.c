@@ -413,7 +413,7 @@ void report_site(const struct site *these, const struct site *all) {
     report_print(line);
 }
 
-void report_exit(const struct loam_stats *stats) {
+void report_exit(const struct loam_stats *stats, bool holds) {
     char line[REPORT_LINE_BYTES];
     struct text text;
     text_init(&text, line, sizeof line);
@@ -446,7 +446,8 @@ void report_exit(const struct loam_stats *stats) {
     }
     report_print(line);
     report_line("allocated         ", stats->allocated_bytes);
-    report_line("  freed by hand   ", stats->freed_bytes);
+    report_line(holds ? "  freed at once   " : "  freed by hand   ",
+                stats->freed_bytes);
     report_line("  collected       ", stats->collected_bytes);
     report_line("  in objects now  ", stats->used_bytes);
     text_init(&text, line, sizeof line);

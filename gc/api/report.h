@@ -127,7 +127,8 @@ void report_thread(uint32_t thread, const char *name, const char *reason);
 // The options, two lines each: what LOAM_HELP asks for.
 void report_options(void);
 
-// The summary at exit, when LOAM_STATS is set.
-void report_exit(const struct loam_stats *stats);
+// The summary at exit, when LOAM_STATS is set.  In a heap that holds what is
+// freed, a cycle collects it.
+void report_exit(const struct loam_stats *stats, bool holds);
 
 #endif

@@ -15,6 +15,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
+#include <link.h>
 #include <pthread.h>
 #include <semaphore.h>
 #include <signal.h>
@@ -28,7 +29,8 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-#define MALLOC_LEAK_LINE (PATH_MAX + 512)
+#define MALLOC_LEAK_LINE   (PATH_MAX + 512)
+#define MALLOC_LEAK_FRAMES 4096 // bytes of the stack that a search takes
 
 static pthread_mutex_t malloc_leak_one = PTHREAD_MUTEX_INITIALIZER;
 static sem_t malloc_leak_asked; // by a signal
@@ -93,20 +95,48 @@ static const char *malloc_leak_file(const char *name, char *path) {
     return bytes > 0 ? path : name;
 }
 
-static void malloc_leak_frame(int to, size_t at, uintptr_t code) {
-    Dl_info found;
-    char path[PATH_MAX];
-    memset(&found, 0, sizeof found);
-    // Where the call is, not where it returns to.
-    const void *call = (const void *)(code - 1);
-    if (code == 0 || dladdr(call, &found) == 0 || found.dli_fname == NULL) {
-        malloc_leak_line(to, "    #%zu %#zx\n", at, (size_t)code);
-        return;
+// The program or library that a place in the code is in.  Unlike dladdr this
+// finds a static program, too, whose name is empty.
+struct malloc_leak_module {
+    const char *name; // NULL: not found
+    uintptr_t code, start;
+};
+
+static int malloc_leak_in(struct dl_phdr_info *info, size_t bytes, void *data) {
+    (void)bytes;
+    struct malloc_leak_module *module = data;
+    uintptr_t start = UINTPTR_MAX;
+    bool has = false;
+    for (size_t i = 0; i < info->dlpi_phnum; i++) {
+        const ElfW(Phdr) *part = &info->dlpi_phdr[i];
+        if (part->p_type == PT_LOAD) {
+            uintptr_t at = info->dlpi_addr + part->p_vaddr;
+            has |= module->code - at < part->p_memsz;
+            start = at < start ? at : start;
+        }
     }
-    malloc_leak_line(to, "    #%zu %s (%s+%#zx)\n", at,
-                     found.dli_sname != NULL ? found.dli_sname : "?",
-                     malloc_leak_file(found.dli_fname, path),
-                     (size_t)(code - (uintptr_t)found.dli_fbase));
+    if (has) {
+        module->name = info->dlpi_name;
+        module->start = start & ~(uintptr_t)4095;
+    }
+    return has;
+}
+
+static void malloc_leak_frame(int to, size_t at, uintptr_t code) {
+    char path[PATH_MAX];
+    // Where the call is, not where it returns to.
+    struct malloc_leak_module module = {.code = code - 1};
+    Dl_info found;
+    memset(&found, 0, sizeof found);
+    (void)dladdr((const void *)module.code, &found);
+    if (code != 0 && dl_iterate_phdr(malloc_leak_in, &module) != 0) {
+        malloc_leak_line(to, "    #%zu %s (%s+%#zx)\n", at,
+                         found.dli_sname != NULL ? found.dli_sname : "?",
+                         malloc_leak_file(module.name, path),
+                         (size_t)(code - module.start));
+    } else {
+        malloc_leak_line(to, "    #%zu %#zx\n", at, (size_t)code);
+    }
 }
 
 static void malloc_leak_sum(int to, const char *what,
@@ -263,7 +293,7 @@ static int malloc_leak_tell(const struct loam_door_leak *all) {
 #pragma weak __lsan_is_turned_off
 int __lsan_is_turned_off(void);
 
-static bool malloc_leak_look(bool lines) {
+__attribute__((__noinline__)) static bool malloc_leak_look(bool lines) {
     struct loam_door_leak all;
     if (__lsan_is_turned_off != NULL && __lsan_is_turned_off() != 0) {
         return false;
@@ -290,8 +320,17 @@ static bool malloc_leak_look(bool lines) {
     return true;
 }
 
-bool malloc_leak_check(bool lines) {
+// What the program left below its frames must not stand in the gaps of those of
+// the search: it would be found there, and what it points to is lost.
+__attribute__((__noinline__)) static void malloc_leak_scrub(void) {
+    char below[MALLOC_LEAK_FRAMES];
+    memset(below, 0, sizeof below);
+    __asm__ volatile("" : : "r"(below) : "memory");
+}
+
+__attribute__((__noinline__)) static bool malloc_leak_search(bool lines) {
     sigset_t children, before;
+    memset(&before, 0, sizeof before); // the kernel fills in the first word
     (void)sigemptyset(&children);
     (void)sigaddset(&children, SIGCHLD);
     pthread_mutex_lock(&malloc_leak_one);
@@ -300,6 +339,11 @@ bool malloc_leak_check(bool lines) {
     (void)pthread_sigmask(SIG_SETMASK, &before, NULL);
     pthread_mutex_unlock(&malloc_leak_one);
     return leaked;
+}
+
+bool malloc_leak_check(bool lines) {
+    malloc_leak_scrub();
+    return malloc_leak_search(lines);
 }
 
 bool malloc_leak_check_last(void) {
@@ -343,17 +387,39 @@ static bool malloc_leak_begin_watch(void) {
 }
 
 // What was wished for and cannot be.
-static void malloc_leak_doubt(const struct loam_door_wishes *wishes) {
-    const char *list = wishes->suppressions;
-    if (list != NULL && access(list, R_OK) != 0) {
+static void malloc_leak_doubt(const char *list) {
+    struct stat is;
+    int folder = list != NULL && stat(list, &is) == 0 && S_ISDIR(is.st_mode);
+    if (list != NULL && (folder || access(list, R_OK) != 0)) {
         malloc_leak_line(malloc_leak_to(), "loam: LOAM_SUPPRESSIONS=%s: %s\n",
-                         list, strerror(errno));
+                         list, strerror(folder ? EISDIR : errno));
     }
-    if (wishes->leak_signal == SIGKILL || wishes->leak_signal == SIGSTOP) {
+}
+
+// After a fault the program would go on where it was, and fault again.
+static bool malloc_leak_is_fault(int number) {
+    return number == SIGSEGV || number == SIGBUS || number == SIGILL ||
+           number == SIGFPE || number == SIGTRAP || number == SIGSYS;
+}
+
+static void malloc_leak_hear_signal(int number) {
+    struct sigaction action;
+    memset(&action, 0, sizeof action);
+    action.sa_handler = malloc_leak_handle;
+    action.sa_flags = SA_RESTART;
+    const char *why = NULL;
+    if (malloc_leak_is_fault(number)) {
+        why = "a fault is no request";
+    } else if (!malloc_leak_begin_watch()) {
+        why = "no thread can be made that would answer";
+    } else if (sigaction(number, &action, NULL) != 0) {
+        why = "no program hears this signal";
+    }
+    if (why != NULL) {
         malloc_leak_line(malloc_leak_to(),
-                         "loam: LOAM_LEAK_SIGNAL=%d: no program hears this "
-                         "signal; it asks for no report\n",
-                         wishes->leak_signal);
+                         "loam: LOAM_LEAK_SIGNAL=%d: %s; it asks for no "
+                         "report\n",
+                         number, why);
     }
 }
 
@@ -364,13 +430,9 @@ void malloc_leak_begin(void) {
     }
     loam_door_unwind();
     malloc_leak_keep_error();
-    malloc_leak_doubt(&wishes);
+    malloc_leak_doubt(wishes.suppressions);
     (void)on_exit(malloc_leak_exit, NULL);
-    if (wishes.leak_signal != 0 && malloc_leak_begin_watch()) {
-        struct sigaction action;
-        memset(&action, 0, sizeof action);
-        action.sa_handler = malloc_leak_handle;
-        action.sa_flags = SA_RESTART;
-        (void)sigaction(wishes.leak_signal, &action, NULL);
+    if (wishes.leak_signal != 0) {
+        malloc_leak_hear_signal(wishes.leak_signal);
     }
 }

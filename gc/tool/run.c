@@ -7,6 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/auxv.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "tool/program.h"
@@ -100,7 +101,9 @@ static const struct {
 static bool run_set_file(const char *word, const char *name,
                          const char *value) {
     char path[PATH_MAX];
-    if (realpath(value, path) == NULL || access(path, R_OK) != 0) {
+    struct stat is;
+    if (realpath(value, path) == NULL || access(path, R_OK) != 0 ||
+        stat(path, &is) != 0 || (errno = EISDIR, S_ISDIR(is.st_mode))) {
         fprintf(stderr, "loam: %s %s: %s\n", word, value, strerror(errno));
         return false;
     }

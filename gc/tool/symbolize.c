@@ -122,9 +122,10 @@ static bool symbolize_read_patterns(struct symbolize_report *report,
     while (getline(&text, &room, file) > 0) {
         symbolize_take_pattern(report, text, path);
     }
+    bool whole = ferror(file) == 0; // not so for a folder
     free(text);
     (void)fclose(file);
-    return true;
+    return whole;
 }
 
 // --- Names -----------------------------------------------------------------

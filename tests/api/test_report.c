@@ -88,7 +88,7 @@ static int say_summary(void *data) {
     loam_free(loam_alloc(5000));
     struct loam_stats stats;
     loam_stats(&stats, sizeof stats);
-    report_exit(&stats);
+    report_exit(&stats, false);
     // What it should have said.
     const uint64_t figures[] = {stats.allocated_bytes, stats.freed_bytes,
                                 stats.collected_bytes, stats.used_bytes,

@@ -159,6 +159,10 @@ def check_leaks(folder):
                 or "LeakSanitizer has encountered" in told), told
     assert run(*mode, program, LOAM_LEAK_STATUS="7")[0] == 7
     assert run(*mode, program, LOAM_LEAK_STATUS="0")[0] == 0
+    for level in "-O0", "-O1", "-O2":
+        lost = build(folder, "lost", LOST, "-g", level)
+        _, _, err = run(*mode, lost)
+        assert "leaked in all 300 bytes in 2 objects" in err, (level, err)
     raw = run(*mode, program, LOAM_TOOL="/nowhere")
     assert raw[0] == 23 and "leaked in all" in raw[2], raw
     calm = folder / "calm"
@@ -174,12 +178,41 @@ def check_leaks(folder):
     assert "LOAM_SUPPRESSIONS=/no/such/file: No such file" in err, err
     _, _, err = run(*mode, "true", LOAM_LEAK_SIGNAL="9")
     assert "LOAM_LEAK_SIGNAL=9: no program hears" in err, err
+    _, _, err = run(*mode, "true", LOAM_LEAK_SIGNAL="33")
+    assert "LOAM_LEAK_SIGNAL=33: no program hears" in err, err
+    _, _, err = run(*mode, "true", LOAM_SUPPRESSIONS="/")
+    assert "LOAM_SUPPRESSIONS=/: Is a directory" in err, err
+    # A program that faults ends, whatever asks for a report.
+    code, _, err = run(*mode, "sh", "-c", "kill -SEGV $$",
+                       LOAM_LEAK_SIGNAL="11")
+    assert "LOAM_LEAK_SIGNAL=11: a fault is no request" in err, err
+    assert code in (-11, 139), code
     assert run("run", "--stacks=some", "true")[0] == 125
     assert run("run", "--suppressions", "/no/such/file", "true")[0] == 125
+    code, _, err = run("run", "--suppressions", "/", "true")
+    assert code == 125 and "Is a directory" in err, err
     assert run("run", "--mode")[0] == 125
     for name in "plain", "quarantine", "reclaim":
         assert run("run", "--mode", name, program)[0] == 0, name
 
+
+# The second word is left where a frame of the search has a gap.
+LOST = """
+#include <stdlib.h>
+__attribute__((noinline)) static void *lose(int bytes) {
+    return malloc(bytes);
+}
+__attribute__((noinline)) static void take(int bytes) {
+    void *volatile p = lose(bytes);
+    p = 0;
+    __asm__ volatile("");
+}
+__attribute__((noinline)) void leak(int bytes) {
+    take(bytes);
+    __asm__ volatile("");
+}
+int main(void) { leak(100); leak(200); return 0; }
+"""
 
 CHURN = """
 #include <malloc.h>
@@ -334,6 +367,11 @@ def check_static(folder):
     assert code == 0 and "not in use" in err, (code, err)
     assert run(shell=f"{program} twice", LOAM_ABORT="1")[0] != 0
     assert run(shell=program, LOAM_MODE="plain")[1].startswith("7 1 0")
+    lost = build(folder, "lost", LOST, str(first), "-g", "-O0", "-static")
+    code, _, err = run(shell=lost, LOAM_MODE="leakcheck",
+                       LOAM_TOOL=str(COMMAND))
+    assert code == 23 and "leaked 300 bytes in 2 objects" in err, err
+    assert "#0 lose" in err and "lost.c:" in err, err
     source = folder / "new.cc"
     source.write_text(NEW)
     done = subprocess.run(["c++", "-static", "-o", folder / "new", source,

@@ -149,7 +149,8 @@ static void malloc_leak_sum(int to, const char *what,
                      leak->indirect_bytes, leak->indirect_objects);
 }
 
-static void malloc_leak_stacks(int to, const struct loam_door_leak *all) {
+__attribute__((__noinline__)) static void
+malloc_leak_stacks(int to, const struct loam_door_leak *all) {
     struct loam_door_leak rest = *all;
     struct loam_door_leak leak;
     for (size_t i = 0; loam_door_leak(i, &leak); i++) {
@@ -266,7 +267,8 @@ static int malloc_leak_hear(int from) {
 }
 
 // Whether something is left of the report; -1: there was no command to read it.
-static int malloc_leak_tell(const struct loam_door_leak *all) {
+__attribute__((__noinline__)) static int
+malloc_leak_tell(const struct loam_door_leak *all) {
     char path[PATH_MAX];
     int ends[2];
     if (!malloc_leak_find(path) ||
@@ -351,12 +353,18 @@ bool malloc_leak_check_last(void) {
            malloc_leak_check(true);
 }
 
-static void malloc_leak_exit(int status, void *data) {
-    (void)data;
+__attribute__((__noinline__)) static void malloc_leak_end(int status) {
     int wished = loam_door_wishes().leak_status;
     if (malloc_leak_check_last() && status == 0 && wished != 0) {
         exit(wished); // goes on with what is left to do
     }
+}
+
+// Next to no frame of its own: nothing in it is cleared.
+static void malloc_leak_exit(int status, void *data) {
+    (void)data;
+    malloc_leak_scrub();
+    malloc_leak_end(status);
 }
 
 static void malloc_leak_handle(int number) {

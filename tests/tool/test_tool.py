@@ -159,10 +159,10 @@ def check_leaks(folder):
                 or "LeakSanitizer has encountered" in told), told
     assert run(*mode, program, LOAM_LEAK_STATUS="7")[0] == 7
     assert run(*mode, program, LOAM_LEAK_STATUS="0")[0] == 0
-    for level in "-O0", "-O1", "-O2":
-        lost = build(folder, "lost", LOST, "-g", level)
+    for gap in 48, 64, 96, 112, 192, 256, 320, 384:
+        lost = build(folder, "lost", LOST, "-g", "-O1", f"-DGAP={gap}")
         _, _, err = run(*mode, lost)
-        assert "leaked in all 300 bytes in 2 objects" in err, (level, err)
+        assert "leaked in all 210 bytes in 20 objects" in err, (gap, err)
     raw = run(*mode, program, LOAM_TOOL="/nowhere")
     assert raw[0] == 23 and "leaked in all" in raw[2], raw
     calm = folder / "calm"
@@ -196,7 +196,7 @@ def check_leaks(folder):
         assert run("run", "--mode", name, program)[0] == 0, name
 
 
-# The second word is left where a frame of the search has a gap.
+# Words of what is lost are left where frames of the search have gaps.
 LOST = """
 #include <stdlib.h>
 __attribute__((noinline)) static void *lose(int bytes) {
@@ -207,11 +207,18 @@ __attribute__((noinline)) static void take(int bytes) {
     p = 0;
     __asm__ volatile("");
 }
-__attribute__((noinline)) void leak(int bytes) {
+__attribute__((noinline)) static void leak(int bytes) {
+    volatile char gap[GAP];
+    gap[0] = 0;
     take(bytes);
-    __asm__ volatile("");
+    gap[1] = 0;
 }
-int main(void) { leak(100); leak(200); return 0; }
+int main(void) {
+    for (int i = 1; i <= 20; i++) {
+        leak(i);
+    }
+    return 0;
+}
 """
 
 CHURN = """
@@ -367,10 +374,11 @@ def check_static(folder):
     assert code == 0 and "not in use" in err, (code, err)
     assert run(shell=f"{program} twice", LOAM_ABORT="1")[0] != 0
     assert run(shell=program, LOAM_MODE="plain")[1].startswith("7 1 0")
-    lost = build(folder, "lost", LOST, str(first), "-g", "-O0", "-static")
+    lost = build(folder, "lost", LOST, str(first), "-g", "-O0", "-static",
+                 "-DGAP=256")
     code, _, err = run(shell=lost, LOAM_MODE="leakcheck",
                        LOAM_TOOL=str(COMMAND))
-    assert code == 23 and "leaked 300 bytes in 2 objects" in err, err
+    assert code == 23 and "leaked 210 bytes in 20 objects" in err, err
     assert "#0 lose" in err and "lost.c:" in err, err
     source = folder / "new.cc"
     source.write_text(NEW)
